@@ -1,0 +1,451 @@
+"""Joins what the dialects understood into one mesh, change by change.
+
+`Mesh.apply` costs about what changed costs: everything is found through indexes, and an index is
+kept by exactly one class here. Applying objects one by one, in any order, gives the same mesh as
+applying them all at once; a property test holds that. Nothing here knows a node, Envoy or a kernel.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mesh.cidr import CidrIndex
+from mesh.identity import Allocations, Exhausted, identity_of
+from mesh.model import (
+    Backend,
+    CidrPeer,
+    EndpointSlice,
+    Fragment,
+    Identity,
+    Namespace,
+    ObjectRef,
+    Policy,
+    Problem,
+    Route,
+    Selector,
+    Service,
+    ServiceName,
+    Workload,
+    WorkloadName,
+)
+
+
+@dataclass(slots=True)
+class Change:
+    """What an `apply` touched. `peers`: an identity or a covering CIDR set came, went or moved."""
+
+    workloads: set[WorkloadName] = field(default_factory=set)
+    services: set[ServiceName] = field(default_factory=set)
+    routed: set[ServiceName] = field(default_factory=set)
+    policies: set[ObjectRef] = field(default_factory=set)
+    peers: bool = False
+    blocks: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.workloads or self.services or self.routed or self.policies or self.peers or self.blocks
+        )
+
+
+class Identities:
+    """Workloads by identity, and identities by label, so that a selector costs what it selects."""
+
+    def __init__(self, allocations: Allocations) -> None:
+        self._allocations = allocations
+        self.of: dict[WorkloadName, int] = {}
+        self.all: dict[int, Identity] = {}
+        self.members: dict[int, set[WorkloadName]] = {}
+        self._by_label: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+        self._selected: dict[Selector, frozenset[int]] = {}
+
+    def assign(self, workload: Workload, namespace: Namespace | None) -> bool:
+        """Number the workload; True if a peer appeared or disappeared. Raises Exhausted."""
+        identity = identity_of(workload, namespace)
+        number = self._allocations.security_id(identity)
+        if self.of.get(workload.name) == number:
+            return False
+        self.forget(workload.name)
+        self.of[workload.name] = number
+        if number in self.members:
+            self.members[number].add(workload.name)
+            return True
+        self.members[number] = {workload.name}
+        self.all[number] = identity
+        for pair in identity.labels:
+            self._by_label[pair].add(number)
+        for selector, numbers in self._selected.items():
+            if selector.matches(identity.mapping):
+                self._selected[selector] = numbers | {number}
+        return True
+
+    def forget(self, name: WorkloadName) -> bool:
+        number = self.of.pop(name, None)
+        if number is None:
+            return False
+        self.members[number].discard(name)
+        if not self.members[number]:
+            del self.members[number]
+            for pair in self.all.pop(number).labels:
+                self._by_label[pair].discard(number)
+            for selector, numbers in self._selected.items():
+                if number in numbers:
+                    self._selected[selector] = numbers - {number}
+        return True
+
+    def select(self, selector: Selector) -> frozenset[int]:
+        """The security ids of the workloads that a selector matches."""
+        found = self._selected.get(selector)
+        if found is None:
+            pools: list[set[int]] = [
+                set().union(*(self._by_label.get((r.key, value), ()) for value in r.values))
+                for r in selector.requirements
+                if r.operator == "In"
+            ]
+            candidates = min(pools, key=len) if pools else set(self.all)
+            found = frozenset(n for n in candidates if selector.matches(self.all[n].mapping))
+            if len(self._selected) > 65536:
+                self._selected.clear()
+            self._selected[selector] = found
+        return found
+
+
+class Mesh:
+    """The assembled truth. Its dictionaries are for reading; only `apply` changes them."""
+
+    def __init__(self, allocations: Allocations, hosts: Iterable[str] = ()) -> None:
+        """`hosts` are the addresses of the nodes themselves."""
+        self.allocations = allocations
+        self.hosts = frozenset(hosts)
+        self.identities = Identities(allocations)
+        self.cidrs = CidrIndex()
+        self.namespaces: dict[str, Namespace] = {}
+        self.workloads: dict[WorkloadName, Workload] = {}
+        self.owners: dict[str, WorkloadName] = {}
+        self.services: dict[ServiceName, Service] = {}
+        self.vips: dict[ServiceName, tuple[str, ...]] = {}
+        self.backends: dict[ServiceName, dict[int, tuple[Backend, ...]]] = {}
+        self.policies: dict[ObjectRef, tuple[Policy, ...]] = {}
+        self.routes: dict[ObjectRef, Route] = {}
+        self.routes_to: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
+        self._fragments: dict[ObjectRef, Fragment] = {}
+        self._problems: dict[ObjectRef, tuple[Problem, ...]] = {}
+        self._refs: dict[ServiceName | WorkloadName, ObjectRef] = {}
+        self._slices: defaultdict[ServiceName, dict[ObjectRef, EndpointSlice]] = defaultdict(dict)
+        self._residents: defaultdict[str, set[WorkloadName]] = defaultdict(set)
+        self._labelled: defaultdict[tuple[str, str, str], set[WorkloadName]] = defaultdict(set)
+        self._selecting: defaultdict[tuple[str, str, str], set[ServiceName]] = defaultdict(set)
+        self._claims: defaultdict[str, set[ServiceName]] = defaultdict(set)
+        self._addressed: defaultdict[str, set[WorkloadName]] = defaultdict(set)
+        self._allocated: dict[str, ServiceName] = {}
+        self._mentions: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
+
+    # --- reading -------------------------------------------------------------------------
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong between objects; what is wrong inside one stands in its Fragment."""
+        return tuple(problem for ref in sorted(self._problems) for problem in self._problems[ref])
+
+    def fragment(self, ref: ObjectRef) -> Fragment | None:
+        return self._fragments.get(ref)
+
+    def all_policies(self) -> Iterator[Policy]:
+        for policies in self.policies.values():
+            yield from policies
+
+    def routes_for(self, caller: str, service: ServiceName) -> list[Route]:
+        """The routes that bind callers from namespace `caller` (GEP-1226): its own consumer
+        routes if there are any, else the producer routes of the service's namespace."""
+        routes = [self.routes[ref] for ref in self.routes_to.get(service, ())]
+        own = [route for route in routes if route.ref.namespace == caller]
+        produced = [route for route in routes if route.ref.namespace == service.namespace]
+        return own or produced
+
+    # --- changing ------------------------------------------------------------------------
+
+    def apply(self, fragments: Mapping[ObjectRef, Fragment | None]) -> Change:
+        """Replace (or with None remove) what is known of these objects."""
+        change = Change()
+        moved: set[str] = set()  # addresses whose owner may be another now
+        rehome: set[WorkloadName] = set()  # workloads to be numbered (again)
+        pods_version, version = self.cidrs.pods_version, self.cidrs.version
+        for ref, fragment in fragments.items():
+            old = self._fragments.get(ref)
+            if old == fragment:
+                continue
+            for noun in old.nouns if old else ():
+                self._remove(ref, noun, change, moved, rehome)
+            if fragment is None:
+                self._fragments.pop(ref, None)
+                self._problems.pop(ref, None)
+            else:
+                self._fragments[ref] = fragment
+                for noun in fragment.nouns:
+                    self._add(ref, noun, change, moved, rehome)
+        for name in rehome:
+            self._number(name, change)
+        for address in moved:
+            self._own(address, change)
+        for service in list(change.services):
+            self._resolve(service, change)
+        for service in change.services | change.routed:
+            self._check_routes(service)
+        if self.cidrs.version != version:
+            change.blocks = True
+            change.peers = True
+        if self.cidrs.pods_version != pods_version:
+            change.workloads.update(self.workloads)
+        return change
+
+    def _add(
+        self, ref: ObjectRef, noun: object, change: Change, moved: set[str], rehome: set[WorkloadName]
+    ) -> None:
+        match noun:
+            case Namespace():
+                self.namespaces[noun.name] = noun
+                rehome.update(self._residents.get(noun.name, ()))
+            case Workload():
+                self.workloads[noun.name] = noun
+                self._refs[noun.name] = ref
+                self._residents[noun.name.namespace].add(noun.name)
+                for pair in noun.labels:
+                    self._labelled[noun.name.namespace, *pair].add(noun.name)
+                for address in noun.addresses:
+                    self._addressed[address].add(noun.name)
+                    moved.add(address)
+                self._touch(noun, change)
+                rehome.add(noun.name)
+            case Service():
+                self.services[noun.name] = noun
+                self._refs[noun.name] = ref
+                for pair in noun.selector or ():
+                    self._selecting[noun.name.namespace, *pair].add(noun.name)
+                for vip in noun.vips:
+                    self._claims[vip].add(noun.name)
+                    change.services.update(self._claims[vip])
+                    if vip in self._allocated:  # who had it by chance makes way
+                        change.services.add(self._allocated[vip])
+                change.services.add(noun.name)
+            case EndpointSlice():
+                self._slices[noun.service][ref] = noun
+                change.services.add(noun.service)
+            case Policy():
+                self.policies[ref] = (*self.policies.get(ref, ()), noun)
+                self.cidrs.add(_cidrs(noun))
+                change.policies.add(ref)
+            case Route():
+                self.routes[ref] = noun
+                for parent in noun.parents:
+                    self.routes_to[parent.service].add(ref)
+                    change.routed.add(parent.service)
+                for service in _mentioned(noun):
+                    self._mentions[service].add(ref)
+                change.routed.update(_mentioned(noun))
+
+    def _remove(
+        self, ref: ObjectRef, noun: object, change: Change, moved: set[str], rehome: set[WorkloadName]
+    ) -> None:
+        match noun:
+            case Namespace():
+                self.namespaces.pop(noun.name, None)
+                rehome.update(self._residents.get(noun.name, ()))
+            case Workload():
+                del self.workloads[noun.name]
+                self._residents[noun.name.namespace].discard(noun.name)
+                for pair in noun.labels:
+                    self._labelled[noun.name.namespace, *pair].discard(noun.name)
+                for address in noun.addresses:
+                    self._addressed[address].discard(noun.name)
+                    moved.add(address)
+                self._touch(noun, change)
+                rehome.add(noun.name)
+            case Service():
+                del self.services[noun.name]
+                for pair in noun.selector or ():
+                    self._selecting[noun.name.namespace, *pair].discard(noun.name)
+                for vip in noun.vips:
+                    self._claims[vip].discard(noun.name)
+                    change.services.update(self._claims[vip])
+                change.services.add(noun.name)
+            case EndpointSlice():
+                self._slices[noun.service].pop(ref, None)
+                change.services.add(noun.service)
+            case Policy():
+                self.policies.pop(ref, None)
+                self.cidrs.remove(_cidrs(noun))
+                change.policies.add(ref)
+            case Route():
+                del self.routes[ref]
+                for parent in noun.parents:
+                    self.routes_to[parent.service].discard(ref)
+                    change.routed.add(parent.service)
+                for service in _mentioned(noun):
+                    self._mentions[service].discard(ref)
+
+    def _touch(self, workload: Workload, change: Change) -> None:
+        change.workloads.add(workload.name)
+        for pair in workload.labels:
+            change.services.update(self._selecting.get((workload.name.namespace, *pair), ()))
+
+    def _number(self, name: WorkloadName, change: Change) -> None:
+        workload = self.workloads.get(name)
+        if workload is None:
+            if self.identities.forget(name):
+                change.peers = True
+            self._refs.pop(name, None)
+            return
+        ref = self._refs[name]
+        try:
+            moved = self.identities.assign(workload, self.namespaces.get(name.namespace))
+        except Exhausted as error:
+            # Without a number it is nobody: no policy allows it (fail closed).
+            moved = self.identities.forget(name)
+            self._problems[ref] = (Problem(ref, "metadata.labels", f"{error}; the pod stays cut off"),)
+        if moved:
+            change.peers = True
+            change.workloads.add(name)
+
+    def _own(self, address: str, change: Change) -> None:
+        """An address belongs to one workload; of several that claim it, to the first by name."""
+        claimants = sorted(self._addressed.get(address, ()))
+        before = self.owners.get(address)
+        if claimants:
+            self.owners[address] = claimants[0]
+        else:
+            self.owners.pop(address, None)
+            self._addressed.pop(address, None)
+        if self.owners.get(address) != before:
+            change.peers = True
+        for name in {*claimants, before}:
+            if name is not None and name in self.workloads:
+                self._touch(self.workloads[name], change)
+        for name in claimants:
+            ref = self._refs[name]
+            if name == claimants[0]:
+                self._problems.pop(ref, None)
+            else:
+                message = f"{address} already belongs to Pod {claimants[0]}"
+                self._problems[ref] = (Problem(ref, "status.podIPs", message),)
+
+    def _resolve(self, name: ServiceName, change: Change) -> None:
+        service = self.services.get(name)
+        for vip in self.vips.get(name, ()):
+            if self._allocated.get(vip) == name:
+                del self._allocated[vip]
+        if service is None:
+            self.vips.pop(name, None)
+            self.backends.pop(name, None)
+            self.allocations.release(name)
+            ref = self._refs.pop(name, None)
+            if ref is not None:
+                self._problems.pop(ref, None)
+            return
+        ref = self._refs[name]
+        problems: list[Problem] = []
+        vips: list[str] = []
+        for vip in service.vips:
+            first = min(self._claims[vip])
+            if first == name:
+                vips.append(vip)
+            else:
+                problems.append(Problem(ref, "spec.clusterIP", f"{vip} already belongs to Service {first}"))
+        if not service.vips and not service.headless:
+            try:
+                vips.extend(self.allocations.vips(name, service.families, self._claims))
+                self._allocated.update(dict.fromkeys(vips, name))
+            except Exhausted as error:
+                problems.append(Problem(ref, "spec.clusterIP", str(error)))
+        self.vips[name] = tuple(vips)
+        self.backends[name] = {
+            port.port: tuple(sorted(self._backends(service, port.name, port.target, port.protocol)))
+            for port in service.ports
+        }
+        if problems:
+            self._problems[ref] = tuple(problems)
+        else:
+            self._problems.pop(ref, None)
+
+    def _backends(
+        self, service: Service, port_name: str, target: int | str, protocol: str
+    ) -> Iterator[Backend]:
+        slices = self._slices.get(service.name)
+        if slices:
+            for entry in slices.values():
+                for name, number, slice_protocol in entry.ports:
+                    if name == port_name and slice_protocol == protocol:
+                        for endpoint in entry.endpoints:
+                            if endpoint.ready:
+                                for address in endpoint.addresses:
+                                    yield Backend(address, number, endpoint.workload)
+            return
+        if not service.selector:
+            return
+        pools = [self._labelled.get((service.name.namespace, *pair), set()) for pair in service.selector]
+        pools.sort(key=len)
+        for owner in pools[0].intersection(*pools[1:]):
+            workload = self.workloads[owner]
+            if not workload.ready:
+                continue
+            port = target
+            if isinstance(port, str):
+                wanted = (target, protocol)
+                port = next((p.port for p in workload.ports if (p.name, p.protocol) == wanted), 0)
+            if port:
+                for address in workload.addresses:
+                    if self.owners.get(address) == owner:
+                        yield Backend(address, int(port), owner)
+
+    def _check_routes(self, service: ServiceName) -> None:
+        """Problems of the routes that name this service, as parent or as backend."""
+        for ref in self._mentions.get(service, ()):
+            found = tuple(self._route_problems(self.routes[ref]))
+            if found:
+                self._problems[ref] = found
+            else:
+                self._problems.pop(ref, None)
+
+    def _route_problems(self, route: Route) -> Iterator[Problem]:
+        for index, parent in enumerate(route.parents):
+            found = self.services.get(parent.service)
+            where = f"spec.parentRefs[{index}]"
+            if found is None:
+                yield Problem(route.ref, where, f"there is no Service {parent.service}")
+            elif parent.port is not None and all(p.port != parent.port for p in found.ports):
+                yield Problem(
+                    route.ref, f"{where}.port", f"Service {parent.service} has no port {parent.port}"
+                )
+        for rule in route.rules:
+            for index, backend in enumerate(rule.backends):
+                if backend.service is None:
+                    continue
+                found = self.services.get(backend.service)
+                where = f"spec.{rule.field}.backendRefs[{index}]"
+                if found is None:
+                    yield Problem(
+                        route.ref, where, f"there is no Service {backend.service}; its share answers 500"
+                    )
+                elif all(p.port != backend.port for p in found.ports):
+                    yield Problem(
+                        route.ref,
+                        f"{where}.port",
+                        f"Service {backend.service} has no port {backend.port}; its share answers 500",
+                    )
+
+
+def _mentioned(route: Route) -> set[ServiceName]:
+    """Every Service that a route names, as parent or as backend."""
+    named = {b.service for rule in route.rules for b in rule.backends if b.service is not None}
+    return named | {parent.service for parent in route.parents}
+
+
+def _cidrs(policy: Policy) -> set[CidrPeer]:
+    return {
+        peer
+        for rules in (policy.ingress, policy.egress)
+        if rules is not None
+        for rule in (*rules.allow, *rules.deny)
+        for peer in rule.peers or ()
+        if isinstance(peer, CidrPeer)
+    }

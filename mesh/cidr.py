@@ -1,0 +1,118 @@
+"""Address blocks that policies name: which of them cover an address, and where they begin and end.
+
+Every distinct set of covering blocks gets an id, and the kernel's prefix table maps each address to
+one (LPM on all boundaries), so that a policy can be judged by set and never by address.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from mesh.model import CidrPeer
+from mesh.node import stable_id
+
+#: (IP version, network as a number, prefix length)
+Prefix = tuple[int, int, int]
+
+_BITS = {4: 32, 6: 128}
+
+
+@lru_cache(maxsize=262144)
+def prefix_of(text: str) -> Prefix:
+    """The prefix a CIDR or an address names. Raises ValueError."""
+    if "/" in text:
+        network = ipaddress.ip_network(text)
+        return network.version, int(network.network_address), network.prefixlen
+    address = ipaddress.ip_address(text)
+    return address.version, int(address), address.max_prefixlen
+
+
+def contains(outer: Prefix, inner: Prefix) -> bool:
+    """Does `outer` cover all of `inner`?"""
+    if outer[0] != inner[0] or outer[2] > inner[2]:
+        return False
+    shift = _BITS[outer[0]] - outer[2]
+    return outer[1] >> shift == inner[1] >> shift
+
+
+def matches(peer: CidrPeer, address: str) -> bool:
+    """Is the address in the block and in none of its exceptions?"""
+    prefix = prefix_of(address)
+    return contains(prefix_of(peer.cidr), prefix) and not any(
+        contains(prefix_of(exception), prefix) for exception in peer.exceptions
+    )
+
+
+class CidrIndex:
+    """A counted set of CidrPeers with look-up by address. `version` grows with every difference."""
+
+    def __init__(self) -> None:
+        self._count: Counter[CidrPeer] = Counter()
+        self._peers: dict[Prefix, set[CidrPeer]] = {}
+        self._lengths: Counter[tuple[int, int]] = Counter()
+        self._sets: dict[int, frozenset[CidrPeer]] = {0: frozenset()}
+        self.version = 0
+        self.pods_version = 0
+
+    def add(self, peers: Iterable[CidrPeer]) -> None:
+        for peer in peers:
+            self._count[peer] += 1
+            if self._count[peer] == 1:
+                prefix = prefix_of(peer.cidr)
+                self._peers.setdefault(prefix, set()).add(peer)
+                self._lengths[prefix[0], prefix[2]] += 1
+                self._grow(peer)
+
+    def remove(self, peers: Iterable[CidrPeer]) -> None:
+        for peer in peers:
+            self._count[peer] -= 1
+            if not self._count[peer]:
+                del self._count[peer]
+                prefix = prefix_of(peer.cidr)
+                self._peers[prefix].discard(peer)
+                if not self._peers[prefix]:
+                    del self._peers[prefix]
+                self._lengths[prefix[0], prefix[2]] -= 1
+                self._grow(peer)
+
+    def _grow(self, peer: CidrPeer) -> None:
+        self.version += 1
+        self.pods_version += peer.pods
+
+    def set_for(self, text: str, *, pods: bool) -> int:
+        """Id of the set of peers that match an address, or all of a boundary's own addresses.
+
+        `pods` limits it to those that match workloads (rule 17)."""
+        if not self._count:
+            return 0
+        prefix = prefix_of(text)
+        bits = _BITS[prefix[0]]
+        found: list[CidrPeer] = []
+        for (version, length), count in self._lengths.items():
+            if count and version == prefix[0] and length <= prefix[2]:
+                network = prefix[1] >> (bits - length) << (bits - length)
+                for peer in self._peers.get((version, network, length), ()):
+                    if (peer.pods or not pods) and matches(peer, text):
+                        found.append(peer)
+        if not found:
+            return 0
+        members = frozenset(found)
+        number = stable_id(*sorted(repr(peer) for peer in members))
+        self._sets[number] = members
+        return number
+
+    def members(self, number: int) -> frozenset[CidrPeer]:
+        """The peers of a set that `set_for` numbered."""
+        return self._sets[number]
+
+    def boundaries(self) -> Iterator[str]:
+        """Every block and exception, each once, as canonical text."""
+        seen: set[str] = set()
+        for peer in self._count:
+            for text in (peer.cidr, *peer.exceptions):
+                if text not in seen:
+                    seen.add(text)
+                    yield text

@@ -1,0 +1,340 @@
+"""One node's part of the mesh, kept current: the kernel's back end of the compiler.
+
+A `Node` recomputes the records that a `Change` can have touched and shares all others with the
+last `NodeState`, mapping by mapping. It knows records, not map entries, and no other node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from mesh import steer
+from mesh.assemble import Change, Mesh
+from mesh.classes import Compiled, PeerKey, Peers, compile_set, look_up, set_id
+from mesh.identity import PORTS_KEY
+from mesh.model import Direction, ObjectRef, Policy, ServiceName, WorkloadName
+from mesh.node import (
+    EVERYONE,
+    HOST_ID,
+    WORLD_ID,
+    BlockRecord,
+    NodeState,
+    PodRecord,
+    PolicyClass,
+    PortVerdict,
+    ServicePortRecord,
+    ServiceRecord,
+    WorkloadRecord,
+)
+from mesh.proxy import Destination, ProxyView, RoutedPort
+
+K = TypeVar("K")
+R = TypeVar("R")
+
+DIRECTIONS: tuple[Direction, Direction] = ("ingress", "egress")
+
+
+@dataclass(slots=True)
+class _Subject:
+    """A policy set in use: its inputs (compared by identity) and what they compiled to."""
+
+    policies: tuple[Policy, ...]
+    compiled: Compiled
+    peers: Mapping[PeerKey, int]
+    classes: Mapping[int, PolicyClass]
+
+
+class Node:
+    """The records of the node `name`. Pods without a node belong to it if `default` is set."""
+
+    def __init__(self, mesh: Mesh, name: str, *, default: bool = False) -> None:
+        self._mesh = mesh
+        self.name = name
+        self._default = default
+        self.state = NodeState()
+        #: Pod -> what its Envoy has to do, for the pods that need one.
+        self.proxies: Mapping[str, ProxyView] = {}
+        self._locals: set[WorkloadName] = set()
+        self._routed: dict[tuple[str, ServiceName], tuple[RoutedPort, ...]] = {}
+        self._destinations: dict[tuple[int, ServiceName, int], Destination | None] = {}
+        self._subjects: dict[int, _Subject] = {}
+        self._selecting: dict[int, frozenset[ObjectRef]] = {}
+        self._peers: Peers | None = None
+        self.update(_everything(mesh))
+
+    # --- reading -------------------------------------------------------------------------
+
+    def verdict(self, set_number: int, address: str, protocol: str | int, port: int) -> PortVerdict:
+        """What the tables say of a peer's address; set 0 restricts nothing."""
+        subject = self._subjects.get(set_number)
+        if subject is None:
+            return look_up(None, protocol, port)
+        number = subject.peers.get(self.peer_of(address), subject.compiled.set.default)
+        return look_up(subject.classes[number], protocol, port)
+
+    def peer_of(self, address: str) -> PeerKey:
+        """The peer key that the kernel finds for an address."""
+        owner = self._mesh.owners.get(address)
+        if owner is not None:
+            return self._mesh.identities.of.get(owner, 0), self._mesh.cidrs.set_for(address, pods=True)
+        if address in self._mesh.hosts:
+            return HOST_ID, self._mesh.cidrs.set_for(address, pods=True)
+        return WORLD_ID, self._mesh.cidrs.set_for(address, pods=False)
+
+    # --- changing ------------------------------------------------------------------------
+
+    def update(self, change: Change) -> NodeState:
+        """Bring the records up to date with the mesh after `change`."""
+        state = self.state
+        if change.workloads or change.peers:
+            state = replace(state, workloads=_patched(state.workloads, change.workloads, self._workload))
+            for name in change.workloads:
+                self._settle(name, state)
+        if change.blocks:
+            state = replace(state, blocks=self._blocks())
+        if change.services or change.routed:
+            touched = change.services | change.routed
+            state = replace(state, services=_patched(state.services, touched, self._service))
+        if change.peers or self._peers is None:
+            self._peers = self._all_peers(state)
+        self.state = state
+        if change:
+            self._select(change)
+            self._pods(change)
+        return self.state
+
+    def _settle(self, name: WorkloadName, state: NodeState) -> None:
+        """A pod is local, and can be enforced, once it has a record here."""
+        record = state.workloads.get(str(name))
+        if record is not None and (record.node == self.name or (self._default and not record.node)):
+            self._locals.add(name)
+        else:
+            self._locals.discard(name)
+
+    def _workload(self, name: WorkloadName) -> WorkloadRecord | None:
+        mesh = self._mesh
+        workload = mesh.workloads.get(name)
+        number = mesh.identities.of.get(name)
+        if workload is None or number is None:
+            return None
+        addresses = tuple(
+            (address, mesh.cidrs.set_for(address, pods=True))
+            for address in workload.addresses
+            if mesh.owners.get(address) == name
+        )
+        return WorkloadRecord(name, number, addresses, workload.node) if addresses else None
+
+    def _blocks(self) -> Mapping[str, BlockRecord]:
+        mesh = self._mesh
+        hosts = {f"{host}/{128 if ':' in host else 32}" for host in mesh.hosts}
+        blocks = {text: mesh.cidrs.set_for(text, pods=False) for text in mesh.cidrs.boundaries()}
+        return {text: BlockRecord(text, WORLD_ID, number) for text, number in blocks.items()} | {
+            text: BlockRecord(text, HOST_ID, mesh.cidrs.set_for(text, pods=True)) for text in hosts
+        }
+
+    def _service(self, name: ServiceName) -> ServiceRecord | None:
+        mesh = self._mesh
+        service = mesh.services.get(name)
+        vips = mesh.vips.get(name)
+        if service is None or not vips:
+            return None
+        ports = tuple(
+            ServicePortRecord(
+                port.port,
+                port.protocol,
+                tuple((b.address, b.port) for b in mesh.backends[name].get(port.port, ())),
+                self._views(name, port.port) if port.protocol == "TCP" else (),
+            )
+            for port in service.ports
+        )
+        return ServiceRecord(name, vips, service.affinity_seconds, ports)
+
+    def _views(self, service: ServiceName, port: int) -> tuple[str, ...]:
+        """Whose connections to this port a route steers."""
+        views = set()
+        for ref in self._mesh.routes_to.get(service, ()):
+            route = self._mesh.routes[ref]
+            if any(p.service == service and p.port in (None, port) for p in route.parents):
+                views.add(EVERYONE if ref.namespace == service.namespace else ref.namespace)
+        return tuple(sorted(views))
+
+    def _all_peers(self, state: NodeState) -> Peers:
+        by_id: dict[int, set[PeerKey]] = {}
+        for record in state.workloads.values():
+            for _, cidr_set in record.addresses:
+                by_id.setdefault(record.security_id, set()).add((record.security_id, cidr_set))
+        by_id[HOST_ID] = {(HOST_ID, 0)}
+        by_id[WORLD_ID] = {(WORLD_ID, 0)}
+        for block in state.blocks.values():
+            by_id[block.security_id].add((block.security_id, block.cidr_set))
+        keys = {key for group in by_id.values() for key in group}
+        identities = self._mesh.identities
+        return Peers(keys, by_id, identities.all, identities.select, self._mesh.cidrs)
+
+    def _select(self, change: Change) -> None:
+        """Which policies select each local identity."""
+        mesh = self._mesh
+        local = {mesh.identities.of[name] for name in self._locals}
+        for number in self._selecting.keys() - local:
+            del self._selecting[number]
+        for number in local - self._selecting.keys():
+            self._selecting[number] = frozenset(
+                ref
+                for ref, policies in mesh.policies.items()
+                if any(number in mesh.identities.select(p.subject) for p in policies)
+            )
+            local.discard(number)
+        for ref in change.policies:
+            chosen: set[int] = set()
+            for policy in mesh.policies.get(ref, ()):
+                chosen |= mesh.identities.select(policy.subject)
+            for number in local:
+                selecting = self._selecting[number]
+                if (number in chosen) != (ref in selecting):
+                    self._selecting[number] = selecting ^ {ref}
+
+    def _pods(self, change: Change) -> None:
+        for key in [k for k in self._routed if k[1] in change.routed or k[1] in change.services]:
+            del self._routed[key]
+        if change.peers or change.policies:
+            self._destinations.clear()
+        for place in [k for k in self._destinations if k[1] in change.services]:
+            del self._destinations[place]
+        used: dict[int, _Subject] = {}
+        sets = {name: self._sets(name, used, change.peers) for name in sorted(self._locals)}
+        self._subjects = used
+        pods: dict[str, PodRecord] = {}
+        proxies: dict[str, ProxyView] = {}
+        for name, (ingress, egress) in sets.items():
+            view = self._view(name, ingress, egress)
+            if view.reasons:
+                proxies[str(name)] = view
+            record = self.state.workloads[str(name)]
+            pods[str(name)] = PodRecord(
+                name,
+                tuple(address for address, _ in record.addresses),
+                record.security_id,
+                ingress,
+                egress,
+                view.reasons,
+                tuple(l7.number for l7 in view.ingress),
+                tuple(l7.number for l7 in view.egress),
+                bool(view.routed),
+            )
+        self.proxies = _same(self.proxies, proxies)
+        self.state = replace(
+            self.state,
+            pods=_same(self.state.pods, pods),
+            sets=_same(self.state.sets, {f"{n:016x}": s.compiled.set for n, s in used.items()}),
+            classes=_same(
+                self.state.classes, {f"{c.id:016x}": c for s in used.values() for c in s.compiled.classes}
+            ),
+        )
+
+    def _sets(self, name: WorkloadName, used: dict[int, _Subject], stale: bool) -> tuple[int, int]:
+        """The ingress and the egress policy set of a local pod."""
+        mesh = self._mesh
+        number = mesh.identities.of[name]
+        ports = mesh.identities.all[number].mapping.get(PORTS_KEY, "")
+        chosen = [
+            policy
+            for ref in sorted(self._selecting[number])
+            for policy in mesh.policies[ref]
+            if number in mesh.identities.select(policy.subject)
+        ]
+        ingress, egress = (
+            self._subject(direction, tuple(p for p in chosen if p.rules(direction)), ports, used, stale)
+            for direction in DIRECTIONS
+        )
+        return ingress, egress
+
+    def _view(self, name: WorkloadName, ingress: int, egress: int) -> ProxyView:
+        """What the pod's Envoy has to do; without reasons it needs none."""
+        mesh = self._mesh
+        routed: list[RoutedPort] = []
+        for service in mesh.routes_to:
+            key = (name.namespace, service)
+            if key not in self._routed:
+                self._routed[key] = steer.routed_ports(mesh, *key)
+            routed += self._routed[key]
+        routed.sort(key=lambda port: (port.service, port.port))
+        targets = {
+            (backend.service, backend.port)
+            for port in routed
+            for entry in port.entries
+            for backend in entry.rule.backends
+            if backend.service is not None
+        }
+        destinations = [
+            found for service, port in sorted(targets) if (found := self._destination(egress, service, port))
+        ]
+        inbound, outbound = (
+            steer.classes(direction, self._subjects[number].compiled.listeners if number else {})
+            for direction, number in zip(DIRECTIONS, (ingress, egress), strict=True)
+        )
+        return ProxyView(
+            name,
+            tuple(routed),
+            tuple(destinations),
+            outbound,
+            inbound,
+            steer.reasons(routed, (*inbound, *outbound)),
+        )
+
+    def _destination(self, egress: int, service: ServiceName, port: int) -> Destination | None:
+        key = (egress, service, port)
+        if key not in self._destinations:
+            self._destinations[key] = steer.destination(
+                self._mesh, service, port, lambda b: self.verdict(egress, b.address, "TCP", b.port)
+            )
+        return self._destinations[key]
+
+    def _subject(
+        self,
+        direction: Direction,
+        policies: tuple[Policy, ...],
+        ports: str,
+        used: dict[int, _Subject],
+        stale: bool,
+    ) -> int:
+        number = set_id(policies, direction, ports)
+        if number and number not in used:
+            known = self._subjects.get(number)
+            if known is None or stale or known.policies != policies:
+                assert self._peers is not None
+                compiled = compile_set(
+                    policies, direction, ports, self._peers, self._mesh.allocations.listener
+                )
+                known = _Subject(
+                    policies,
+                    compiled,
+                    {(i, c): n for i, c, n in compiled.set.peers},
+                    {c.id: c for c in compiled.classes},
+                )
+            used[number] = known
+        return number
+
+
+def _everything(mesh: Mesh) -> Change:
+    return Change(
+        set(mesh.workloads), set(mesh.services), set(mesh.routes_to), set(mesh.policies), True, True
+    )
+
+
+def _patched(table: Mapping[str, R], names: Iterable[K], make: Callable[[K], R | None]) -> Mapping[str, R]:
+    """The table with these records made anew; the same object if none of them differs."""
+    changed = dict(table)
+    for name in names:
+        record = make(name)
+        if record is None:
+            changed.pop(str(name), None)
+        else:
+            changed[str(name)] = record
+    return _same(table, changed)
+
+
+def _same(old: Mapping[str, R], new: Mapping[str, R]) -> Mapping[str, R]:
+    """The old mapping where the new one equals it: unchanged tables are recognised by identity."""
+    return old if old == new else new

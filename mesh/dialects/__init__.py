@@ -1,0 +1,121 @@
+"""Dialects: from an API object to a `Fragment` of the mesh and the problems that were found.
+
+`DIALECTS` is the list of the APIs that are read; a new one is a file of its own and a line here.
+Reading never raises: what a user got wrong is a `Problem` on that object, and what could not be
+read fails closed (semantics rule 18).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mesh.dialects.cilium import read_cilium_policy
+from mesh.dialects.gateway import read_http_route
+from mesh.dialects.kubernetes import read_endpoint_slice, read_namespace, read_pod, read_service
+from mesh.dialects.network_policy import read_network_policy
+from mesh.dialects.reading import Reader, shown
+from mesh.dialects.syntax import is_label, is_subdomain, name
+from mesh.model import Fragment, Noun, ObjectRef, Problem
+
+#: Where an object without a namespace belongs, as for kubectl.
+DEFAULT_NAMESPACE = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one kind is read. What a `fail_closed` kind yields counts even if it is not valid; any
+    other object that is not valid has no effect. `label` kinds have DNS labels for names."""
+
+    read: Callable[[Reader, ObjectRef], tuple[Noun, ...]]
+    namespaced: bool = True
+    fail_closed: bool = False
+    label: bool = False
+
+
+DIALECTS: Mapping[tuple[str, str], Dialect] = {
+    ("v1", "Namespace"): Dialect(read_namespace, namespaced=False, label=True),
+    ("v1", "Pod"): Dialect(read_pod),
+    ("v1", "Service"): Dialect(read_service, label=True),
+    ("discovery.k8s.io/v1", "EndpointSlice"): Dialect(read_endpoint_slice),
+    ("networking.k8s.io/v1", "NetworkPolicy"): Dialect(read_network_policy, fail_closed=True),
+    ("cilium.io/v2", "CiliumNetworkPolicy"): Dialect(read_cilium_policy, fail_closed=True),
+    ("cilium.io/v2", "CiliumClusterwideNetworkPolicy"): Dialect(
+        read_cilium_policy, namespaced=False, fail_closed=True
+    ),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"): Dialect(read_http_route),
+    ("gateway.networking.k8s.io/v1beta1", "HTTPRoute"): Dialect(read_http_route),
+}
+
+_CLUSTER_SCOPED = frozenset(kind for (_, kind), dialect in DIALECTS.items() if not dialect.namespaced)
+
+
+def ref_of(object: Any) -> ObjectRef:
+    """The name of any object, however malformed; parts that cannot be a name are made printable."""
+    fields = object if isinstance(object, Mapping) else {}
+    metadata = fields.get("metadata")
+    metadata = metadata if isinstance(metadata, Mapping) else {}
+    kind, own, namespace = fields.get("kind"), metadata.get("name"), metadata.get("namespace")
+    if isinstance(kind, str) and kind in _CLUSTER_SCOPED:
+        namespace = ""
+    elif namespace is None:
+        namespace = DEFAULT_NAMESPACE
+    return ObjectRef(_printable(kind), _printable(namespace), _printable(own))
+
+
+def _printable(part: object) -> str:
+    if part is None:
+        return ""
+    plain = isinstance(part, str) and part.isascii() and part.isprintable() and len(part) <= 253
+    return str(part) if plain else shown(part)
+
+
+def read(object: Any) -> Fragment:
+    """What is understood of one API object. Never raises."""
+    ref = ref_of(object)
+    problems: list[Problem] = []
+    root = Reader(object, ref, problems)
+    dialect = _dialect(root)
+    nouns: tuple[Noun, ...] = ()
+    if dialect and _has_name(root, dialect):
+        nouns = dialect.read(root, ref)
+        if not root.sound and not dialect.fail_closed:
+            nouns = ()
+    return Fragment(ref, nouns, tuple(sorted(set(problems))), root.sound)
+
+
+def _dialect(root: Reader) -> Dialect | None:
+    if not isinstance(root.value, Mapping):
+        root.refuse(f"an API object is a mapping, not {shown(root.value)}")
+        return None
+    version, kind = root.at("apiVersion"), root.at("kind")
+    if not (version.require() and kind.require()):
+        return None
+    found = DIALECTS.get((version.text(), kind.text()))
+    if found is None and root.sound:
+        versions = [v for v, k in DIALECTS if k == kind.value]
+        if versions:
+            version.refuse(f"{kind.value} is read as {' or '.join(versions)}, not {shown(version.value)}")
+        else:
+            names = ", ".join(sorted({f"{k} ({v})" for v, k in DIALECTS}))
+            kind.refuse(f"kind {shown(kind.value)} is not supported; supported are {names}")
+    return found
+
+
+def _has_name(root: Reader, dialect: Dialect) -> bool:
+    """An object without a proper name cannot be stored, so nothing of it counts."""
+    metadata = root.at("metadata").mapping()
+    own, namespace = metadata.at("name"), metadata.at("namespace")
+    if metadata.require() and own.require() and not name(own, label=dialect.label) and own.sound:
+        own.refuse("is required")
+    if dialect.namespaced:
+        name(namespace, label=True)
+        if namespace.value == "":
+            namespace.refuse("is empty; leave it out or name one")
+    elif namespace.present:
+        namespace.refuse(f"a {root.at('kind').value} belongs to no namespace")
+    return metadata.sound
+
+
+__all__ = ["DIALECTS", "Dialect", "is_label", "is_subdomain", "read", "ref_of"]

@@ -1,0 +1,227 @@
+"""Namespaces, Pods, Services and EndpointSlices: the things that exist.
+
+They have many fields that do not concern a mesh, so here unknown fields are ignored; an object that
+cannot be read has no effect. This file knows nothing of who may talk to whom.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+from mesh.dialects.reading import Reader
+from mesh.dialects.syntax import (
+    address,
+    label_value,
+    labels,
+    name,
+    port,
+    port_name,
+    port_or_name,
+    printable,
+    transport,
+)
+from mesh.model import (
+    EndpointSlice,
+    NamedPort,
+    Namespace,
+    ObjectRef,
+    Protocol,
+    Service,
+    ServiceName,
+    ServicePort,
+    SliceEndpoint,
+    Workload,
+    WorkloadName,
+)
+
+#: The label that the API server gives every namespace.
+NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+
+Family = Literal["IPv4", "IPv6"]
+_FAMILIES: tuple[Family, ...] = ("IPv4", "IPv6")
+_AFFINITY_SECONDS = 10800  # API reference, ClientIPConfig.timeoutSeconds
+_MAX_AFFINITY_SECONDS = 86400
+
+
+def read_namespace(root: Reader, ref: ObjectRef) -> tuple[Namespace, ...]:
+    own = dict(labels(root.at("metadata").at("labels"))) | {NAMESPACE_NAME_LABEL: ref.name}
+    return (Namespace(ref.name, tuple(sorted(own.items()))),)
+
+
+# --- pods --------------------------------------------------------------------------------------
+
+
+def read_pod(root: Reader, ref: ObjectRef) -> tuple[Workload, ...]:
+    """The pod's addresses and readiness are those that its status records."""
+    spec, status = root.at("spec").mapping(), root.at("status").mapping()
+    if spec.at("hostNetwork").boolean():
+        spec.at("hostNetwork").refuse("a pod of the node's own network cannot be in the mesh")
+    containers = [*spec.at("initContainers").items(), *spec.at("containers").items()]
+    # A pod that has ended keeps its status, but its address may be another pod's by now.
+    ended = status.at("phase").text() in ("Succeeded", "Failed")
+    leaving = root.at("metadata").at("deletionTimestamp").present
+    account = spec.at("serviceAccountName")
+    workload = Workload(
+        name=WorkloadName(ref.namespace, ref.name),
+        labels=labels(root.at("metadata").at("labels")),
+        service_account=name(account, "default") or "default",
+        node=name(spec.at("nodeName")),
+        addresses=() if ended else _pod_addresses(status),
+        ports=tuple(p for c in containers for p in _named_ports(c)),
+        ready=_is_ready(status) and not ended and not leaving,
+    )
+    return (workload,)
+
+
+def _pod_addresses(status: Reader) -> tuple[str, ...]:
+    found = [address(item.mapping().at("ip")) for item in status.at("podIPs").items()]
+    if status.at("podIP").present and status.at("podIP").value != "":
+        found.append(address(status.at("podIP")))
+    return _in_order(found)
+
+
+def _in_order(addresses: list[str | None]) -> tuple[str, ...]:
+    """Each once, IPv4 first, else as given."""
+    return tuple(sorted(dict.fromkeys(a for a in addresses if a), key=lambda a: ":" in a))
+
+
+def _is_ready(status: Reader) -> bool:
+    conditions = [item.mapping() for item in status.at("conditions").items()]
+    return any(c.at("type").value == "Ready" and c.at("status").value == "True" for c in conditions)
+
+
+def _named_ports(container: Reader) -> list[NamedPort]:
+    found = []
+    for item in container.mapping().at("ports").items():
+        number = item.mapping().at("containerPort")
+        number.require()
+        protocol = transport(item.at("protocol"))
+        if item.at("name").present:
+            found.append(NamedPort(port_name(item.at("name")), port(number), protocol))
+        else:
+            port(number)
+    return found
+
+
+# --- services ------------------------------------------------------------------------------------
+
+
+def read_service(root: Reader, ref: ObjectRef) -> tuple[Service, ...]:
+    spec = root.at("spec").mapping()
+    spec.require()
+    kind = spec.at("type")
+    kind.choice(("ClusterIP", "NodePort", "LoadBalancer"), "ClusterIP", unsupported=("ExternalName",))
+    headless = spec.at("clusterIP").value == "None"
+    vips = () if headless else _vips(spec)
+    ports = _service_ports(spec.at("ports"))
+    if not ports and not headless and spec.at("ports").sound:
+        spec.at("ports").refuse("is required: a service has at least one port unless it is headless")
+    service = Service(
+        name=ServiceName(ref.namespace, ref.name),
+        ports=ports,
+        # API reference, ServiceSpec.selector: an empty one is an absent one.
+        selector=labels(spec.at("selector")) or None,
+        vips=vips,
+        families=_families(spec, vips),
+        headless=headless,
+        affinity_seconds=_affinity(spec),
+    )
+    return (service,)
+
+
+def _vips(spec: Reader) -> tuple[str, ...]:
+    found = [address(item) for item in spec.at("clusterIPs").items(at_most=2)]
+    first = spec.at("clusterIP")
+    if first.present and first.value != "":
+        own = address(first)
+        if found and own != found[0]:
+            first.refuse("must equal clusterIPs[0]")
+        found = found or [own]
+    return tuple(a for a in found if a)
+
+
+def _families(spec: Reader, vips: tuple[str, ...]) -> tuple[Family, ...]:
+    """What the service asks for; one that asks for nothing gets both families."""
+    named = [cast(Family, i.choice(_FAMILIES)) for i in spec.at("ipFamilies").items(at_most=2)]
+    policy = spec.at("ipFamilyPolicy").choice(("SingleStack", "PreferDualStack", "RequireDualStack"))
+    if not named:
+        named = [_FAMILIES[":" in vip] for vip in vips]
+    if len(set(named)) != len(named):
+        spec.at("ipFamilies").refuse("names one family twice")
+    if policy.endswith("DualStack") and len(named) == 1:
+        named += [f for f in _FAMILIES if f not in named]
+    if not named and policy == "SingleStack":
+        return ("IPv4",)
+    return tuple(named) or _FAMILIES
+
+
+def _service_ports(ports: Reader) -> tuple[ServicePort, ...]:
+    found: list[ServicePort] = []
+    items = ports.items()
+    for item in items:
+        number, target = item.mapping().at("port"), item.at("targetPort")
+        number.require()
+        own = ServicePort(
+            name=name(item.at("name"), label=True),
+            port=port(number),
+            protocol=transport(item.at("protocol")),
+            target=port_or_name(target) if target.present else port(number),
+            app_protocol=printable(item.at("appProtocol"), 253),
+        )
+        if not own.name and len(items) > 1:
+            item.at("name").refuse("is required where a service has more than one port")
+        if own.name and any(p.name == own.name for p in found):
+            item.at("name").refuse(f"{own.name} is the name of another port")
+        if any((p.port, p.protocol) == (own.port, own.protocol) for p in found):
+            number.refuse(f"{own.protocol} {own.port} stands here twice")
+        found.append(own)
+    return tuple(found)
+
+
+def _affinity(spec: Reader) -> int:
+    wanted = spec.at("sessionAffinity").choice(("None", "ClientIP"), "None")
+    timeout = spec.at("sessionAffinityConfig").mapping().at("clientIP").mapping().at("timeoutSeconds")
+    seconds = timeout.integer(1, _MAX_AFFINITY_SECONDS, _AFFINITY_SECONDS)
+    return seconds if wanted == "ClientIP" else 0
+
+
+# --- endpoint slices -------------------------------------------------------------------------------
+
+
+def read_endpoint_slice(root: Reader, ref: ObjectRef) -> tuple[EndpointSlice, ...]:
+    owner = root.at("metadata").at("labels").at(SERVICE_NAME_LABEL)
+    if owner.require():
+        name(owner, label=True)
+    family = root.at("addressType")
+    family.require()
+    family.choice(_FAMILIES, unsupported=("FQDN",))
+    endpoint_slice = EndpointSlice(
+        ref=ref,
+        service=ServiceName(ref.namespace, label_value(owner)),
+        ports=tuple(_slice_port(item) for item in root.at("ports").items()),
+        endpoints=tuple(_endpoint(item, family.value) for item in root.at("endpoints").items()),
+    )
+    return (endpoint_slice,)
+
+
+def _slice_port(item: Reader) -> tuple[str, int, Protocol]:
+    item.mapping().at("port").require()
+    return name(item.at("name"), label=True), port(item.at("port")), transport(item.at("protocol"))
+
+
+def _endpoint(item: Reader, family: object) -> SliceEndpoint:
+    found = []
+    for reader in item.mapping().at("addresses").items():
+        own = address(reader)
+        if own and _FAMILIES[":" in own] != family:
+            reader.refuse(f"{own} is not an address of type {family}")
+        found.append(own)
+    # API reference, EndpointConditions.ready: absent means ready.
+    ready = item.at("conditions").mapping().at("ready").boolean(default=True)
+    target = item.at("targetRef").mapping()
+    workload = None
+    if target.at("kind").value == "Pod" and target.at("name").require():
+        namespace = name(target.at("namespace"), item.ref.namespace, label=True)
+        workload = WorkloadName(namespace, name(target.at("name")))
+    return SliceEndpoint(_in_order(found), ready, workload)

@@ -1,0 +1,218 @@
+"""What would happen to one connection or request, and which rules decide it.
+
+Asks the reference semantics (`mesh.policy`), not the compiled tables, so that an explanation and
+the data path are two witnesses. The result is plain data, ready for JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mesh import routing, steer
+from mesh.assemble import Mesh
+from mesh.model import Backend, Direction, Protocol, RouteBackend, ServiceName, WorkloadName
+from mesh.policy import Allow, Deny, Party, Request, Steer, Verdict, judge, permits
+from mesh.proxy import RoutedPort, RouteEntry
+
+Path = Literal["kernel", "envoy"]
+
+
+class UnknownName(Exception):
+    """A name in the question that the mesh does not know; the message says which and what is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One backend as the caller meets it."""
+
+    backend: Backend
+    allowed: bool
+    steered: bool
+    reasons: tuple[dict[str, str], ...]
+
+    def plain(self, share: float | None) -> dict[str, Any]:
+        answer: dict[str, Any] = {
+            "address": self.backend.address,
+            "port": self.backend.port,
+            "pod": str(self.backend.workload) if self.backend.workload else None,
+            "verdict": "allow" if self.allowed else "deny",
+            "path": "envoy" if self.steered else "kernel",
+        }
+        return answer if share is None else answer | {"share": round(share, 4)}
+
+
+def party(mesh: Mesh, address: str) -> Party:
+    """Who an address is."""
+    owner = mesh.owners.get(address)
+    number = mesh.identities.of.get(owner) if owner else None
+    if owner is None or number is None:
+        return Party(address, host=address in mesh.hosts)
+    return Party(address, owner, mesh.identities.all[number].mapping)
+
+
+def explain(
+    mesh: Mesh,
+    source: str,
+    target: str,
+    protocol: Protocol = "TCP",
+    request: Request | None = None,
+) -> dict[str, Any]:
+    """The verdict, the path, and each rule that matters, for `namespace/pod` calling
+    `namespace/service:port` or `address:port`. Raises UnknownName."""
+    caller = mesh.workloads.get(_workload_name(source))
+    if caller is None or not caller.addresses:
+        raise UnknownName(f"there is no Pod {source} with an address")
+    host, port = _split(target)
+    service = _service_at(mesh, host, port)
+    routed: RoutedPort | None = None
+    if service is not None and protocol == "TCP":
+        ports = steer.routed_ports(mesh, caller.name.namespace, service)
+        routed = next((r for r in ports if r.port == port), None)
+
+    reasons: list[dict[str, str]] = []
+    status: int | None = None
+    shares: list[tuple[Backend, float | None]]
+    if routed is not None:
+        entry = routing.choose(routed.entries, request) if request else None
+        chosen = [entry] if entry else list(routed.entries) if request is None else []
+        for taken in chosen:
+            reasons.append(_reason(str(taken.origin), taken.rule.field, "route", "caller's Envoy"))
+        shares, status = _destinations(mesh, chosen, caller.addresses[0])
+        if request is not None and entry is None:
+            names = sorted({str(e.origin) for e in routed.entries})
+            reasons.append(_reason(", ".join(names), "rules", "no rule matches: 404", "caller's Envoy"))
+            status = 404
+    elif service is not None:
+        shares = [(b, None) for b in _family(mesh.backends[service].get(port, ()), caller.addresses[0], host)]
+        if not shares:
+            reasons.append(
+                _reason(f"Service {service}", "", "no ready backend: connection refused", "kernel")
+            )
+    else:
+        shares = [(Backend(host, port, mesh.owners.get(host)), None)]
+
+    judged = [(_judge(mesh, caller.addresses, b, protocol, request), share) for b, share in shares]
+    for judgement, _ in judged:
+        reasons += [reason for reason in judgement.reasons if reason not in reasons]
+    steered = routed is not None or any(j.steered for j, _ in judged)
+    # What no backend can take is denied; what Envoy answers itself (404, 500, a redirect) is not.
+    allowed = any(j.allowed for j, _ in judged) or (not judged and status is not None)
+    answer: dict[str, Any] = {
+        "verdict": "allow" if allowed else "deny",
+        "path": "envoy" if steered else "kernel",
+        "reasons": reasons,
+        "backends": [judgement.plain(share) for judgement, share in judged],
+    }
+    return answer if status is None else answer | {"status": status}
+
+
+def _judge(
+    mesh: Mesh, sources: Sequence[str], backend: Backend, protocol: Protocol, request: Request | None
+) -> Judgement:
+    same_family = [a for a in sources if (":" in a) == (":" in backend.address)]
+    caller = party(mesh, (same_family or list(sources))[0])
+    callee = party(mesh, backend.address)
+    allowed, steered = True, False
+    reasons: list[dict[str, str]] = []
+    directions: tuple[tuple[Direction, Party, Party, str], ...] = (
+        ("egress", caller, callee, "caller's Envoy"),
+        ("ingress", callee, caller, "destination's Envoy"),
+    )
+    for direction, subject, peer, envoy in directions:
+        verdict = judge(mesh.all_policies(), direction, subject, peer, protocol, backend.port)
+        if isinstance(verdict, Steer):
+            steered = True
+            if request is not None:
+                fitting = permits(verdict.rules, request)
+                allowed = allowed and fitting is not None
+                for rule in [fitting] if fitting else verdict.rules:
+                    effect = "allow" if fitting else "no rule fits the request: 403"
+                    reasons.append(_reason(str(rule.origin), rule.field, effect, envoy))
+            else:
+                reasons += [_reason(str(r.origin), r.field, "steer", envoy) for r in verdict.rules]
+        else:
+            allowed = allowed and isinstance(verdict, Allow)
+            reasons += _plain_reasons(direction, verdict)
+    return Judgement(backend, allowed, steered, tuple(reasons))
+
+
+def _plain_reasons(direction: Direction, verdict: Verdict) -> list[dict[str, str]]:
+    effect = "deny" if isinstance(verdict, Deny) else "allow"
+    found = []
+    for key in verdict.rules:
+        if not isinstance(key, str):
+            continue
+        kind, name, *field = key.split(" ", 2)
+        text = effect if field else f"{effect} ({direction} default)"
+        found.append(_reason(f"{kind} {name}", field[0] if field else direction, text, "kernel"))
+    return found
+
+
+def _destinations(
+    mesh: Mesh, entries: Sequence[RouteEntry], address: str
+) -> tuple[list[tuple[Backend, float | None]], int | None]:
+    """The backends behind route entries with their share, and the status that Envoy answers itself."""
+    shares: dict[Backend, float] = {}
+    status: int | None = None
+    for entry in entries:
+        rule = entry.rule
+        if rule.redirect is not None:
+            status = rule.redirect.status
+            continue
+        total = sum(b.weight for b in rule.backends)
+        if not total:
+            status = 500
+        for target in rule.backends:
+            if not target.weight:
+                continue
+            backends = _backends_of(mesh, target, address)
+            if not backends:
+                status = 500 if target.service not in mesh.services else 503
+            for backend in backends:
+                part = target.weight / total / len(backends)
+                shares[backend] = shares.get(backend, 0.0) + part / len(entries)
+    return [(backend, share) for backend, share in sorted(shares.items())], status if not shares else None
+
+
+def _backends_of(mesh: Mesh, target: RouteBackend, address: str) -> list[Backend]:
+    if target.service is None or target.service not in mesh.backends:
+        return []
+    return _family(mesh.backends[target.service].get(target.port, ()), address, address)
+
+
+def _family(backends: Sequence[Backend], source: str, target: str) -> list[Backend]:
+    """Backends of the family that is dialled; a name prefers the caller's first family."""
+    like = target if target.count(":") > 1 or target.replace(".", "").isdigit() else source
+    return [b for b in backends if (":" in b.address) == (":" in like)]
+
+
+def _reason(name: str, rule: str, effect: str, enforced_by: str) -> dict[str, str]:
+    return {"object": name, "rule": rule, "effect": effect, "enforced_by": enforced_by}
+
+
+def _workload_name(text: str) -> WorkloadName:
+    namespace, slash, name = text.partition("/")
+    return WorkloadName(namespace, name) if slash else WorkloadName("default", namespace)
+
+
+def _split(target: str) -> tuple[str, int]:
+    host, colon, port = target.rpartition(":")
+    if not colon or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UnknownName(f"{target!r}: want namespace/service:port or address:port")
+    return host.strip("[]"), int(port)
+
+
+def _service_at(mesh: Mesh, host: str, port: int) -> ServiceName | None:
+    """The Service that a name or an address means; None for any other address."""
+    if "/" in host:
+        name = ServiceName(*host.split("/", 1))
+        service = mesh.services.get(name)
+        if service is None:
+            raise UnknownName(f"there is no Service {name}")
+        if all(p.port != port for p in service.ports):
+            known = ", ".join(str(p.port) for p in service.ports)
+            raise UnknownName(f"Service {name} has no port {port}; it has {known}")
+        return name
+    return next((name for name, vips in mesh.vips.items() if host in vips), None)

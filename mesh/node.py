@@ -1,0 +1,169 @@
+"""One node's part of the mesh: what the kernel and the agent must know, as small records.
+
+The control plane computes them (`mesh.datapath`), `mesh.resources` turns each into bytes, they
+travel under our own type URLs, and the agent lowers each to map entries (`agent.entries`). A
+record never depends on another's content, so a change costs its own size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from mesh.model import Protocol, ServiceName, WorkloadName
+
+#: Reserved security ids, numbered as in Cilium. Workloads start at 256.
+HOST_ID = 1
+WORLD_ID = 2
+FIRST_WORKLOAD_ID = 256
+
+#: The view of a route that binds every caller.
+EVERYONE = "*"
+
+Verdict = Literal["allow", "deny", "steer"]
+
+
+def stable_id(*parts: object) -> int:
+    """A non-zero 64-bit number made of content, the same in every process and after a restart."""
+    digest = hashlib.blake2b("\x00".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") or 1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadRecord:
+    """A workload anywhere in the mesh. Each address has the id of the set of policy CIDRs
+    (`CidrPeer` with `pods`) that cover it, 0 for none."""
+
+    name: WorkloadName
+    security_id: int
+    addresses: tuple[tuple[str, int], ...]
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRecord:
+    """An address block outside the mesh that some policy names: LPM prefix -> (id, CIDR set)."""
+
+    cidr: str
+    security_id: int
+    cidr_set: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePortRecord:
+    """One port of a Service; `backends` are ready (address, port) pairs of both families, and
+    `views` the callers that a route steers: namespaces, or EVERYONE."""
+
+    port: int
+    protocol: Protocol
+    backends: tuple[tuple[str, int], ...]
+    views: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRecord:
+    name: ServiceName
+    vips: tuple[str, ...]
+    affinity_seconds: int
+    ports: tuple[ServicePortRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PortVerdict:
+    """What ports `first`..`last` of a protocol (None: every protocol, all ports) get.
+
+    Entries of one class do not overlap, but for the protocol None entry that stands behind all.
+    `listener` is the L7 class number for `steer`, else 0; `rules` name the deciding objects and
+    fields, such as `CiliumNetworkPolicy shop/web ingress[0].toPorts[0]`.
+    """
+
+    protocol: Protocol | None
+    first: int
+    last: int
+    verdict: Verdict
+    listener: int = 0
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyClass:
+    """An interned table of verdicts; `id` is `stable_id` of its content, so it never changes
+    meaning. What no entry covers is denied, by `rules`."""
+
+    id: int
+    verdicts: tuple[PortVerdict, ...]
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """The policies of one direction that select some local pod, resolved against every peer.
+
+    `id` is `stable_id` of direction and policy names: an edit changes the content, not the id.
+    `peers` maps (security id, CIDR set) to a class id where it differs from `default`.
+    """
+
+    id: int
+    direction: Literal["ingress", "egress"]
+    policies: tuple[str, ...]
+    default: int
+    peers: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PodRecord:
+    """A pod of this node. Set id 0: no policy selects it in that direction, all is allowed.
+
+    `reasons` say why it needs an Envoy (object and field, sorted); empty: it needs none.
+    `ingress_listeners` and `egress_listeners` are the L7 classes its Envoy must serve,
+    `routes` whether it needs the routing listener.
+    """
+
+    name: WorkloadName
+    addresses: tuple[str, ...]
+    security_id: int
+    ingress_set: int = 0
+    egress_set: int = 0
+    reasons: tuple[str, ...] = ()
+    ingress_listeners: tuple[int, ...] = ()
+    egress_listeners: tuple[int, ...] = ()
+    routes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What the Envoy of one local pod is to be served: per type URL, Envoy name -> content hash."""
+
+    pod: WorkloadName
+    resources: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Sent last in every push: all that came before is generation `number`, complete."""
+
+    number: int
+    trace: str = ""
+
+
+Record = (
+    WorkloadRecord | BlockRecord | ServiceRecord | PolicyClass | PolicySet | PodRecord | Manifest | Generation
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """All records of one node, by name. Names are what the discovery protocol calls them."""
+
+    workloads: Mapping[str, WorkloadRecord] = field(default_factory=dict)
+    blocks: Mapping[str, BlockRecord] = field(default_factory=dict)
+    services: Mapping[str, ServiceRecord] = field(default_factory=dict)
+    classes: Mapping[str, PolicyClass] = field(default_factory=dict)
+    sets: Mapping[str, PolicySet] = field(default_factory=dict)
+    pods: Mapping[str, PodRecord] = field(default_factory=dict)
+
+    def tables(self) -> Mapping[str, Mapping[str, Record]]:
+        """Table name -> its records."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}

@@ -1,0 +1,235 @@
+"""When what may be applied: the order in which a node's Envoys and its kernel meet a new generation.
+
+Each proxy is first served the old and the new together (the new wins by name), then the kernel flips, then
+the proxies are served the new alone: whatever the kernel steers to is there before, during and after. A
+proxy that does not get ready in time does not hold up the node: the kernel flips anyway, and what steers
+to a listener that is not there is refused. Of a resource that an Envoy refuses the last good version stays
+(rule 27; `mesh.discovery` finds the guilty one). Time is an argument; this file does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mesh.model import WorkloadName
+from mesh.node import Manifest
+
+#: Seconds that a flip waits for proxies that are not ready.
+PATIENCE = 5.0
+
+Key = tuple[str, str]
+Contents = Mapping[Key, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What one proxy is to be served now: type URL -> name -> content hash.
+
+    `revision` changes whenever `resources` does, so that a report about an earlier one is recognised.
+    """
+
+    revision: int
+    resources: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Refusal:
+    """A resource version that a proxy refused, with its words."""
+
+    pod: WorkloadName
+    type_url: str
+    name: str
+    hash: str
+    error: str
+
+
+@dataclass(slots=True)
+class _Proxy:
+    old: Contents = field(default_factory=dict)
+    new: Contents = field(default_factory=dict)
+    good: dict[Key, str] = field(default_factory=dict)
+    refused: dict[Key, dict[str, str]] = field(default_factory=dict)
+    revision: int = 1
+    served: Contents = field(default_factory=dict)
+    ready: bool = False
+    given_up: bool = False
+
+    def refresh(self) -> None:
+        served = self._choose()
+        if served != self.served:
+            self.served = served
+            self.revision += 1
+            self.ready = False
+
+    def _choose(self) -> Contents:
+        chosen: dict[Key, str] = {}
+        for key, version in {**self.old, **self.new}.items():
+            if not self._is_refused(key, version):
+                chosen[key] = version
+                continue
+            fallback = self.good.get(key, self.old.get(key, version))
+            if not self._is_refused(key, fallback):
+                chosen[key] = fallback
+        return chosen
+
+    def _is_refused(self, key: Key, version: str) -> bool:
+        return version in self.refused.get(key, ())
+
+    def aim(self, new: Contents) -> None:
+        """Takes a new target; what was refused stays refused only while its content is wanted."""
+        self.new = new
+        self.refused = {key: said for key, said in self.refused.items() if new.get(key) in said}
+        self.refresh()
+
+    def settle(self) -> None:
+        """The kernel has flipped. A kept old version may need old neighbours, so they stay with it."""
+        self.old = dict(self.served) if self.refused else self.new
+        self.refresh()
+
+    def accept(self, type_url: str, accepted: Mapping[str, str]) -> None:
+        self.good.update({(type_url, name): version for name, version in accepted.items()})
+        self.good = {key: version for key, version in self.good.items() if key in self.old or key in self.new}
+
+    def refuse(self, key: Key, message: str) -> None:
+        if key in self.served:
+            self.refused.setdefault(key, {})[self.served[key]] = message
+            if self.good.get(key) == self.served[key]:
+                del self.good[key]  # A restarted Envoy may refuse what the one before it accepted.
+            self.refresh()
+
+
+class Rollout:
+    """One node's proxies on their way from the generation in force to the newest one wanted."""
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._proxies: dict[WorkloadName, _Proxy] = {}
+        self._warming: tuple[int, frozenset[WorkloadName], float] | None = None
+        self._wanted: frozenset[WorkloadName] = frozenset()
+
+    @property
+    def warming(self) -> int | None:
+        """The generation that proxies prepare for, if the kernel has not yet flipped to it."""
+        return self._warming[0] if self._warming else None
+
+    @property
+    def wanted(self) -> frozenset[WorkloadName]:
+        """Pods that need a proxy, by the newest generation begun."""
+        return self._wanted
+
+    def adopt(self, manifests: Mapping[WorkloadName, Manifest]) -> None:
+        """Starts from manifests whose generation the kernel already enforces."""
+        self._wanted = frozenset(manifests)
+        for pod, manifest in manifests.items():
+            proxy = self._proxies.setdefault(pod, _Proxy())
+            proxy.old = _contents(manifest)
+            proxy.aim(proxy.old)
+
+    def want(self, number: int, manifests: Mapping[WorkloadName, Manifest], now: float) -> None:
+        """Begins a generation; `now` is seconds of any clock. The one before must be in force, so what
+        comes meanwhile waits with the caller, and the newest of it is what to begin next."""
+        assert self._warming is None
+        self._wanted = frozenset(manifests)
+        for pod, manifest in manifests.items():
+            self._proxies.setdefault(pod, _Proxy()).aim(_contents(manifest))
+        for pod, proxy in self._proxies.items():
+            if pod not in manifests:
+                proxy.aim(proxy.old)
+        self._warming = (number, self._wanted, now + self._patience)
+
+    def may_flip(self, now: float, present: Collection[WorkloadName]) -> bool:
+        """Whether the kernel may now enforce `warming`. Only pods that are `present` are waited for."""
+        if self._warming is None:
+            return False
+        _, wanted, deadline = self._warming
+        return now >= deadline or not any(self._awaits(pod) for pod in wanted if pod in present)
+
+    def flipped(self) -> None:
+        """The kernel enforces `warming`: from now on serve it alone."""
+        self._warming = None
+        for pod in self._wanted:
+            proxy = self._proxies[pod]
+            proxy.given_up = not proxy.ready
+            proxy.settle()
+
+    def deadline(self) -> float | None:
+        """When the flip stops waiting; None if nothing is under way."""
+        return self._warming[2] if self._warming else None
+
+    def serving(self, pod: WorkloadName) -> Serving | None:
+        """What the pod's proxy is to be served, None if it never needed one."""
+        proxy = self._proxies.get(pod)
+        if proxy is None:
+            return None
+        resources: dict[str, dict[str, str]] = {}
+        for (type_url, name), version in proxy.served.items():
+            resources.setdefault(type_url, {})[name] = version
+        return Serving(proxy.revision, resources)
+
+    def accepted(self, pod: WorkloadName, type_url: str, versions: Mapping[str, str]) -> None:
+        """The proxy has ACKed; `versions` is all it has accepted of this type, name -> content hash."""
+        if pod in self._proxies:
+            self._proxies[pod].accept(type_url, versions)
+
+    def refused(self, pod: WorkloadName, type_url: str, name: str, message: str) -> None:
+        """The proxy has refused what it is served of that name. In its place it is served what it last
+        accepted, or nothing."""
+        if pod in self._proxies:
+            self._proxies[pod].refuse((type_url, name), message)
+
+    def ready(self, pod: WorkloadName, revision: int) -> None:
+        """The proxy serves that revision: everything ACKed, nothing warming (rule 27)."""
+        proxy = self._proxies.get(pod)
+        if proxy is not None and proxy.revision == revision:
+            proxy.ready, proxy.given_up = True, False
+
+    def down(self, pod: WorkloadName) -> None:
+        """The proxy is gone or does not answer any more; a new process has accepted nothing."""
+        proxy = self._proxies.get(pod)
+        if proxy is not None:
+            proxy.ready = False
+
+    def is_ready(self, pod: WorkloadName) -> bool:
+        """Whether the proxy serves what it is to be served now."""
+        proxy = self._proxies.get(pod)
+        return proxy is not None and proxy.ready
+
+    def forget(self, pod: WorkloadName) -> None:
+        """The proxy was stopped and nothing wants it."""
+        if pod not in self._wanted:
+            self._proxies.pop(pod, None)
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Every resource that some proxy is kept from because it refused it."""
+        return tuple(
+            sorted(
+                Refusal(pod, key[0], key[1], version, error)
+                for pod, proxy in self._proxies.items()
+                for key, said in proxy.refused.items()
+                for version, error in said.items()
+            )
+        )
+
+    def in_use(self) -> set[str]:
+        """Content hashes that some proxy is or may again be served."""
+        return {
+            version
+            for proxy in self._proxies.values()
+            for contents in (proxy.old, proxy.new, proxy.served, proxy.good)
+            for version in contents.values()
+        }
+
+    def _awaits(self, pod: WorkloadName) -> bool:
+        proxy = self._proxies[pod]
+        return not proxy.ready and not proxy.given_up
+
+
+def _contents(manifest: Manifest) -> dict[Key, str]:
+    return dict(_flatten(manifest))
+
+
+def _flatten(manifest: Manifest) -> Iterator[tuple[Key, str]]:
+    for type_url, resources in manifest.resources:
+        for name, version in resources:
+            yield (type_url, name), version

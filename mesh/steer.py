@@ -1,0 +1,82 @@
+"""Who goes through an Envoy, and why: routes bind callers of a service address, L7 rules bind
+peers of a workload (rules 1-5). Computes the `ProxyView` of one pod from the mesh; pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from mesh.assemble import Mesh
+from mesh.model import Backend, Direction, RouteMatch, ServiceName
+from mesh.node import PortVerdict
+from mesh.proxy import Destination, HttpRule, L7Class, Part, RoutedPort, RouteEntry
+
+
+def routed_ports(mesh: Mesh, caller: str, service: ServiceName) -> tuple[RoutedPort, ...]:
+    """The ports of a service at which routes bind callers from namespace `caller`."""
+    found = mesh.services.get(service)
+    vips = mesh.vips.get(service)
+    if found is None or not vips:
+        return ()
+    routes = mesh.routes_for(caller, service)
+    ports = []
+    for port in found.ports:
+        if port.protocol != "TCP":
+            continue
+        bound = [
+            route
+            for route in routes
+            if any(p.service == service and p.port in (None, port.port) for p in route.parents)
+        ]
+        if bound:
+            entries = [
+                (
+                    _precedence(match),
+                    route.created or "9",
+                    route.ref,
+                    index,
+                    RouteEntry(route.ref, match, rule),
+                )
+                for route in bound
+                for index, rule in enumerate(route.rules)
+                for match in rule.matches or (RouteMatch(),)
+            ]
+            entries.sort(key=lambda entry: entry[:4])
+            ports.append(RoutedPort(service, port.port, vips, tuple(entry[4] for entry in entries)))
+    return tuple(ports)
+
+
+def _precedence(match: RouteMatch) -> tuple[int, int, int, int, int]:
+    """Gateway API, HTTPRouteRule.matches: exact path, then the longest prefix, a method, most
+    headers, most query parameters. Expressions, whose place is ours to choose, follow exact paths."""
+    kind = {"exact": 0, "regex": 1, "prefix": 2}[match.path.kind]
+    length = len(match.path.value.rstrip("/")) if match.path.kind == "prefix" else len(match.path.value)
+    return kind, -length, match.method is None, -len(match.headers), -len(match.query)
+
+
+def destination(
+    mesh: Mesh, service: ServiceName, port: int, verdict_of: Callable[[Backend], PortVerdict]
+) -> Destination | None:
+    """A service port as one caller may reach it: backends grouped by egress verdict (rule 4)."""
+    found = mesh.services.get(service)
+    if found is None or all(p.port != port for p in found.ports):
+        return None
+    parts: dict[int, list[Backend]] = {0: []}
+    for backend in mesh.backends[service].get(port, ()):
+        verdict = verdict_of(backend)
+        if verdict.verdict != "deny":
+            parts.setdefault(verdict.listener, []).append(backend)
+    if len(parts) > 1 and not parts[0]:
+        del parts[0]
+    return Destination(service, port, tuple(Part(n, tuple(sorted(b))) for n, b in sorted(parts.items())))
+
+
+def classes(direction: Direction, listeners: Mapping[int, tuple[HttpRule, ...]]) -> tuple[L7Class, ...]:
+    """The L7 classes of one direction of a pod."""
+    return tuple(L7Class(number, direction, rules) for number, rules in sorted(listeners.items()))
+
+
+def reasons(routed: Iterable[RoutedPort], found: Iterable[L7Class]) -> tuple[str, ...]:
+    """Why a pod needs an Envoy: the routes and rules that steer its connections."""
+    routes = {f"{entry.origin} {entry.rule.field}" for port in routed for entry in port.entries}
+    return tuple(sorted(routes | {rule.key for l7 in found for rule in l7.rules}))

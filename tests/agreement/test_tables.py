@@ -1,0 +1,116 @@
+"""`judge` and the compiled tables agree on every kind of policy (done-when 3, first pair)."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from itertools import product
+
+import pytest
+
+from mesh.assemble import Mesh
+from mesh.datapath import Node
+from mesh.identity import Allocations
+from mesh.node import PodRecord
+from mesh.policy import Allow, Deny, Party, Steer, Verdict, judge
+from tests.agreement.generate import KINDS, NODE, PORTS, World, generate, kind_of
+
+PROTOCOLS = (*("TCP",) * 12, "UDP", "SCTP", "ICMP", 47)
+WORLDS = 60
+CASES = 100_000
+
+
+def words(verdict: Verdict) -> tuple[str, tuple[str, ...]]:
+    match verdict:
+        case Allow(rules):
+            return "allow", rules
+        case Deny(rules):
+            return "deny", rules
+        case Steer(rules):
+            return "steer", tuple(rule.key for rule in rules)
+
+
+def tables(
+    node: Node, record: PodRecord, direction: str, peer: Party, protocol: str | int, port: int
+) -> tuple[str, tuple[str, ...]]:
+    """The same question, asked of the tables as the kernel does (rules 10 and 11 come before)."""
+    if peer.address in record.addresses or (direction == "ingress" and peer.host):
+        return "allow", ()
+    number = record.ingress_set if direction == "ingress" else record.egress_set
+    found = node.verdict(number, peer.address, protocol, port)
+    return found.verdict, found.rules
+
+
+def compare(world: World, seed: int, cases: int, verdicts: Counter[str], kinds: Counter[str]) -> None:
+    rng = random.Random(seed)
+    node = Node(world.mesh, "recorded")
+    policies = list(world.mesh.all_policies())
+    parties = world.parties()
+    pods = [party for party in parties if party.workload]
+    # Every border of a port range, and the numbers beside it.
+    borders = sorted({p + d for p in (*PORTS, 1, 1024) for d in (-1, 0, 1, 2) if 0 < p + d < 65536})
+    questions = list(product(pods, parties, ("ingress", "egress")))
+    asked = 0
+    while asked < cases:
+        subject, peer, direction = rng.choice(questions)
+        protocol = rng.choice(PROTOCOLS)
+        port = (
+            rng.choice(PORTS if rng.random() < 0.85 else borders) if protocol in ("TCP", "UDP", "SCTP") else 0
+        )
+        wanted = words(judge(policies, direction, subject, peer, protocol, port))
+        if wanted == ("allow", ()) and rng.random() < 0.7:
+            continue  # no policy at all is the least interesting answer
+        asked += 1
+        record = node.state.pods[str(subject.workload)]
+        assert tables(node, record, direction, peer, protocol, port) == wanted, (
+            seed,
+            str(subject.workload),
+            direction,
+            peer.address,
+            protocol,
+            port,
+        )
+        verdicts[wanted[0]] += 1
+        kinds.update({kind_of(rule) for rule in wanted[1]})
+
+
+@pytest.mark.timeout(300)
+def test_reference_and_tables_agree_on_a_hundred_thousand_cases() -> None:
+    verdicts: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    for seed in range(WORLDS):
+        compare(generate(seed), seed, CASES // WORLDS + 1, verdicts, kinds)
+    total = sum(verdicts.values())
+    print(f"{total} cases: {dict(verdicts)}; deciding kinds: {dict(kinds)}")
+    assert total >= CASES
+    assert all(verdicts[v] * 5 >= total for v in ("allow", "deny", "steer")), verdicts
+    assert all(kinds[kind] * 100 >= total for kind in KINDS), {k: kinds[k] for k in KINDS}
+
+
+def test_a_mesh_built_step_by_step_equals_one_built_at_once() -> None:
+    """Decision 8: incremental results equal a rebuild from scratch, whatever the order."""
+    for seed in range(6):
+        world = generate(seed)
+        fresh = Node(world.mesh, "recorded")  # gives out the numbers that the other must find again
+        fragments = {ref: world.mesh.fragment(ref) for ref in map(_ref, world.objects)}
+        order = list(fragments.items())
+        random.Random(seed).shuffle(order)
+        allocations = Allocations(("10.128.0.0/16", "fd51:ce00:0:2::/112"))
+        allocations.restore(world.mesh.allocations.to_json())
+        stepwise = Mesh(allocations, hosts=(NODE,))
+        node = Node(stepwise, "recorded")
+        for ref, fragment in order:
+            node.update(stepwise.apply({ref: fragment}))
+        # Gone and back again leaves nothing behind.
+        for ref, fragment in order[::3]:
+            node.update(stepwise.apply({ref: None}))
+            node.update(stepwise.apply({ref: fragment}))
+        assert node.state == fresh.state
+        assert node.proxies == fresh.proxies
+        assert stepwise.problems == world.mesh.problems
+
+
+def _ref(document: dict[str, object]):  # type: ignore[no-untyped-def]
+    from mesh.dialects import ref_of
+
+    return ref_of(document)

@@ -1,0 +1,62 @@
+"""What all tests share: who may run them, and that nothing is skipped in silence.
+
+A test of the data path needs root and says so with `@pytest.mark.root` or by where it lives. Without root
+it is skipped with that reason on a developer's machine; with CI=true a skip is a failure, unless its reason
+begins with "the kernel", which CI cannot mend.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+#: Folders in which every test makes network namespaces or loads programs.
+ROOT_FOLDERS = ("kernel", "node", "threats", "demo")
+CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden", action="store_true", help="write the golden files anew instead of comparing")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what needs root by its folder, and refuses it where it cannot run."""
+    for item in items:
+        try:
+            folder = item.path.relative_to(HERE).parts[0]
+        except ValueError:
+            continue
+        if folder in ROOT_FOLDERS:
+            item.add_marker(pytest.mark.root)
+        if item.get_closest_marker("root") and os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root, for it makes network namespaces"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI, turns a skip that CI could mend into a failure that names the reason."""
+    report = yield
+    if CI and report.skipped and not hasattr(report, "wasxfail") and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith("the kernel"):
+            report.outcome = "failed"
+            report.longrepr = f"skipped in CI, where nothing that CI could provide may be missing: {reason}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be written (`make golden`) rather than compared."""
+    return bool(request.config.getoption("--golden"))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the source tree."""
+    return HERE.parent

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from mesh.explain import UnknownName, explain
+from mesh.policy import Request
+from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
+
+DENY_STRANGERS = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: shop-only, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: reviews}}
+  ingress: [{from: [{podSelector: {}}]}]
+"""
+
+
+def test_without_rules_everything_goes_by_the_kernel() -> None:
+    answer = explain(mesh_of(SHOP), "shop/storefront", "shop/reviews:80")
+    assert (answer["verdict"], answer["path"], answer["reasons"]) == ("allow", "kernel", [])
+    assert {b["pod"] for b in answer["backends"]} == {"shop/reviews-v1", "shop/reviews-v2"}
+
+
+def test_a_default_deny_is_named_and_enforced_by_the_kernel() -> None:
+    answer = explain(mesh_of(SHOP, DENY_STRANGERS), "street/stranger", "shop/reviews:80")
+    assert (answer["verdict"], answer["path"]) == ("deny", "kernel")
+    assert answer["reasons"] == [
+        {
+            "object": "NetworkPolicy shop/shop-only",
+            "rule": "ingress",
+            "effect": "deny (ingress default)",
+            "enforced_by": "kernel",
+        }
+    ]
+
+
+def test_a_request_is_judged_by_the_destinations_envoy() -> None:
+    mesh = mesh_of(SHOP, GET_ONLY)
+    allowed = explain(mesh, "shop/storefront", "10.64.0.11:8080", request=Request("GET", "/a"))
+    denied = explain(mesh, "shop/storefront", "10.64.0.11:8080", request=Request("POST", "/a"))
+    assert (allowed["verdict"], allowed["path"]) == ("allow", "envoy")
+    assert (denied["verdict"], denied["path"]) == ("deny", "envoy")
+    assert denied["reasons"][0]["enforced_by"] == "destination's Envoy"
+
+
+def test_an_l4_allow_voids_the_http_rule_beside_it() -> None:
+    """Rule 16."""
+    mesh = mesh_of(SHOP, GET_ONLY, DENY_STRANGERS)
+    answer = explain(mesh, "shop/storefront", "10.64.0.11:8080", request=Request("POST", "/a"))
+    assert (answer["verdict"], answer["path"]) == ("allow", "kernel")
+
+
+def test_a_route_says_which_share_goes_where() -> None:
+    answer = explain(
+        mesh_of(SHOP, CANARY), "shop/storefront", "shop/reviews:80", request=Request("GET", "/x")
+    )
+    assert answer["path"] == "envoy"
+    assert {b["pod"]: b["share"] for b in answer["backends"]} == {
+        "shop/reviews-v1": 0.45,
+        "shop/reviews-v2": 0.55,
+    }
+
+
+def test_what_is_denied_by_the_kernel_never_meets_an_envoy() -> None:
+    answer = explain(mesh_of(SHOP, GET_ONLY), "street/stranger", "shop/reviews:80")
+    assert (answer["verdict"], answer["path"]) == ("deny", "kernel")
+
+
+def test_an_unknown_name_is_said() -> None:
+    with pytest.raises(UnknownName, match="no Service shop/nothing"):
+        explain(mesh_of(SHOP), "shop/storefront", "shop/nothing:80")

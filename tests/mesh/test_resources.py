@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+
+from mesh.datapath import Node
+from mesh.model import WorkloadName
+from mesh.node import Generation, Manifest
+from mesh.resources import GENERATION_TYPE, MANIFEST_TYPE, TABLE_TYPES, decode, encode
+from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
+
+
+def test_every_record_survives_the_wire() -> None:
+    state = Node(mesh_of(SHOP, GET_ONLY, CANARY), "here").state
+    seen = 0
+    for table, records in state.tables().items():
+        for record in records.values():
+            assert decode(TABLE_TYPES[table], encode(record)) == record
+            seen += 1
+    assert seen > 10
+    manifest = Manifest(WorkloadName("a", "b"), (("type", (("name", "hash"),)),))
+    assert decode(MANIFEST_TYPE, encode(manifest)) == manifest
+    assert decode(GENERATION_TYPE, encode(Generation(7, "t"))) == Generation(7, "t")
+
+
+def test_what_is_no_record_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a record"):
+        decode("type.googleapis.com/other", b"[]")
+    with pytest.raises(ValueError, match="malformed"):
+        decode(MANIFEST_TYPE, b"[1]")
