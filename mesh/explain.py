@@ -7,7 +7,7 @@ the data path are two witnesses. The result is plain data, ready for JSON.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mesh import routing, steer
@@ -15,6 +15,7 @@ from mesh.assemble import Mesh
 from mesh.model import Backend, Direction, Protocol, RouteBackend, ServiceName, WorkloadName
 from mesh.policy import Allow, Deny, Party, Request, Steer, Verdict, judge, permits
 from mesh.proxy import RoutedPort, RouteEntry
+from mesh.request_path import normalise
 
 Path = Literal["kernel", "envoy"]
 
@@ -64,6 +65,11 @@ def explain(
     caller = mesh.workloads.get(_workload_name(source))
     if caller is None or not caller.addresses:
         raise UnknownName(f"there is no Pod {source} with an address")
+    if request is not None:
+        path = normalise(request.path)
+        if path is None:
+            raise UnknownName(f"Envoy refuses the path {request.path!r} with 400")
+        request = replace(request, path=path)
     host, port = _split(target)
     service = _service_at(mesh, host, port)
     routed: RoutedPort | None = None

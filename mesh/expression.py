@@ -54,6 +54,6 @@ def compile_expression(text: str) -> Expression:
     except UnicodeEncodeError:
         raise ExpressionError("is not text that can be written as UTF-8") from None
     except re2.error as error:
-        reason = error.args[0]
-        reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        # RE2 quotes the part that it dislikes as it stands, so it may hold control characters.
+        reason = "".join(c if c.isprintable() else "?" for c in error.args[0].decode("utf-8", "replace"))
         raise ExpressionError(f"{text!r} is not an RE2 expression: {reason}") from None

@@ -69,8 +69,10 @@ def read_cilium_policy(root: Reader, ref: ObjectRef) -> tuple[Policy, ...]:
     many = specs.items()
     if not spec.present and not many and specs.sound:
         root.refuse("has no policy: spec or specs is required")
-    readers = ([spec] if spec.present else []) + many
-    found = [policy for reader in readers for policy in _policy(reader, ref, trusted=not root.strange)]
+    readers = [reader.fields(SPEC) for reader in ([spec] if spec.present else []) + many]
+    # What an unknown field or an unreadable spec denied is lost, so nothing that the object grants counts.
+    trusted = not any(reader.strange for reader in (root, specs, *readers))
+    found = [policy for reader in readers for policy in _policy(reader, ref, trusted)]
     if not readers or specs.strange:
         found.append(_closed(ref))
     return tuple(found)
@@ -92,9 +94,7 @@ def _closed(ref: ObjectRef, ingress: RuleSet | None = None, egress: RuleSet | No
 
 
 def _policy(spec: Reader, ref: ObjectRef, trusted: bool) -> tuple[Policy, ...]:
-    spec.fields(SPEC)
     spec.at("enableDefaultDeny").fields(DEFAULT_DENY)
-    trusted = trusted and not spec.strange
     ingress = _rule_set(spec, "ingress", trusted)
     egress = _rule_set(spec, "egress", trusted)
     if spec.at("nodeSelector").present and not spec.at("endpointSelector").present and not spec.strange:

@@ -193,7 +193,8 @@ def _backend(reader: Reader) -> RouteBackend:
         reader.note(f"only a Service can be a backend, not {shown(kind)}: these requests answer 500")
     elif namespace != reader.ref.namespace:
         reader.note(
-            f"is in namespace {namespace}; ReferenceGrant is not supported yet, so these requests answer 500"
+            f"is in namespace {shown(namespace)}, but ReferenceGrant is not supported yet: "
+            "these requests answer 500"
         )
     else:
         reader.at("port").require()

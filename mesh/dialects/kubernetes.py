@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
-from mesh.dialects.reading import Reader
+from mesh.dialects.reading import Reader, shown
 from mesh.dialects.syntax import (
     address,
     label_value,
@@ -172,7 +172,7 @@ def _service_ports(ports: Reader) -> tuple[ServicePort, ...]:
         if not own.name and len(items) > 1:
             item.at("name").refuse("is required where a service has more than one port")
         if own.name and any(p.name == own.name for p in found):
-            item.at("name").refuse(f"{own.name} is the name of another port")
+            item.at("name").refuse(f"{shown(own.name)} is the name of another port")
         if any((p.port, p.protocol) == (own.port, own.protocol) for p in found):
             number.refuse(f"{own.protocol} {own.port} stands here twice")
         found.append(own)
@@ -215,7 +215,7 @@ def _endpoint(item: Reader, family: object) -> SliceEndpoint:
     for reader in item.mapping().at("addresses").items():
         own = address(reader)
         if own and _FAMILIES[":" in own] != family:
-            reader.refuse(f"{own} is not an address of type {family}")
+            reader.refuse(f"{own} is not an address of type {shown(family)}")
         found.append(own)
     # API reference, EndpointConditions.ready: absent means ready.
     ready = item.at("conditions").mapping().at("ready").boolean(default=True)

@@ -10,6 +10,7 @@ asks for them in no way: a server that waits to be asked stalls 15 s. Hence `for
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -72,6 +73,7 @@ class Session:
         self._forced = forced
         self._steps = _steps(order)
         self._watches: dict[str, Watch] = {}
+        self._referred: defaultdict[str, set[str]] = defaultdict(set)
         self._snapshot: Snapshot | None = None
         self._nonce = 0
 
@@ -90,8 +92,10 @@ class Session:
     def send(self) -> bytes | None:
         """The next response, or None if there is nothing to say before the next request or snapshot.
 
-        It always begins at the first type with something to say, and while that waits for an ACK
-        lets nothing pass but the type that the ACK may be waiting for.
+        It always begins at the first type with something to say; while that type's last response
+        has no ACK, nothing after it goes. A parent in `forced` holds up what follows even with no
+        more to say, for its ACK means warm: no route may lead to a cluster that is not. Only its
+        child passes, which that ACK may be waiting for.
         """
         if self._snapshot is None:
             return None
@@ -102,15 +106,14 @@ class Session:
                 continue
             changes = step.changes and watch.due(removals=False)
             removals = step.removals and watch.due(removals=True)
-            if not changes and not removals:
-                continue
-            if not step.changes and not self._is_unreferred(step.type_url):
-                continue
+            is_due = (changes or removals) and (step.changes or self._is_unreferred(step.type_url))
             if watch.flight is None:
-                return self._take(watch, step)
-            if passing is not None or step.type_url not in self._forced:
+                if is_due:
+                    return self._take(watch, step)
+            elif step.type_url in self._forced and passing is None:
+                passing = self._forced[step.type_url]
+            elif is_due:
                 return None
-            passing = self._forced[step.type_url]
         return None
 
     def acked(self, type_url: str) -> Mapping[str, str]:
@@ -137,10 +140,13 @@ class Session:
     def _take(self, watch: Watch, step: _Step) -> bytes:
         self._nonce += 1
         response, fresh = watch.take(str(self._nonce), changes=step.changes, removals=step.removals)
-        child = self._watches.get(self._forced.get(step.type_url, ""))
-        if child is not None:
-            for resource in fresh:
-                for name in referred(resource):
+        child_type = self._forced.get(step.type_url)
+        if child_type is not None:
+            names = {name for resource in fresh for name in referred(resource)}
+            self._referred[child_type] |= names
+            child = self._watches.get(child_type)
+            if child is not None:
+                for name in names:
                     child.force(name)
         return response
 
@@ -162,7 +168,8 @@ class Session:
             self._order.append(type_url)
             self._steps = _steps(self._order)
         resources = self._snapshot.get(type_url, _NO_RESOURCES) if self._snapshot else _NO_RESOURCES
-        watch = self._watches[type_url] = Watch(type_url, resources, delta=self._delta)
+        expected = self._referred[type_url]
+        watch = self._watches[type_url] = Watch(type_url, resources, expected, delta=self._delta)
         return watch, True
 
     def _receive_delta(self, message: bytes) -> list[Event]:

@@ -68,7 +68,7 @@ class Subscriber:
         if message.type_url not in self._known:
             raise WireError(f"a response of type {message.type_url!r}, which was not asked for")
         changed = {name: Resource(name, version, any_) for name, version, any_ in message.resources}
-        self._doubtful[message.type_url].update(changed)
+        self._doubtful[message.type_url].update(changed, message.removed)
         return Update(message.type_url, message.nonce, changed, message.removed, self._connection)
 
     def ack(self, update: Update) -> bytes:

@@ -7,7 +7,7 @@ is the session's business. Versions are compared, bytes are not looked at.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from mesh.discovery.envoy import BY_NAME, ENDPOINTS, ENVOY_TYPES, no_endpoints
@@ -32,7 +32,15 @@ class Watch:
     the session lets removals go. One response is in flight at most, so while the client is slow
     newer content replaces older."""
 
-    def __init__(self, type_url: str, resources: Mapping[str, Resource], *, delta: bool) -> None:
+    def __init__(
+        self,
+        type_url: str,
+        resources: Mapping[str, Resource],
+        expected: Set[str] = frozenset(),
+        *,
+        delta: bool,
+    ) -> None:
+        """`expected`: names that a parent sent on this stream refers to (it may grow)."""
         self.type_url = type_url
         self.nonce = ""
         self.flight: Flight | None = None
@@ -42,6 +50,7 @@ class Watch:
         #: State of the world: a response names every resource, and what it leaves out is gone.
         self._whole = not delta and type_url not in BY_NAME
         self._resources = resources
+        self._expected = expected
         self._names: set[str] = set()
         self._wildcard = False
         self._legacy = False
@@ -170,7 +179,10 @@ class Watch:
             if resource.version != sent:
                 self._changed[name] = resource
         elif sent is None:
-            if self._delta and name in self._names:
+            if self.type_url == ENDPOINTS and name in self._expected:
+                # The ACK of its cluster waits for it; in the state of the world nothing else ends that.
+                self._changed[name] = no_endpoints(name)
+            elif self._delta and name in self._names:
                 self._missing.add(name)
         elif sent != _GONE:
             if self.type_url == ENDPOINTS:

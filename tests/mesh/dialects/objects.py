@@ -13,7 +13,9 @@ ALL_OF_SHOP = Selector((IN_SHOP,))
 WEB = {"matchLabels": {"app": "web"}}
 
 
-def obj(version: str, kind: str, spec: Any, name: str = "one", namespace: str | None = "shop", **rest: Any) -> Any:
+def obj(
+    version: str, kind: str, spec: Any, name: str = "one", namespace: str | None = "shop", **rest: Any
+) -> Any:
     metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
     return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec, **rest}
 

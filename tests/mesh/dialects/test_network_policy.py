@@ -144,8 +144,16 @@ def test_ports_are_numbers_ranges_or_names_of_one_protocol(port: Any, match: Any
         ({"from": [{"podSelektor": WEB}]}, "from[0].podSelektor", "unknown field 'podSelektor'"),
         ({"from": [{"ipBlock": {"cidr": "10.0.0.5/8"}}]}, "from[0].ipBlock.cidr", "did you mean 10.0.0.0/8?"),
         ({"from": [{"ipBlock": {"cidr": "10.0.0.5"}}]}, "from[0].ipBlock.cidr", "did you mean 10.0.0.5/32?"),
-        ({"from": [{"ipBlock": {"cidr": "::ffff:10.0.0.0/104"}}]}, "from[0].ipBlock.cidr", "write 10.0.0.0/8"),
-        ({"from": [{"ipBlock": {"cidr": "10.0.0.0/255.0.0.0"}}]}, "from[0].ipBlock.cidr", "not an address block"),
+        (
+            {"from": [{"ipBlock": {"cidr": "::ffff:10.0.0.0/104"}}]},
+            "from[0].ipBlock.cidr",
+            "write 10.0.0.0/8",
+        ),
+        (
+            {"from": [{"ipBlock": {"cidr": "10.0.0.0/255.0.0.0"}}]},
+            "from[0].ipBlock.cidr",
+            "not an address block",
+        ),
         ({"from": [{"ipBlock": {"cidr": "10.0.0.0/33"}}]}, "from[0].ipBlock.cidr", "not an address block"),
         ({"from": [{"ipBlock": {"except": []}}]}, "from[0].ipBlock.cidr", "is required"),
         (
@@ -158,8 +166,16 @@ def test_ports_are_numbers_ranges_or_names_of_one_protocol(port: Any, match: Any
             "from[0].ipBlock.except[0]",
             "must be part of",
         ),
-        ({"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]}, "from[0]", "ipBlock stands alone"),
-        ({"from": [{"podSelector": {"matchLabels": {"a": 1}}}]}, "from[0].podSelector.matchLabels.a", 'write "1"'),
+        (
+            {"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]},
+            "from[0]",
+            "ipBlock stands alone",
+        ),
+        (
+            {"from": [{"podSelector": {"matchLabels": {"a": 1}}}]},
+            "from[0].podSelector.matchLabels.a",
+            'write "1"',
+        ),
         (
             {"from": [{"podSelector": {"matchExpressions": [{"key": "a", "operator": "Is"}]}}]},
             "from[0].podSelector.matchExpressions[0].operator",
@@ -185,7 +201,9 @@ def test_a_rule_that_cannot_be_read_grants_nothing_and_says_why(rule: Any, field
     bad = ingress(rule, {"ports": [{"port": 443}]})
     assert says in refused(bad)[f"spec.ingress[0].{field}"]
     # The rule beside it still grants what it says.
-    assert one_policy(read(bad)).ingress == RuleSet((Rule("ingress[1]", None, (PortRange("TCP", 443, 443),)),))
+    assert one_policy(read(bad)).ingress == RuleSet(
+        (Rule("ingress[1]", None, (PortRange("TCP", 443, 443),)),)
+    )
 
 
 @pytest.mark.parametrize(
@@ -210,7 +228,11 @@ def test_an_unreadable_subject_is_the_whole_namespace_denied_both_ways(spec: Any
 def test_an_unknown_field_of_the_spec_voids_all_that_it_grants() -> None:
     fragment = read(ingress({}, polcyTypes=["Egress"]))
     found = one_policy(fragment)
-    assert (found.subject, found.ingress, found.egress) == (Selector((APP_WEB, IN_SHOP)), RuleSet(), RuleSet())
+    assert (found.subject, found.ingress, found.egress) == (
+        Selector((APP_WEB, IN_SHOP)),
+        RuleSet(),
+        RuleSet(),
+    )
 
 
 def test_unreadable_policy_types_are_both() -> None:

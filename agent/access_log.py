@@ -1,0 +1,114 @@
+"""Envoy's access-log stream (envoy.service.accesslog.v3), read from the wire: only the fields that a flow
+needs, of HTTP entries only. It must not know names; who the addresses belong to is for `agent.flows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from mesh.discovery.wire import fields, text
+
+#: The gRPC method that Envoy calls.
+METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+
+#: envoy.config.core.v3.RequestMethod
+_METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+
+
+@dataclass(slots=True)
+class Address:
+    """A socket address; ip "" where the entry has none."""
+
+    ip: str = ""
+    port: int = 0
+
+
+@dataclass(slots=True)
+class LoggedRequest:
+    """One HTTP request. `started` is seconds since the epoch; `local` is the address that was dialled."""
+
+    remote: Address = field(default_factory=Address)
+    local: Address = field(default_factory=Address)
+    upstream: Address = field(default_factory=Address)
+    started: float = 0.0
+    duration: float = 0.0
+    method: str = ""
+    path: str = ""
+    authority: str = ""
+    status: int = 0
+    details: str = ""
+
+
+def requests(message: bytes) -> Iterator[LoggedRequest]:
+    """The HTTP entries of one StreamAccessLogsMessage. Raises wire.WireError."""
+    for entry in _submessages(message, 2):
+        for logged in _submessages(entry, 1):
+            yield _request(logged)
+
+
+def _request(entry: bytes) -> LoggedRequest:
+    request = LoggedRequest()
+    for number, _, data in fields(entry):
+        if number == 1:
+            _common(request, data)
+        elif number == 3:
+            _properties(request, data)
+        elif number == 4:
+            _response(request, data)
+    return request
+
+
+def _common(request: LoggedRequest, message: bytes) -> None:
+    for number, _, data in fields(message):
+        match number:
+            case 2:
+                request.remote = _address(data)
+            case 3:
+                request.local = _address(data)
+            case 5:
+                request.started = _seconds(data)
+            case 12:  # time_to_last_downstream_tx_byte
+                request.duration = _seconds(data)
+            case 13:
+                request.upstream = _address(data)
+
+
+def _properties(request: LoggedRequest, message: bytes) -> None:
+    for number, integer, data in fields(message):
+        match number:
+            case 1:
+                request.method = _METHODS[integer] if integer < len(_METHODS) else ""
+            case 3:
+                request.authority = text(data)
+            case 5:
+                request.path = text(data)
+
+
+def _response(request: LoggedRequest, message: bytes) -> None:
+    for number, _, data in fields(message):
+        match number:
+            case 1:
+                request.status = next((value for part, value, _ in fields(data) if part == 1), 0)
+            case 6:
+                request.details = text(data)
+
+
+def _address(message: bytes) -> Address:
+    found = Address()
+    for socket_address in _submessages(message, 1):
+        for number, integer, data in fields(socket_address):
+            if number == 2:
+                found.ip = text(data)
+            elif number == 3:
+                found.port = integer
+    return found
+
+
+def _seconds(message: bytes) -> float:
+    parts = {number: integer for number, integer, _ in fields(message)}
+    return parts.get(1, 0) + parts.get(2, 0) / 1e9
+
+
+def _submessages(message: bytes, number: int) -> Iterator[bytes]:
+    return (data for found, _, data in fields(message) if found == number)

@@ -1,0 +1,219 @@
+"""Lowers one record to the map entries it stands for: (table, key, payload), all bytes.
+
+Pure functions of one record each (and, for a pod, of where it is on this machine), so a change costs its
+own size. This file knows what the programs look up; it knows neither generations nor what is in the kernel.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from bpf import layout
+from mesh.model import Protocol, ServiceName
+from mesh.node import (
+    EVERYONE,
+    HOST_ID,
+    BlockRecord,
+    PodRecord,
+    PolicyClass,
+    PolicySet,
+    PortVerdict,
+    ServicePortRecord,
+    ServiceRecord,
+    Verdict,
+    WorkloadRecord,
+    stable_id,
+)
+
+#: (table, key, payload): for a two-slot table the payload is a slot of generation 0.
+Entry = tuple[str, bytes, bytes]
+Entries = tuple[Entry, ...]
+
+#: Packed backends of one service address and port, sorted.
+Backends = tuple[bytes, ...]
+
+_LOW = 0xFFFF_FFFF
+_MAPPED = layout.packed_address("0.0.0.0")[:12]
+_NUMBERS: dict[Protocol, int] = {
+    "TCP": socket.IPPROTO_TCP,
+    "UDP": socket.IPPROTO_UDP,
+    "SCTP": socket.IPPROTO_SCTP,
+    "ICMP": socket.IPPROTO_ICMP,
+    "ICMPv6": socket.IPPROTO_ICMPV6,
+}
+_VERDICTS: dict[Verdict, layout.Verdict] = {
+    "deny": layout.Verdict.DENY,
+    "allow": layout.Verdict.ALLOW,
+    "steer": layout.Verdict.STEER,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Entries `offset`..`offset + size - 1` of sl_maglev."""
+
+    offset: int
+    size: int
+
+
+#: Finds or makes the look-up table of these backends; the key is the service entry that will refer to it.
+Place = Callable[[bytes, Backends], Block]
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Where a pod is on this machine and what its Envoy is ready for."""
+
+    cookie: int
+    ifindex: int
+    flags: int
+
+
+def rules_cookie(rules: Iterable[str]) -> int:
+    """The number by which flow events name the rules that decided; 0 for none."""
+    named = tuple(rules)
+    return stable_id("rules", *named) & _LOW if named else 0
+
+
+def service_id(name: ServiceName) -> int:
+    """The number by which the kernel tells services apart."""
+    return stable_id("service", *name) & _LOW
+
+
+def view_id(namespace: str) -> int:
+    """Whose routes the pods of a namespace see."""
+    return stable_id("view", namespace)
+
+
+def node_entries(addresses: Iterable[str]) -> Entries:
+    """The node's own addresses: the host (rule 11)."""
+    return tuple(_address(address, HOST_ID, 0) for address in addresses)
+
+
+def workload_entries(record: WorkloadRecord) -> Entries:
+    """Who has the workload's addresses."""
+    return tuple(_address(address, record.security_id, cidrs) for address, cidrs in record.addresses)
+
+
+def block_entries(record: BlockRecord) -> Entries:
+    """Which policy CIDRs cover a block outside the mesh."""
+    slot = layout.AddrSlot(id=record.security_id, cidrs=record.cidr_set)
+    return (("sl_addr", layout.AddrKey.of(record.cidr).pack(), slot.pack()),)
+
+
+def service_entries(record: ServiceRecord, place: Place) -> Entries:
+    """The service's addresses, its ports with their look-up tables, and who sees a route on them."""
+    entries: list[Entry] = []
+    present = layout.VipValue().pack()
+    for vip in record.vips:
+        packed = layout.packed_address(vip)
+        entries.append(("sl_vip", layout.VipKey(packed).pack(), present))
+        for port in record.ports:
+            entries.extend(_port_entries(record, packed, port, place))
+    return tuple(entries)
+
+
+def set_entries(record: PolicySet) -> Entries:
+    """Which class of verdicts each peer gets from a set of policies."""
+    peers = ((0, 0, record.default), *record.peers)
+    return tuple(
+        ("sl_peer", layout.PeerKey(record.id, cidrs, peer).pack(), layout.PeerSlot(class_id=number).pack())
+        for peer, cidrs, number in peers
+    )
+
+
+def class_entries(record: PolicyClass) -> Entries:
+    """The verdicts of a class, port ranges split into prefixes. What no port entry covers gets an entry of
+    its own, so that a refusal names who refused."""
+    entries = [entry for verdict in record.verdicts for entry in _verdict_entries(record.id, verdict)]
+    if not any(verdict.protocol is None for verdict in record.verdicts):
+        rest = PortVerdict(None, 0, 65535, "deny", 0, record.rules)
+        entries.extend(_verdict_entries(record.id, rest))
+    return tuple(entries)
+
+
+def pod_entries(record: PodRecord, local: Local) -> Entries:
+    """What is enforced for a pod of this node."""
+    slot = layout.PodSlot(
+        id=record.security_id,
+        ingress_set=record.ingress_set,
+        egress_set=record.egress_set,
+        view=view_id(record.name.namespace),
+        ifindex=local.ifindex,
+        flags=local.flags,
+    ).pack()
+    packed = [layout.packed_address(address) for address in record.addresses]
+    entries: list[Entry] = [("sl_pod", layout.PodKey(address).pack(), slot) for address in packed]
+    by_family = {_is_ip4(address): address for address in reversed(packed)}
+    own = layout.NetnsValue(
+        by_family.get(True, layout.NO_ADDRESS), by_family.get(False, layout.NO_ADDRESS)
+    )
+    entries.append(("sl_netns", layout.NetnsKey(local.cookie).pack(), own.pack()))
+    return tuple(entries)
+
+
+def service_backends(port: ServicePortRecord, vip: bytes) -> Backends:
+    """The packed backends of the vip's family, sorted and without repetition."""
+    packed = {
+        layout.Backend(address, number).pack()
+        for address, number in ((layout.packed_address(a), n) for a, n in port.backends)
+        if _is_ip4(address) == _is_ip4(vip)
+    }
+    return tuple(sorted(packed))
+
+
+def port_prefixes(first: int, last: int) -> Iterator[tuple[int, int]]:
+    """The fewest (port, bits) prefixes that together cover ports `first`..`last`."""
+    while first <= last:
+        size = first & -first or 65536
+        while size > last - first + 1:
+            size >>= 1
+        yield first, 16 - (size.bit_length() - 1)
+        first += size
+
+
+def _port_entries(
+    record: ServiceRecord, vip: bytes, port: ServicePortRecord, place: Place
+) -> Iterator[Entry]:
+    protocol = _NUMBERS[port.protocol]
+    key = layout.ServiceKey(vip, port.port, protocol).pack()
+    block = place(key, service_backends(port, vip))
+    flags = layout.ServiceFlags.PRESENT
+    if port.views:
+        flags |= layout.ServiceFlags.ROUTED
+    slot = layout.ServiceSlot(
+        size=block.size,
+        offset=block.offset,
+        affinity=record.affinity_seconds,
+        flags=flags,
+        id=service_id(record.name),
+    )
+    yield "sl_service", key, slot.pack()
+    present = layout.RouteSlot(present=1).pack()
+    for view in port.views:
+        number = 0 if view == EVERYONE else view_id(view)
+        yield "sl_route", layout.RouteKey(number, vip, port.port, protocol).pack(), present
+
+
+def _verdict_entries(class_id: int, verdict: PortVerdict) -> Iterator[Entry]:
+    value = layout.RuleValue(
+        _VERDICTS[verdict.verdict], verdict.listener, rules_cookie(verdict.rules)
+    ).pack()
+    if verdict.protocol is None:
+        yield "sl_rule", layout.RuleKey(layout.RULE_CLASS_BITS, class_id).pack(), value
+        return
+    protocol = _NUMBERS[verdict.protocol]
+    for port, bits in port_prefixes(verdict.first, verdict.last):
+        key = layout.RuleKey(layout.RULE_PROTOCOL_BITS + bits, class_id, protocol, port)
+        yield "sl_rule", key.pack(), value
+
+
+def _address(address: str, security_id: int, cidrs: int) -> Entry:
+    key = layout.AddrKey(layout.ADDRESS_BITS, layout.packed_address(address))
+    return "sl_addr", key.pack(), layout.AddrSlot(id=security_id, cidrs=cidrs).pack()
+
+
+def _is_ip4(packed: bytes) -> bool:
+    return packed.startswith(_MAPPED)

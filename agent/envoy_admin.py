@@ -1,0 +1,86 @@
+"""Envoy's admin interface on its Unix socket: is it ready, what is warming, who is connected.
+
+Only questions; nothing here changes an Envoy but `quit`. Knows no mesh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+#: Seconds for one answer. Envoy's main thread answers, so a busy one may take its time.
+TIMEOUT = 2.0
+
+_WARMING = "^(listener_manager.total_listeners_warming|cluster_manager.warming_clusters)$"
+_CONNECTIONS = "^listener.*downstream_cx_active$"
+
+
+class EnvoyAdmin:
+    """Every method raises OSError (or TimeoutError, which is one) when Envoy does not answer."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def is_live(self) -> bool:
+        """`/ready` answers 200."""
+        status, _ = await self._get("/ready")
+        return status == 200
+
+    async def is_warming(self) -> bool:
+        """Does some listener or cluster still wait for what it refers to?"""
+        return any((await self._stats(_WARMING)).values())
+
+    async def listeners(self) -> set[str]:
+        """Names of the active listeners."""
+        _, body = await self._get("/listeners")
+        return {line.partition("::")[0] for line in body.splitlines() if line}
+
+    async def connections(self) -> int:
+        """Downstream connections that are open, but for those of this interface."""
+        stats = await self._stats(_CONNECTIONS)
+        return sum(value for name, value in stats.items() if not name.startswith("listener.admin."))
+
+    async def _stats(self, pattern: str) -> dict[str, int]:
+        _, body = await self._get(f"/stats?format=json&filter={_quoted(pattern)}")
+        try:
+            found = json.loads(body)["stats"]
+            return {entry["name"]: entry["value"] for entry in found if "name" in entry}
+        except (ValueError, KeyError, TypeError) as error:
+            raise OSError(f"read the stats of Envoy at {self._path} failed: {error!r}") from error
+
+    async def _get(self, target: str) -> tuple[int, str]:
+        async with asyncio.timeout(TIMEOUT):
+            reader, writer = await asyncio.open_unix_connection(self._path)
+            try:
+                # HTTP/1.0 in form, so the answer is not chunked and ends with the connection.
+                writer.write(f"GET {target} HTTP/1.1\r\nHost: envoy\r\nConnection: close\r\n\r\n".encode())
+                return _answer(await reader.read(-1))
+            finally:
+                writer.close()
+
+
+def _answer(data: bytes) -> tuple[int, str]:
+    head, _, body = data.partition(b"\r\n\r\n")
+    words = head.split(b" ", 2)
+    if len(words) < 2 or not words[1].isdigit():
+        raise OSError("Envoy's admin interface answered with no status")
+    if b"transfer-encoding: chunked" in head.lower():
+        body = _unchunked(body)
+    return int(words[1]), body.decode(errors="replace")
+
+
+def _unchunked(body: bytes) -> bytes:
+    parts: list[bytes] = []
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        length = int(size.partition(b";")[0] or b"0", 16)
+        if not length:
+            break
+        parts.append(body[:length])
+        body = body[length + 2 :]
+    return b"".join(parts)
+
+
+def _quoted(pattern: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else f"%{ord(c):02X}" for c in pattern)

@@ -1,0 +1,82 @@
+"""What the numbers in a flow event stand for: address -> workload, address:port -> service, cookie -> rules.
+
+Follows the records in force, change by change. Knows no kernel and no time.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from agent.entries import rules_cookie
+from agent.records import Change
+from bpf.layout import packed_address
+from mesh.model import ServiceName, WorkloadName
+from mesh.node import PolicyClass, ServiceRecord, WorkloadRecord
+
+
+class Names:
+    """Look-ups by packed address or number."""
+
+    def __init__(self) -> None:
+        self._workloads: dict[bytes, tuple[WorkloadName, int]] = {}
+        self._services: dict[bytes, ServiceName] = {}
+        self._rules: dict[int, tuple[str, ...]] = {}
+
+    def follow(self, change: Change) -> None:
+        """One record changed."""
+        match change.old:
+            case WorkloadRecord() as record:
+                for address, _ in record.addresses:
+                    packed = packed_address(address)
+                    if self._workloads.get(packed) == (record.name, record.security_id):
+                        del self._workloads[packed]
+            case ServiceRecord() as record:
+                for vip in record.vips:
+                    if self._services.get(packed_address(vip)) == record.name:
+                        del self._services[packed_address(vip)]
+        match change.new:
+            case WorkloadRecord() as record:
+                for address, _ in record.addresses:
+                    self._workloads[packed_address(address)] = (record.name, record.security_id)
+            case ServiceRecord() as record:
+                for vip in record.vips:
+                    self._services[packed_address(vip)] = record.name
+            case PolicyClass() as record:
+                # Never taken back: classes are named by content, and flows outlive them.
+                for rules in (record.rules, *(verdict.rules for verdict in record.verdicts)):
+                    if rules:
+                        self._rules[rules_cookie(rules)] = rules
+
+    def workload(self, packed: bytes) -> tuple[WorkloadName, int] | None:
+        """The workload that has an address, and its security id."""
+        return self._workloads.get(packed)
+
+    def service(self, packed: bytes) -> ServiceName | None:
+        """The service that has an address."""
+        return self._services.get(packed)
+
+    def rules(self, cookie: int) -> tuple[str, ...]:
+        """The rules that decided; () for none, or if they are not known any more."""
+        return self._rules.get(cookie, ())
+
+
+def pack(ip: str) -> bytes:
+    """16 bytes of an address in a log; zeros if it is none (a pipe, or missing)."""
+    try:
+        return packed_address(ip)
+    except ValueError:
+        return bytes(16)
+
+
+def protocol_name(number: int) -> str:
+    """Such as TCP."""
+    return _PROTOCOLS.get(number, str(number))
+
+
+_PROTOCOLS = {
+    int(socket.IPPROTO_TCP): "TCP",
+    int(socket.IPPROTO_UDP): "UDP",
+    int(socket.IPPROTO_SCTP): "SCTP",
+    int(socket.IPPROTO_ICMP): "ICMP",
+    int(socket.IPPROTO_ICMPV6): "ICMPv6",
+}

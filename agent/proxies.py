@@ -1,0 +1,125 @@
+"""All Envoys of this node: one for each pod that needs it, none for the others.
+
+Envoys of an earlier agent are adopted; those of pods that are gone are ended. Knows which pods need a
+proxy because it is told so, not why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Mapping
+
+from agent.access_log import LoggedRequest
+from agent.envoy import running
+from agent.proxy import ListenerTable, Places, Proxy, Reports
+from agent.sandbox import Sandbox
+from mesh.discovery.resource import Snapshot
+from mesh.discovery.session import Event
+from mesh.model import WorkloadName
+
+log = logging.getLogger(__name__)
+
+
+class Proxies:
+    """`on_*` are called in the event loop; `on_stopped(pod)` when nothing of a proxy is left."""
+
+    def __init__(
+        self,
+        places: Places,
+        table: ListenerTable,
+        *,
+        on_event: Callable[[WorkloadName, Event], None],
+        on_ready: Callable[[WorkloadName, int], None],
+        on_down: Callable[[WorkloadName], None],
+        on_request: Callable[[Sandbox, LoggedRequest], None],
+        on_stopped: Callable[[WorkloadName], None],
+    ) -> None:
+        self._places = places
+        self._table = table
+        self._on_event = on_event
+        self._on_ready = on_ready
+        self._on_down = on_down
+        self._on_request = on_request
+        self._on_stopped = on_stopped
+        self._proxies: dict[WorkloadName, Proxy] = {}
+        self._ending: dict[WorkloadName, tuple[Proxy, asyncio.Task[None]]] = {}
+        self._failed: dict[WorkloadName, str] = {}
+
+    async def want(self, pods: Mapping[WorkloadName, Sandbox], present: Mapping[WorkloadName, Sandbox]) -> None:
+        """Have a proxy for each of `pods`. Others drain and end; those whose sandbox is gone end at once."""
+        for pod, proxy in list(self._proxies.items()):
+            gone = present.get(pod) != proxy.sandbox
+            if pod not in self._ending and (gone or pod not in pods):
+                self._end(pod, proxy, drain=not gone)
+        for pod, sandbox in pods.items():
+            ending = self._ending.get(pod)
+            if ending is not None and ending[0].sandbox == sandbox and ending[1].cancel():
+                del self._ending[pod]
+            elif pod not in self._proxies:
+                await self._start(pod, sandbox)
+
+    def end_strays(self, present: Mapping[WorkloadName, Sandbox]) -> None:
+        """End Envoys below our cgroup that belong to no pod on this machine."""
+        ours = {str(self._places.folder(sandbox) / "bootstrap.json") for sandbox in present.values()}
+        for pid, bootstrap in running(self._places.cgroup):
+            if bootstrap.startswith(f"{self._places.run}/") and bootstrap not in ours:
+                log.info("Envoy %d has no pod any more and is ended", pid)
+                os.kill(pid, signal.SIGTERM)
+
+    def serve(
+        self, pod: WorkloadName, revision: int, snapshot: Snapshot, classes: tuple[int, ...]
+    ) -> None:
+        """What a pod's proxy is to serve from now on, if it has one."""
+        if pod in self._proxies:
+            self._proxies[pod].serve(revision, snapshot, classes)
+
+    def __contains__(self, pod: WorkloadName) -> bool:
+        return pod in self._proxies
+
+    def running(self) -> set[WorkloadName]:
+        """Pods that have a proxy, be it one that drains."""
+        return set(self._proxies)
+
+    def pid(self, pod: WorkloadName) -> int | None:
+        proxy = self._proxies.get(pod)
+        return proxy.pid if proxy else None
+
+    def error(self, pod: WorkloadName) -> str:
+        """Why the pod's proxy does not run or serve; "" when nothing is wrong."""
+        proxy = self._proxies.get(pod)
+        return proxy.error if proxy else self._failed.get(pod, "")
+
+    async def _start(self, pod: WorkloadName, sandbox: Sandbox) -> None:
+        proxy = Proxy(
+            sandbox,
+            self._places,
+            self._table,
+            Reports(
+                event=lambda event: self._on_event(pod, event),
+                ready=lambda revision: self._on_ready(pod, revision),
+                down=lambda: self._on_down(pod),
+                request=lambda request: self._on_request(sandbox, request),
+            ),
+        )
+        try:
+            await proxy.start()
+        except (OSError, RuntimeError) as error:
+            why = f"start the proxy of pod {pod} failed: {error}"
+            if self._failed.get(pod) != why:
+                log.error("%s", why)
+            self._failed[pod] = why
+        else:
+            self._failed.pop(pod, None)
+            self._proxies[pod] = proxy
+
+    def _end(self, pod: WorkloadName, proxy: Proxy, *, drain: bool) -> None:
+        async def end() -> None:
+            await proxy.stop(drain=drain)
+            del self._proxies[pod]
+            del self._ending[pod]
+            self._on_stopped(pod)
+
+        self._ending[pod] = (proxy, asyncio.get_running_loop().create_task(end()))

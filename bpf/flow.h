@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/* Flow entries (rule 7): who opened what, judged by which generation. */
+#pragma once
+
+#define SECOND 1000000000ULL
+#define UDP_IDLE (60 * SECOND)
+#define ICMP_IDLE (30 * SECOND)
+#define CLOSED_LINGER (120 * SECOND)
+
+/* Fills the key of both directions; returns which end sent: 0 for a, 1 for b. */
+static __always_inline __u32 flow_key_of(const struct tuple *t, struct flow_key *key)
+{
+	int order = compare(&t->src, &t->dst);
+	bool swap = order > 0 || (!order && bpf_ntohs(t->src_port_be) > bpf_ntohs(t->dst_port_be));
+
+	key->a = swap ? t->dst : t->src;
+	key->b = swap ? t->src : t->dst;
+	key->a_port_be = swap ? t->dst_port_be : t->src_port_be;
+	key->b_port_be = swap ? t->src_port_be : t->dst_port_be;
+	key->protocol = t->protocol;
+	key->pad[0] = key->pad[1] = key->pad[2] = 0;
+	return swap;
+}
+
+static __always_inline bool is_icmp(__u8 protocol)
+{
+	return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+}
+
+/* The question that opened the flow, as the opener asked it. */
+static __always_inline void opening_of(const struct flow_key *key, __u32 flags, struct tuple *t)
+{
+	bool from_b = flags & SL_FLOW_FROM_B;
+
+	t->src = from_b ? key->b : key->a;
+	t->dst = from_b ? key->a : key->b;
+	t->src_port_be = from_b ? key->b_port_be : key->a_port_be;
+	t->dst_port_be = from_b ? key->a_port_be : key->b_port_be;
+	t->protocol = key->protocol;
+	t->pad = 0;
+	t->policy_port_be = t->dst_port_be;
+	if (key->protocol == IPPROTO_ICMP)
+		t->policy_port_be = bpf_htons(ICMP_ECHO);
+	else if (key->protocol == IPPROTO_ICMPV6)
+		t->policy_port_be = bpf_htons(ICMPV6_ECHO_REQUEST);
+}
+
+/* `since` ns after the last packet that changed it, is this still the same conversation? */
+static __always_inline bool is_live(const struct flow_value *flow, __u8 protocol, __u64 since)
+{
+	if (protocol == IPPROTO_TCP)
+		return !(flow->flags & SL_FLOW_CLOSED) || since < CLOSED_LINGER;
+	return since < (is_icmp(protocol) ? ICMP_IDLE : UDP_IDLE);
+}
+
+/* Judges a live flow by the generation in force: enum drop_reason, 0: it may go on. */
+static __noinline int rejudge(const struct flow_key *key, struct flow_value *flow, __u32 now)
+{
+	struct judgement j;
+	struct tuple t;
+
+	opening_of(key, flow->flags, &t);
+	judge(&t, &j, now);
+	if (j.reason)
+		return j.reason;
+	/* A new L7 policy must judge this flow, or another class of rules: its Envoy never saw it. */
+	if (j.steer && !(flow->flags & SL_FLOW_BY_PROXY))
+		return SL_DROP_NEEDS_PROXY;
+	if (j.listener && j.listener != flow->listener)
+		return SL_DROP_NEEDS_PROXY;
+	flow->ifindex[0] = j.ifindex[flow->flags & SL_FLOW_FROM_B ? 1 : 0];
+	flow->ifindex[1] = j.ifindex[flow->flags & SL_FLOW_FROM_B ? 0 : 1];
+	WRITE_ONCE(flow->generation, now);
+	return 0;
+}

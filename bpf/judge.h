@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/* May this opener talk to that service? Both ends are asked, as far as they are pods of this node. */
+#pragma once
+
+struct tuple {
+	struct addr src;
+	struct addr dst;
+	__u16 src_port_be; /* ICMP echo: the identifier, at both ends */
+	__u16 dst_port_be;
+	__u16 policy_port_be; /* what rules name: the destination port, or the ICMP type */
+	__u8 protocol;
+	__u8 pad;
+};
+
+struct judgement {
+	__u32 reason;    /* enum drop_reason, 0: allowed */
+	__u32 steer;     /* egress L7 class: only an Envoy may open it; 0: none */
+	__u32 listener;  /* ingress L7 class, 0: none */
+	__u32 cookie;
+	__u32 src_id;
+	__u32 dst_id;
+	__u32 ifindex[2]; /* host's end of src's and dst's veth, 0: not a pod of this node */
+};
+
+static __always_inline __u32 service_of(const struct tuple *t)
+{
+	return (__u32)t->protocol << 16 | t->policy_port_be;
+}
+
+static __noinline int judge(const struct tuple *t, struct judgement *j, __u32 now)
+{
+	const struct pod_slot *src = pod_at(&t->src, now), *dst = pod_at(&t->dst, now);
+	struct peer from = { .id = src ? src->id : 0 }, to = { .id = dst ? dst->id : 0 };
+	struct rule_value answer;
+
+	__builtin_memset(j, 0, sizeof(*j));
+	j->ifindex[0] = src ? src->ifindex : 0;
+	j->ifindex[1] = dst ? dst->ifindex : 0;
+	if (is_reserved(&t->src) || is_reserved(&t->dst)) {
+		j->reason = is_reserved(&t->src) ? SL_DROP_SPOOFED_SOURCE : SL_DROP_PROXY_ADDRESS;
+		return 0;
+	}
+	if (!from.id && !to.id) {
+		j->reason = SL_DROP_UNKNOWN_POD;
+		return 0;
+	}
+	if (!src || (dst && dst->ingress_set))
+		find_peer(&t->src, &from, now);
+	if (!dst || (src && src->egress_set))
+		find_peer(&t->dst, &to, now);
+	j->src_id = from.id;
+	j->dst_id = to.id;
+	if (src && dst && src->ifindex == dst->ifindex) /* rule 10 */
+		return 0;
+	if (src) {
+		if (!dst && bpf_map_lookup_elem(&sl_vip, &t->dst)) {
+			j->reason = SL_DROP_UNTRANSLATED;
+			return 0;
+		}
+		verdict(src->egress_set, &to, service_of(t), now, &answer);
+		j->cookie = answer.cookie;
+		if (answer.verdict == SL_DENY) {
+			j->reason = SL_DROP_POLICY_EGRESS;
+			return 0;
+		}
+		j->steer = answer.verdict == SL_STEER ? answer.listener : 0;
+	}
+	if (dst) {
+		ingress_verdict(dst, &from, service_of(t), now, &answer);
+		j->cookie = answer.cookie ? answer.cookie : j->cookie;
+		if (answer.verdict == SL_DENY)
+			j->reason = SL_DROP_POLICY_INGRESS;
+		else if (answer.verdict == SL_STEER)
+			j->listener = answer.listener;
+	}
+	return 0;
+}

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/* Every struct that the programs share with user space, and nothing else. `layout.py` mirrors this
+ * file; a test holds both against the object's BTF. Addresses are 16 bytes everywhere (IPv4 as
+ * ::ffff:a.b.c.d), ports are host order unless the name ends in _be.
+ *
+ * "Two slots" (semantics rule 8): an entry holds a value for the generation in force and one for
+ * the next. A program reads the generation word once and takes the slot with the greatest
+ * generation that is not above it; 0 means the slot was never written. */
+#pragma once
+
+/* Values with two slots end in a spin lock that no program ever takes: it makes the kernel update
+ * them in place (BPF_F_LOCK). Replacing an element would let the memory of the old one be reused
+ * for another key under a reader; in place, a reader of generation g cannot see anything change,
+ * because the writer of g+1 touches only the slot that g does not read. */
+
+struct addr {
+	union {
+		__u8 b[16];
+		__u32 w[4]; /* network order */
+	};
+};
+
+enum {
+	SL_HOST_ID = 1,
+	SL_WORLD_ID = 2,
+};
+
+enum sl_verdict {
+	SL_DENY = 0,
+	SL_ALLOW = 1,
+	SL_STEER = 2,
+};
+
+/* One 64-bit word of the array map sl_config each. */
+enum sl_config {
+	SL_CFG_GENERATION = 0,     /* the generation in force */
+	SL_CFG_PROXY_CGROUP = 1,   /* id of the cgroup under which the mesh's Envoys run */
+	SL_CFG_PROXY_LEVEL = 2,    /* its depth, for the ancestor helpers */
+	SL_CFG_HOST_REACHES = 3,   /* 1: the node reaches its own pods (rule 11) */
+	SL_CFG_EVENTS = 4,         /* 1: flow events are written */
+	SL_CFG_WORDS = 8,
+};
+
+/* sl_addr: LPM trie, who has an address. The most specific prefix wins. */
+struct addr_key {
+	__u32 prefixlen; /* 0..128 */
+	struct addr addr;
+};
+
+struct addr_slot {
+	__u32 generation;
+	__u32 id;      /* security id; 0: nobody */
+	__u64 cidrs;   /* id of the set of policy CIDRs that cover it, 0: none */
+};
+
+/* An LPM trie frees its nodes after a grace period, so it needs no lock. */
+struct addr_value {
+	struct addr_slot slot[2];
+};
+
+/* sl_netns: hash, network namespace cookie -> the pod's addresses (zero: it has none). */
+struct netns_value {
+	struct addr ip4;
+	struct addr ip6;
+};
+
+/* sl_pod: hash, address of a local pod -> what is enforced for it. */
+struct pod_slot {
+	__u32 generation;
+	__u32 id;          /* security id; 0: no such pod */
+	__u64 ingress_set; /* 0: no policy selects it, everything is allowed */
+	__u64 egress_set;
+	__u64 view;        /* whose routes it sees: stable id of its namespace */
+	__u32 ifindex;     /* of the host's end of its veth */
+	__u32 flags;
+};
+
+enum pod_flags {
+	SL_POD_PROXY = 1,   /* an Envoy runs in its namespace: apps must not dial proxy addresses */
+	SL_POD_ROUTES = 2,  /* that Envoy serves the routing listener: routes may steer */
+};
+
+struct pod_value {
+	struct pod_slot slot[2];
+	struct bpf_spin_lock lock;
+	__u32 pad;
+};
+
+/* sl_service: hash, service address and port -> backends. */
+struct service_key {
+	struct addr vip;
+	__u16 port_be;
+	__u8 protocol;
+	__u8 pad;
+};
+
+struct service_slot {
+	__u32 generation;
+	__u32 size;      /* entries of the Maglev table; 0 with SL_SERVICE_PRESENT: refuse at once */
+	__u32 offset;    /* its first entry in sl_maglev */
+	__u32 affinity;  /* seconds, 0: none */
+	__u32 flags;
+	__u32 id;        /* for affinity and flow events: low half of the service's stable id */
+};
+
+enum service_flags {
+	SL_SERVICE_PRESENT = 1,
+	SL_SERVICE_ROUTED = 2, /* some view has a route here: look into sl_route */
+};
+
+struct service_value {
+	struct service_slot slot[2];
+	struct bpf_spin_lock lock;
+};
+
+/* sl_maglev: mmapable array. A block belongs to one service slot and is never changed while used. */
+struct backend {
+	struct addr addr;
+	__u16 port_be;
+	__u16 pad;
+	__u32 pad2;
+};
+
+/* sl_vip: hash, every service address -> 1, so that tc drops what was not translated (rule 14). */
+
+/* sl_route: hash, (view, service address, port) -> steer to the routing listener. view 0: all. */
+struct route_key {
+	__u64 view;
+	struct service_key service;
+	__u32 pad;
+};
+
+struct route_slot {
+	__u32 generation;
+	__u32 present;
+};
+
+struct route_value {
+	struct route_slot slot[2];
+	struct bpf_spin_lock lock;
+};
+
+/* sl_peer: hash, (policy set, peer) -> class. id and cidrs 0: the set's default class. */
+struct peer_key {
+	__u64 set;
+	__u64 cidrs;
+	__u32 id;
+	__u32 pad;
+};
+
+struct peer_slot {
+	__u64 class_id; /* 0: absent, fall back to the default */
+	__u32 generation;
+	__u32 pad;
+};
+
+struct peer_value {
+	struct peer_slot slot[2];
+	struct bpf_spin_lock lock;
+	__u32 pad;
+};
+
+/* sl_rule: LPM trie, (class, protocol, port) -> verdict. Classes are immutable, so one slot will do.
+ * prefixlen 64: any protocol and port; 72: all ports of it; 72 + n: a port prefix of n bits. */
+struct rule_key {
+	__u32 prefixlen;
+	__u64 class_id;
+	__u8 protocol; /* IPPROTO_* */
+	__u16 port_be;
+} __attribute__((packed));
+
+struct rule_value {
+	__u32 verdict;  /* enum sl_verdict */
+	__u32 listener; /* L7 class, 24 bits: the listener's address ends in it */
+	__u32 cookie;   /* which rules decided: low half of their stable id, for flow events */
+};
+
+/* sl_listener: sockhash, (pod address, L7 class, family) -> Envoy's transparent listening socket. */
+struct listener_key {
+	struct addr pod;
+	__u32 listener;
+	__u32 family; /* AF_INET or AF_INET6 of the listening socket */
+};
+
+/* sl_flow: LRU hash. The key is in canonical order (the lesser address and port first). */
+struct flow_key {
+	struct addr a;
+	struct addr b;
+	__u16 a_port_be;
+	__u16 b_port_be;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+enum flow_flags {
+	SL_FLOW_FROM_B = 1,   /* b opened it */
+	SL_FLOW_BY_PROXY = 2, /* opened by an Envoy of ours */
+	SL_FLOW_REPLIED = 4,
+	SL_FLOW_FIN_A = 8,
+	SL_FLOW_FIN_B = 16,
+	SL_FLOW_CLOSED = 32,  /* RST, or both FINs */
+};
+
+struct flow_value {
+	__u64 seen_ns;       /* CLOCK_MONOTONIC of the last packet that was judged or changed state */
+	__u32 generation;    /* by which it was judged last */
+	__u32 flags;
+	__u32 listener;      /* ingress L7 class it was handed to, 0: none */
+	__u32 ifindex[2];    /* host's end of a's and b's veth where they are local pods, else 0 */
+	__u32 pad;
+};
+
+/* sl_event: ring buffer of struct event. */
+enum event_type {
+	SL_EVENT_CONNECT = 1, /* verdict of a connect or sendmsg hook (denied or steered) */
+	SL_EVENT_FLOW = 2,    /* a new flow at tc */
+	SL_EVENT_DROP = 3,    /* a packet dropped at tc or refused by sk_lookup */
+	SL_EVENT_END = 4,     /* a TCP connection that a sweep ended */
+};
+
+enum drop_reason {
+	SL_DROP_NONE = 0,
+	SL_DROP_POLICY_EGRESS = 1,
+	SL_DROP_POLICY_INGRESS = 2,
+	SL_DROP_SPOOFED_SOURCE = 3,
+	SL_DROP_UNKNOWN_POD = 4,
+	SL_DROP_NO_BACKEND = 5,
+	SL_DROP_UNTRANSLATED = 6,     /* a packet to a service address */
+	SL_DROP_NOT_PROXY = 7,        /* verdict steer, but the socket is not Envoy's */
+	SL_DROP_PROXY_ADDRESS = 8,    /* an app dialled a proxy's address */
+	SL_DROP_BOUND_DEVICE = 9,     /* verdict steer on a socket bound to a device */
+	SL_DROP_NO_LISTENER = 10,     /* the Envoy that must judge it is not there */
+	SL_DROP_UNPARSABLE = 11,      /* extension headers, short packets, unknown ethertypes */
+	SL_DROP_FRAGMENT = 12,        /* a fragment whose first was not seen */
+	SL_DROP_UNRELATED_ICMP = 13,  /* an ICMP error that quotes no live flow */
+	SL_DROP_NO_FLOW = 14,         /* a segment without a flow that no verdict would allow */
+	SL_DROP_NEEDS_PROXY = 15,     /* a direct flow that a new L7 policy must judge */
+	SL_DROP_REASONS = 16,
+};
+
+enum event_flags {
+	SL_EV_BY_PROXY = 1,  /* opened by an Envoy of ours */
+	SL_EV_REDIRECTED = 2, /* goes to an Envoy: at the caller (SL_EV_EGRESS) or the destination */
+	SL_EV_EGRESS = 4,    /* decided at the caller's side, else at the destination's */
+};
+
+struct event {
+	__u64 time_ns;       /* CLOCK_BOOTTIME */
+	struct addr src;
+	struct addr dst;     /* the backend, or what was dialled where none was chosen */
+	struct addr vip;     /* service address that was dialled, or zero */
+	__u32 src_id;
+	__u32 dst_id;
+	__u32 cookie;        /* rules that decided, 0: none did */
+	__u32 generation;
+	__u16 src_port_be;
+	__u16 dst_port_be;
+	__u16 vip_port_be;
+	__u8 protocol;
+	__u8 type;           /* enum event_type */
+	__u8 verdict;        /* enum sl_verdict */
+	__u8 reason;         /* enum drop_reason */
+	__u8 flags;          /* enum event_flags */
+	__u8 pad[5];
+};
+
+/* sl_counter: per-CPU array of __u64. */
+enum counter {
+	SL_COUNT_EVENTS_LOST = 0,
+	SL_COUNT_FLOWS_LOST = 1,  /* flow entries that could not be written */
+	SL_COUNT_DROPPED = 2,     /* + enum drop_reason */
+	SL_COUNTERS = 18,
+};
+
+/* sl_bulk: mmapable array, questions and answers of the program bulk_verdict (tests only). */
+struct bulk {
+	__u64 set;
+	__u64 cidrs;
+	__u32 id;
+	__u16 port_be;
+	__u8 protocol;
+	__u8 pad;
+	struct rule_value answer;
+	__u32 pad2;
+};

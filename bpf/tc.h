@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/* Both directions of the host's end of a pod's veth: every packet of every protocol, in or out. */
+#pragma once
+
+enum direction {
+	FROM_POD, /* tcx ingress of the host's end */
+	TO_POD,   /* tcx egress of it */
+};
+
+static __always_inline bool by_proxy(struct __sk_buff *skb)
+{
+	__u64 proxies = config(SL_CFG_PROXY_CGROUP);
+
+	return proxies && bpf_skb_ancestor_cgroup_id(skb, config(SL_CFG_PROXY_LEVEL)) == proxies;
+}
+
+/* The service address by which the sending socket knows its peer, where the socket is visible. */
+static __always_inline void name_service(struct __sk_buff *skb, const struct tuple *t, struct event *e)
+{
+	struct reply_key key = { .backend = t->dst, .port_be = t->dst_port_be };
+	struct bpf_sock *sk = skb->sk;
+	struct reply_value *reply;
+	struct origin *origin;
+
+	if (!sk)
+		return;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return;
+	origin = bpf_sk_storage_get(&sl_origin, sk, 0, 0);
+	if (origin && !origin->accepted && !same(&origin->dialled, &t->dst)) {
+		e->vip = origin->dialled;
+		e->vip_port_be = origin->dialled_port_be;
+		return;
+	}
+	if (t->protocol != IPPROTO_UDP)
+		return;
+	key.socket = bpf_get_socket_cookie(skb);
+	reply = bpf_map_lookup_elem(&sl_reply, &key);
+	if (reply) {
+		e->vip = reply->vip;
+		e->vip_port_be = reply->port_be;
+	}
+}
+
+static __noinline int report(struct __sk_buff *skb, const struct tuple *t, const struct judgement *j,
+			     __u32 flags, __u32 now)
+{
+	struct event *e = new_event(j->reason ? SL_EVENT_DROP : SL_EVENT_FLOW, now);
+
+	if (!e)
+		return 0;
+	e->src = t->src;
+	e->dst = t->dst;
+	e->src_port_be = t->src_port_be;
+	e->dst_port_be = is_icmp(t->protocol) ? t->policy_port_be : t->dst_port_be;
+	e->protocol = t->protocol;
+	e->src_id = j->src_id;
+	e->dst_id = j->dst_id;
+	e->cookie = j->cookie;
+	e->reason = j->reason;
+	e->verdict = j->reason ? SL_DENY : j->listener ? SL_STEER : SL_ALLOW;
+	e->flags = (flags & SL_FLOW_BY_PROXY ? SL_EV_BY_PROXY : 0) |
+		   (j->listener ? SL_EV_REDIRECTED : j->ifindex[0] ? SL_EV_EGRESS : 0);
+	if (j->ifindex[0])
+		name_service(skb, t, e);
+	publish(e);
+	return 0;
+}
+
+static __noinline int drop(struct __sk_buff *skb, const struct tuple *t, __u32 reason, __u32 now)
+{
+	struct judgement j = { .reason = reason };
+	struct peer peer;
+
+	count(SL_COUNT_DROPPED + (reason & 15));
+	find_peer(&t->src, &peer, now);
+	j.src_id = peer.id;
+	find_peer(&t->dst, &peer, now);
+	j.dst_id = peer.id;
+	report(skb, t, &j, 0, now);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline int pass(enum direction direction, __u32 dst_ifindex)
+{
+	if (direction == FROM_POD && dst_ifindex)
+		return bpf_redirect_peer(dst_ifindex, 0);
+	return TC_ACT_UNSPEC;
+}
+
+/* Whether a packet between these two is where it must come by: enum drop_reason, 0: yes. */
+static __always_inline __u32 misplaced(enum direction direction, __u32 here, const __u32 *src_ifindex,
+				       const __u32 *dst_ifindex)
+{
+	if (direction == FROM_POD)
+		return *src_ifindex == here ? 0 : SL_DROP_SPOOFED_SOURCE;
+	/* A local pod's packets come by redirection, never by the host's stack. */
+	if (*src_ifindex)
+		return SL_DROP_SPOOFED_SOURCE;
+	return *dst_ifindex == here ? 0 : SL_DROP_UNKNOWN_POD;
+}
+
+/* A packet that opens a flow, or of a flow whose entry is gone. */
+struct opening {
+	struct tuple t; /* as the opener asked */
+	struct judgement j;
+	__u8 direction;
+	__u8 proxy;
+	__u8 reversed; /* this packet is an answer */
+	__u8 unknown;  /* whether an Envoy opened it will show when the opener sends */
+	__u32 ifindex;
+};
+
+static __always_inline void turn_round(struct tuple *t)
+{
+	struct tuple was = *t;
+
+	t->src = was.dst;
+	t->dst = was.src;
+	t->src_port_be = was.dst_port_be;
+	t->dst_port_be = t->policy_port_be = was.src_port_be;
+}
+
+/* Judges it, midway in both orientations: enum drop_reason, 0: pass. */
+static __noinline __u32 judge_opening(struct __sk_buff *skb, struct opening *o, bool midway, __u32 now)
+{
+	__u32 reason;
+
+	judge(&o->t, &o->j, now);
+	reason = misplaced(o->direction, skb->ifindex, &o->j.ifindex[0], &o->j.ifindex[1]);
+	if (reason)
+		return reason;
+	/* Rule 11 is for the node's own packets, not for what someone sends in its name. */
+	if (o->direction == TO_POD && o->j.src_id == SL_HOST_ID && skb->ingress_ifindex)
+		return SL_DROP_SPOOFED_SOURCE;
+	o->proxy = o->direction == FROM_POD && by_proxy(skb);
+	if (!o->j.reason && o->j.steer && !o->proxy)
+		return midway ? SL_DROP_NEEDS_PROXY : SL_DROP_NOT_PROXY;
+	if (!o->j.reason || !midway)
+		return o->j.reason;
+	turn_round(&o->t);
+	judge(&o->t, &o->j, now);
+	o->reversed = 1;
+	o->unknown = !!o->j.steer;
+	o->proxy = 0;
+	return o->j.reason ? SL_DROP_NO_FLOW : 0;
+}
+
+static __always_inline void remember(const struct opening *o, struct flow_key *key, __u8 tcp_flags, __u32 now)
+{
+	__u32 from_b = flow_key_of(&o->t, key);
+	struct flow_value flow = {
+		.seen_ns = bpf_ktime_get_coarse_ns(),
+		.generation = now,
+		.flags = (from_b ? SL_FLOW_FROM_B : 0) | (o->proxy ? SL_FLOW_BY_PROXY : 0) |
+			 (o->reversed ? SL_FLOW_REPLIED : 0) | (tcp_flags & TCP_RST ? SL_FLOW_CLOSED : 0),
+		.listener = o->j.listener,
+	};
+
+	flow.ifindex[0] = o->j.ifindex[from_b];
+	flow.ifindex[1] = o->j.ifindex[from_b ^ 1];
+	if (bpf_map_update_elem(&sl_flow, key, &flow, BPF_ANY))
+		count(SL_COUNT_FLOWS_LOST);
+}
+
+/* The action for a packet without a live entry. `again`: a SYN whose flow is known already. */
+static __noinline int open_flow(struct __sk_buff *skb, const struct packet *p, __u32 direction, bool again,
+				__u32 now)
+{
+	bool midway = p->t.protocol == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN;
+	struct opening o = { .t = p->t, .direction = direction };
+	struct flow_key key;
+
+	o.j.reason = judge_opening(skb, &o, midway, now);
+	if (o.j.reason) {
+		count(SL_COUNT_DROPPED + (o.j.reason & 15));
+		report(skb, &o.t, &o.j, 0, now);
+		return TC_ACT_SHOT;
+	}
+	if (p->kind == PACKET_FLOW && !o.unknown) {
+		remember(&o, &key, p->tcp_flags, now);
+		if (!again)
+			report(skb, &o.t, &o.j, o.proxy ? SL_FLOW_BY_PROXY : 0, now);
+	}
+	return pass(direction, o.j.ifindex[o.reversed ? 0 : 1]);
+}
+
+/* What the packet does to its flow's state. */
+static __always_inline void note(struct flow_value *flow, const struct packet *p, __u32 side)
+{
+	__u32 flags = flow->flags;
+
+	if (!(flags & SL_FLOW_REPLIED) && !!(flags & SL_FLOW_FROM_B) != side)
+		flags |= SL_FLOW_REPLIED;
+	if (p->tcp_flags & TCP_FIN)
+		flags |= side ? SL_FLOW_FIN_B : SL_FLOW_FIN_A;
+	if (p->tcp_flags & TCP_RST || (flags & (SL_FLOW_FIN_A | SL_FLOW_FIN_B)) == (SL_FLOW_FIN_A | SL_FLOW_FIN_B))
+		flags |= SL_FLOW_CLOSED;
+	if (flags == flow->flags)
+		return;
+	flow->flags = flags;
+	flow->seen_ns = bpf_ktime_get_coarse_ns();
+}
+
+/* The action for a packet of a live flow. */
+static __always_inline int follow_flow(struct __sk_buff *skb, const struct packet *p, struct flow_key *key,
+				       struct flow_value *flow, __u32 side, enum direction direction, __u32 now)
+{
+	__u32 reason = 0;
+
+	if (flow->generation != now && !(p->tcp_flags & TCP_RST)) /* rule 7 */
+		reason = rejudge(key, flow, now);
+	if (!reason)
+		reason = misplaced(direction, skb->ifindex, &flow->ifindex[side & 1], &flow->ifindex[(side ^ 1) & 1]);
+	if (reason)
+		return drop(skb, &p->t, reason, now);
+	note(flow, p, side);
+	return pass(direction, flow->ifindex[(side ^ 1) & 1]);
+}
+
+/* An ICMP error passes to an end of a live flow that it quotes, and a pod sends it of itself only. */
+static __noinline int pass_error(struct __sk_buff *skb, const struct packet *p, struct flow_value *flow,
+				 __u32 far_and_direction, __u32 now)
+{
+	enum direction direction = far_and_direction >> 1;
+	__u32 far = far_and_direction & 1, near_ifindex = flow->ifindex[far ^ 1];
+	bool honest;
+
+	if (direction == FROM_POD)
+		honest = flow->ifindex[far] == skb->ifindex && lives_at(&p->sender, skb->ifindex, now);
+	else
+		honest = near_ifindex == skb->ifindex && !pod_at(&p->sender, now) && !is_reserved(&p->sender);
+	if (!honest || flow->generation != now)
+		return drop(skb, &p->t, SL_DROP_UNRELATED_ICMP, now);
+	return pass(direction, near_ifindex);
+}
+
+static __always_inline int enforce(struct __sk_buff *skb, enum direction direction)
+{
+	struct packet p = {};
+	struct flow_value *flow;
+	struct flow_key key;
+	__u32 now, reason, side;
+	bool live, opens;
+	__u64 since = 0;
+
+	reason = read_packet(skb, &p);
+	now = generation();
+	if (p.kind == PACKET_CHATTER) {
+		count(SL_COUNT_DROPPED + SL_DROP_UNPARSABLE);
+		return TC_ACT_SHOT;
+	}
+	if (!reason && p.kind == PACKET_NEIGHBOUR) {
+		if (direction == TO_POD || neighbour_is_honest(skb, &p, now))
+			return TC_ACT_UNSPEC;
+		reason = SL_DROP_SPOOFED_SOURCE;
+	}
+	if (!reason && p.later_fragment && !follow_first_fragment(&p))
+		reason = SL_DROP_FRAGMENT;
+	if (reason)
+		return drop(skb, &p.t, reason, now);
+
+	side = flow_key_of(&p.t, &key);
+	flow = bpf_map_lookup_elem(&sl_flow, &key);
+	if (flow && (p.t.protocol != IPPROTO_TCP || flow->flags & SL_FLOW_CLOSED))
+		since = bpf_ktime_get_coarse_ns() - flow->seen_ns;
+	live = flow && is_live(flow, p.t.protocol, since);
+	opens = p.t.protocol == IPPROTO_TCP && p.kind == PACKET_FLOW && (p.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+
+	if (p.kind == PACKET_ERROR)
+		return live ? pass_error(skb, &p, flow, side | direction << 1, now)
+			    : drop(skb, &p.t, SL_DROP_UNRELATED_ICMP, now);
+	if (!live && p.kind == PACKET_REPLY)
+		return drop(skb, &p.t, p.later_fragment ? SL_DROP_FRAGMENT : SL_DROP_NO_FLOW, now);
+	if (p.more_fragments && !p.later_fragment)
+		remember_first_fragment(&p);
+	if (!live || opens || p.kind == PACKET_STATELESS)
+		return open_flow(skb, &p, direction, live && !(flow->flags & (SL_FLOW_REPLIED | SL_FLOW_CLOSED)), now);
+	if (since > SECOND && p.t.protocol != IPPROTO_TCP)
+		flow->seen_ns += since;
+	return follow_flow(skb, &p, &key, flow, side, direction, now);
+}
+
+SEC("tc")
+int from_pod(struct __sk_buff *skb)
+{
+	return enforce(skb, FROM_POD);
+}
+
+SEC("tc")
+int to_pod(struct __sk_buff *skb)
+{
+	return enforce(skb, TO_POD);
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/* The verdict that every hook shares: what a policy set says of a peer, a protocol and a port. */
+#pragma once
+
+struct peer {
+	__u64 cidrs;
+	__u32 id;
+	__u32 pad;
+};
+
+/* Who has an address. An address that nobody has is the world's. */
+static __noinline int find_peer(const struct addr *address, struct peer *peer, __u32 now)
+{
+	struct addr_key key = { .prefixlen = 128, .addr = *address };
+	struct addr_value *value = bpf_map_lookup_elem(&sl_addr, &key);
+	const struct addr_slot *slot = slot_at(value, now);
+
+	peer->id = slot && slot->id ? slot->id : SL_WORLD_ID;
+	peer->cidrs = slot ? slot->cidrs : 0;
+	peer->pad = 0;
+	return 0;
+}
+
+static __always_inline __u64 class_of(const struct peer_key *key, __u32 now)
+{
+	struct peer_value *value = bpf_map_lookup_elem(&sl_peer, key);
+	const struct peer_slot *slot = slot_at(value, now);
+
+	return slot ? slot->class_id : 0;
+}
+
+/* `service` is protocol << 16 | port in network order. Set 0: no policy selects, all is allowed. */
+static __noinline int verdict(__u64 set, const struct peer *peer, __u32 service, __u32 now,
+			      struct rule_value *answer)
+{
+	struct peer_key key = { .set = set, .cidrs = peer->cidrs, .id = peer->id };
+	struct rule_key rule = {};
+	struct rule_value *found;
+
+	*answer = (struct rule_value){ .verdict = set ? SL_DENY : SL_ALLOW };
+	if (!set)
+		return 0;
+	rule.class_id = class_of(&key, now);
+	if (!rule.class_id) {
+		key.cidrs = 0;
+		key.id = 0;
+		rule.class_id = class_of(&key, now);
+	}
+	if (!rule.class_id)
+		return 0;
+	rule.prefixlen = 88;
+	rule.protocol = service >> 16;
+	rule.port_be = service;
+	found = bpf_map_lookup_elem(&sl_rule, &rule);
+	if (found && !(found->verdict == SL_STEER && !found->listener))
+		*answer = *found;
+	return 0;
+}
+
+/* Rule 11: a node reaches its own pods. */
+static __always_inline void ingress_verdict(const struct pod_slot *pod, const struct peer *from,
+					    __u32 service, __u32 now, struct rule_value *answer)
+{
+	if (from->id == SL_HOST_ID && config(SL_CFG_HOST_REACHES))
+		*answer = (struct rule_value){ .verdict = SL_ALLOW };
+	else
+		verdict(pod->ingress_set, from, service, now, answer);
+}

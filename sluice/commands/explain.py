@@ -1,0 +1,105 @@
+"""What would happen to a connection or a request: verdict, path (kernel or envoy), the rules that
+decide it and what enforces each, and every backend. For the running mesh, or with -f for manifests
+that run nowhere.
+
+Examples:
+  sluice explain --from shop/web --to shop/catalog:8080
+  sluice explain --from shop/web --to 10.64.0.5:8080 --protocol UDP
+  sluice explain --from shop/web --to shop/catalog:8080 --method POST --path /admin --header x-user=ann
+  sluice explain --from shop/web --to shop/catalog:8080 -f shop.yaml -f policies/
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from sluice.commands.options import add_files, add_name, add_output, existing_path
+from sluice.failure import Failure
+from sluice.mesh_directory import MeshDirectory
+
+PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP", "ICMPv6")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--from", dest="source", required=True, metavar="NAMESPACE/POD")
+    parser.add_argument("--to", dest="target", required=True, metavar="NAMESPACE/SERVICE:PORT|ADDRESS:PORT")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="TCP", type=_protocol, help="default: TCP")
+    parser.add_argument("--method", help="of a request")
+    parser.add_argument("--path", help="of a request")
+    parser.add_argument("--host", help="the Host of a request")
+    parser.add_argument(
+        "--header", action="append", default=[], metavar="NAME=VALUE", type=_header, help="of a request"
+    )
+    add_files(parser, "ask about these manifests, not about a running mesh", required=False)
+    add_name(parser)
+    add_output(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    answer = _offline(options) if options.files else _online(options)
+    if options.output == "json":
+        print(json.dumps(answer, indent=2))
+    else:
+        _print(answer)
+    return 0
+
+
+def _online(options: argparse.Namespace) -> dict[str, Any]:
+    from sluice.admin import Admin
+
+    query = [("from", options.source), ("to", options.target), ("protocol", options.protocol)]
+    query += [(key, value) for key in ("method", "path", "host") if (value := getattr(options, key))]
+    query += [("header", f"{name}={value}") for name, value in options.header]
+    answer: dict[str, Any] = Admin.of_control_plane(MeshDirectory(options.name)).get("/explain", tuple(query))
+    return answer
+
+
+def _offline(options: argparse.Namespace) -> dict[str, Any]:
+    from mesh.explain import UnknownName, explain
+    from mesh.policy import Request
+    from sluice.offline import mesh_from
+
+    try:
+        mesh, problems = mesh_from(existing_path(path) for path in options.files)
+    except argparse.ArgumentTypeError as error:
+        raise Failure(str(error)) from None
+    for problem in problems:
+        print(f"problem: {problem.object} {problem.field}: {problem.message}", file=sys.stderr)
+    request = None
+    if options.method or options.path or options.host or options.header:
+        headers = tuple((name.lower(), value) for name, value in options.header)
+        request = Request(options.method or "GET", options.path or "/", options.host or "", headers)
+    try:
+        return explain(mesh, options.source, options.target, options.protocol, request)
+    except UnknownName as error:
+        raise Failure(str(error)) from None
+
+
+def _print(answer: dict[str, Any]) -> None:
+    way = {"kernel": "by the kernel path", "envoy": "through Envoy"}[answer["path"]]
+    status = f", Envoy answers {answer['status']}" if answer.get("status") else ""
+    print(f"{answer['verdict']}, {way}{status}")
+    for reason in answer["reasons"]:
+        rule = f" {reason['rule']}" if reason["rule"] else ""
+        print(f"  {reason['object']}{rule}: {reason['effect']} [{reason['enforced_by']}]")
+    if answer["backends"]:
+        print("backends:")
+    for backend in answer["backends"]:
+        host = f"[{backend['address']}]" if ":" in backend["address"] else backend["address"]
+        address = f"{host}:{backend['port']}"
+        share = f", {backend['share']:.0%} of requests" if "share" in backend else ""
+        print(f"  {address} {backend['pod'] or ''}: {backend['verdict']}, {backend['path']}{share}")
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _protocol(text: str) -> str:
+    return next((name for name in PROTOCOLS if name.lower() == text.lower()), text)

@@ -1,0 +1,53 @@
+"""Print what a pod's container wrote to stdout and stderr, or the log of a part of the mesh itself:
+supervisor, xds (the control plane) or agent.
+
+Examples:
+  sluice logs shop/web
+  sluice logs shop/web -c app --follow
+  sluice logs agent
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from sluice.commands.options import add_name, pod_name
+from sluice.failure import Failure
+from sluice.mesh_directory import MeshDirectory
+from sluice.stored_pod import log_files
+
+PARTS = ("supervisor", "xds", "agent")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_name(parser)
+    parser.add_argument("-c", "--container", help="needed when the pod has several")
+    parser.add_argument("--follow", action="store_true", help="go on as more is written")
+    parser.add_argument("what", metavar="NAMESPACE/POD|PART", help=f"a pod, or one of {', '.join(PARTS)}")
+
+
+def run(options: argparse.Namespace) -> int:
+    path = _path(MeshDirectory(options.name), options.what, options.container)
+    follow = ["-F"] if options.follow else []
+    os.execvp("tail", ["tail", "-n", "+1", *follow, "--", str(path)])
+
+
+def _path(mesh: MeshDirectory, what: str, container: str | None) -> Path:
+    if what in PARTS:
+        path = mesh.logs / f"{what}.log"
+        if not path.exists():
+            raise Failure(f"mesh {mesh.name} has no log of its {what}")
+        return path
+    try:
+        found = log_files(mesh, pod_name(what))
+    except argparse.ArgumentTypeError as error:
+        raise Failure(str(error)) from None
+    if container in found:
+        return found[container]
+    if container is None and len(found) == 1:
+        return next(iter(found.values()))
+    if not found:
+        raise Failure(f"mesh {mesh.name} has no log of pod {what}")
+    raise Failure(f"which container of pod {what}?", f"-c {' | '.join(found)}")

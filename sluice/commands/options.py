@@ -1,0 +1,55 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from mesh.model import WorkloadName
+
+
+def add_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--name", default="default", metavar="MESH", help="which mesh of this machine (default: default)"
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="default: text")
+
+
+def add_files(parser: argparse.ArgumentParser, text: str, required: bool = True) -> None:
+    parser.add_argument(
+        "-f",
+        "--file",
+        dest="files",
+        action="extend",
+        nargs="+",
+        default=[],
+        required=required,
+        metavar="PATH",
+        help=text,
+    )
+
+
+def add_timeout(parser: argparse.ArgumentParser, default: float) -> None:
+    parser.add_argument(
+        "--timeout", type=float, default=default, metavar="SECONDS", help=f"default: {default:g}"
+    )
+
+
+def pod_name(text: str) -> WorkloadName:
+    """An argument NAMESPACE/POD."""
+    match = re.fullmatch(r"([-a-z0-9.]+)/([-a-z0-9.]+)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/POD")
+    return WorkloadName(match[1], match[2])
+
+
+def existing_path(text: str) -> Path:
+    """An argument that names a file or folder, made absolute."""
+    path = Path(text).absolute()
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"there is no {text}")
+    return path

@@ -1,0 +1,112 @@
+"""Start a mesh on this machine: control plane, agent, and every Pod as real processes in a network
+namespace of its own. Manifests are watched: change a file, and the mesh changes. Without -f the mesh
+goes on with the objects it had. In the foreground Ctrl-C stops it, as `sluice down` does.
+
+Examples:
+  sluice up -f shop.yaml
+  sluice up -f manifests/ policies/ --detach
+  sluice up --name second -f other.yaml --detach
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import logging
+import subprocess
+import sys
+import time
+
+from sluice.admin import Admin
+from sluice.child import child_environment
+from sluice.commands.options import add_files, add_name, add_timeout, existing_path
+from sluice.failure import Failure
+from sluice.mesh_directory import BPFFS, MeshDirectory, claim_addresses
+from sluice.node import check_machine, mount_bpffs, run_node
+from sluice.supervisor import mesh_children
+from sluice.teardown import hold_lock, supervisor_pid, take_down
+
+DETACHED = """\
+mesh {name} is up
+  sluice status{option} --wait     wait until all pods are ready
+  sluice observe{option} --follow  watch its connections
+  sluice down{option} --purge      stop it and remove everything"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_files(parser, "manifests: files or folders, watched", required=False)
+    add_name(parser)
+    parser.add_argument("--detach", action="store_true", help="return when control plane and agent answer")
+    add_timeout(parser, 60)
+
+
+def run(options: argparse.Namespace) -> int:
+    mesh = MeshDirectory(options.name)
+    try:
+        sources = [str(existing_path(path)) for path in options.files]
+    except argparse.ArgumentTypeError as error:
+        raise Failure(str(error)) from None
+    check_machine()
+    if pid := supervisor_pid(mesh):
+        raise Failure(
+            f"mesh {mesh.name} is already running (process {pid})",
+            "change it with `sluice apply`, or stop it with `sluice down`",
+        )
+    if mount_bpffs():
+        print(f"mounted bpffs on {BPFFS}", file=sys.stderr)
+    plan = claim_addresses(mesh)
+    mesh.logs.mkdir(parents=True, exist_ok=True)
+    if options.detach:
+        _detach(mesh, sources, options.timeout)
+        option = "" if mesh.name == "default" else f" --name {mesh.name}"
+        print(DETACHED.format(name=mesh.name, option=option))
+        return 0
+    lock = hold_lock(mesh)
+    if lock is None:
+        raise Failure(f"mesh {mesh.name} was started by someone else just now")
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+    run_node(mesh, plan, mesh_children(mesh, plan, sources))
+    take_down(mesh, purge=False)
+    print(f"mesh {mesh.name} is down", file=sys.stderr)
+    return 0
+
+
+def _detach(mesh: MeshDirectory, sources: list[str], timeout: float) -> None:
+    """Start the supervisor in a session of its own and wait until the mesh answers."""
+    argv = [sys.executable, "-m", "sluice", "up", "--name", mesh.name]
+    if sources:
+        argv += ["-f", *sources]
+    log = mesh.logs / "supervisor.log"
+    begin = log.stat().st_size if log.exists() else 0
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            env=child_environment(),
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + timeout
+    while not (_answers(mesh, Admin.of_control_plane(mesh)) and _answers(mesh, Admin.of_agent(mesh))):
+        if process.poll() is not None:
+            said = log.read_bytes()[begin:].decode(errors="replace").strip().splitlines()
+            raise Failure(said[-1].removeprefix("sluice: ") if said else f"the supervisor ended; see {log}")
+        if time.monotonic() > deadline:
+            silent = [
+                part
+                for part, admin in (("xds", Admin.of_control_plane(mesh)), ("agent", Admin.of_agent(mesh)))
+                if not _answers(mesh, admin)
+            ]
+            logs = ", ".join(str(mesh.logs / f"{part}.log") for part in silent)
+            raise Failure(f"mesh {mesh.name} does not answer after {timeout:g} s", f"see {logs}")
+        time.sleep(0.05)
+
+
+def _answers(mesh: MeshDirectory, admin: Admin) -> bool:
+    try:
+        admin.get("/status", timeout=5)
+    except (Failure, OSError, http.client.HTTPException):
+        return False
+    return True

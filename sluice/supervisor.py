@@ -1,0 +1,146 @@
+"""The embedded mesh's kubelet: keeps control plane, agent and pods as they should be.
+
+It decides nothing about traffic. Everything it starts outlives it and is adopted by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+import aiohttp
+
+from mesh.model import WorkloadName
+from sluice.address_plan import AddressPlan
+from sluice.admin_session import unix_session
+from sluice.child import Child
+from sluice.gate import AgentGate, Gate
+from sluice.mesh_directory import NODE, MeshDirectory, write_atomically
+from sluice.pod_objects import PodObjects
+from sluice.pods import Pod, Runtime
+from sluice.sandbox import Sandboxes, recorded
+from sluice.service_names import ServiceNames
+
+log = logging.getLogger("sluice")
+
+
+class Supervisor:
+    """Runs one mesh, inside the node's network namespace. `gate` None: the agent's."""
+
+    def __init__(
+        self, mesh: MeshDirectory, plan: AddressPlan, children: Sequence[Child], gate: Gate | None = None
+    ) -> None:
+        self._mesh = mesh
+        self._plan = plan
+        self._children = children
+        self._gate = gate
+        self._objects = PodObjects(mesh.objects / "Pod", NODE)
+        self._pods: dict[WorkloadName, Pod] = {}
+        self._told = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Supervise until `stop` is set; then all processes are left as they are."""
+        self._mesh.logs.mkdir(parents=True, exist_ok=True)
+        tasks: list[asyncio.Task[None]] = []
+        async with self._runtime() as runtime:
+            tasks += [asyncio.create_task(child.keep_running()) for child in self._children]
+            tasks.append(asyncio.create_task(runtime.names.follow()))
+            tasks.append(asyncio.create_task(self._follow_objects(runtime)))
+            tasks.append(asyncio.create_task(self._tell_status(runtime.names)))
+            stopping = asyncio.create_task(stop.wait())
+            try:
+                done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+                for task in done - {stopping}:
+                    task.result()  # none of them ends but by an error
+            finally:
+                stopping.cancel()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
+    async def _runtime(self) -> AsyncIterator[Runtime]:
+        async with (
+            unix_session(self._mesh.control_plane_admin, timeout=60) as control_plane,
+            unix_session(self._mesh.agent_admin, timeout=5) as agent,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as http,
+        ):
+            yield Runtime(
+                mesh=self._mesh,
+                sandboxes=Sandboxes(self._mesh, self._plan),
+                gate=self._gate or AgentGate(agent),
+                names=ServiceNames(control_plane, self._write_names),
+                http=http,
+                changed=self._told.set,
+            )
+
+    async def _follow_objects(self, runtime: Runtime) -> None:
+        running: dict[WorkloadName, asyncio.Task[None]] = {}
+        told_of_images = False
+        try:
+            async for _ in self._objects.changes():
+                specs = self._objects.specs
+                if not told_of_images and any(c.image for spec in specs.values() for c in spec.containers):
+                    told_of_images = True
+                    log.info("images are not pulled: containers run their command from this machine's files")
+                # A recorded sandbox that no one wants is a pod that wants to be nothing.
+                present = set(self._pods) | {sandbox.pod for sandbox in recorded(self._mesh)}
+                for name in specs.keys() | present:
+                    if name not in running or running[name].done():
+                        self._pods[name] = Pod(name, runtime)
+                        self._pods[name].want(specs.get(name))
+                        running[name] = asyncio.create_task(self._run(name))
+                    else:
+                        self._pods[name].want(specs.get(name))
+                self._told.set()
+        finally:
+            for task in running.values():
+                task.cancel()
+            await asyncio.gather(*running.values(), return_exceptions=True)
+
+    async def _run(self, name: WorkloadName) -> None:
+        pod = self._pods[name]
+        await pod.run()
+        if self._pods.get(name) is pod:
+            del self._pods[name]
+            self._told.set()
+
+    def _write_names(self) -> None:
+        for pod in self._pods.values():
+            pod.write_names()
+        self._told.set()
+
+    async def _tell_status(self, names: ServiceNames) -> None:
+        while True:
+            await self._told.wait()
+            self._told.clear()
+            status = {
+                "names": names.generation,
+                "pods": [pod.state() for _, pod in sorted(self._pods.items())],
+                "problems": [
+                    {"object": str(p.object), "field": p.field, "message": p.message}
+                    for p in self._objects.problems
+                ],
+            }
+            write_atomically(self._mesh.pod_status, json.dumps(status) + "\n")
+            await asyncio.sleep(0.02)
+
+
+def mesh_children(mesh: MeshDirectory, plan: AddressPlan, sources: Sequence[str]) -> list[Child]:
+    """The control plane, reading `sources` (absolute paths), and the agent."""
+    where = ["--state", str(mesh.state), "--run", str(mesh.run)]
+    services = ",".join(str(block) for block in plan.services)
+    control_plane = [*where, "--node", NODE, "--service-cidr", services]
+    for source in sources:
+        control_plane += ["-f", source]
+    agent = [
+        *where,
+        *("--pin", str(mesh.pins)),
+        *("--cgroup", str(mesh.cgroup)),
+        *("--node", NODE),
+        *("--control-plane", f"unix:{mesh.run / 'xds.sock'}"),
+    ]
+    return [Child(mesh, "xds", control_plane), Child(mesh, "agent", agent)]

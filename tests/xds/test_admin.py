@@ -1,0 +1,182 @@
+"""The admin API over its Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from mesh.discovery.session import Acked
+from mesh.resources import GENERATION_TYPE
+from tests.xds.manifests import PLACEMENTS, SHOP, http_policy, objects, policy
+from xds.admin import Admin
+from xds.pipeline import Pipeline
+from xds.source import Edit
+from xds.status import Status
+
+UNREADABLE = policy("bad", podSelector={"matchExpressions": [{"key": "a", "operator": "Inn"}]})
+
+
+class Client:
+    def __init__(self, socket: Path, pipeline: Pipeline, status: Status) -> None:
+        self.socket, self.pipeline, self.status = socket, pipeline, status
+        self.session = aiohttp.ClientSession("http://xds", connector=aiohttp.UnixConnector(str(socket)))
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        async with self.session.get(path) as response:
+            text = await response.text()
+            return response.status, json.loads(text) if "json" in response.content_type else text
+
+    async def post(self, path: str, body: str) -> tuple[int, Any]:
+        async with self.session.post(path, data=body) as response:
+            return response.status, await response.json()
+
+
+@pytest.fixture
+async def admin(tmp_path: Path) -> AsyncIterator[Client]:
+    pipeline = Pipeline(tmp_path / "state", "local", ["10.128.0.0/16"], lambda node: None)
+    pipeline.start([*PLACEMENTS, Edit(set=objects(SHOP + "---\n" + http_policy()))])
+    status = Status(pipeline, lambda node, type_url: {})
+    server = Admin(pipeline, status)
+    await server.start(tmp_path / "admin.sock")
+    loop = asyncio.create_task(pipeline.run())
+    client = Client(tmp_path / "admin.sock", pipeline, status)
+    yield client
+    await client.session.close()
+    await server.stop()
+    loop.cancel()
+
+
+def actions(answer: dict[str, Any]) -> dict[str, str]:
+    return {entry["object"]: entry["action"] for entry in answer["objects"]}
+
+
+async def test_only_its_owner_may_speak_to_it(admin: Client) -> None:
+    assert stat.S_IMODE(admin.socket.stat().st_mode) == 0o600
+
+
+async def test_what_cannot_be_read_is_refused_with_its_reason_and_not_stored(admin: Client) -> None:
+    status, answer = await admin.post("/apply", UNREADABLE + "---\n" + policy("good"))
+    assert status == 200
+    assert actions(answer) == {"NetworkPolicy shop/bad": "refused", "NetworkPolicy shop/good": "created"}
+    assert {problem["object"] for problem in answer["problems"]} == {"NetworkPolicy shop/bad"}
+    assert all("operator" in p["field"] or "values" in p["field"] for p in answer["problems"])
+    assert answer["generation"] == admin.pipeline.generations.number == 2
+    assert {ref.name for ref in admin.pipeline.store.refs() if ref.kind == "NetworkPolicy"} == {"good"}
+    assert admin.pipeline.problems == []
+
+
+async def test_a_refused_edit_leaves_the_object_as_it_was(admin: Client) -> None:
+    await admin.post("/apply", policy("bad", 81))
+    _, answer = await admin.post("/apply", UNREADABLE)
+    assert actions(answer) == {"NetworkPolicy shop/bad": "refused"}
+    assert admin.pipeline.store.get(objects(policy("bad"))[0].ref) == objects(policy("bad", 81))[0]
+
+
+async def test_applying_says_what_it_did_and_what_is_wrong_between_objects(admin: Client) -> None:
+    route = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: shop}
+spec:
+  parentRefs: [{kind: Service, group: "", name: web}]
+  rules: [{backendRefs: [{name: nowhere, port: 80}]}]
+"""
+    for expected in ("created", "unchanged"):
+        _, answer = await admin.post("/apply", route)
+        assert actions(answer) == {"HTTPRoute shop/r": expected}
+        assert ["nowhere" in problem["message"] for problem in answer["problems"]] == [True]
+    _, answer = await admin.post("/apply", route.replace("nowhere", "web"))
+    assert (actions(answer), answer["problems"]) == ({"HTTPRoute shop/r": "configured"}, [])
+
+
+async def test_a_dry_run_foresees_and_changes_nothing(admin: Client) -> None:
+    _, answer = await admin.post(
+        "/apply?dry_run=1", UNREADABLE + "---\n" + policy("new") + "---\n" + http_policy()
+    )
+    assert list(actions(answer).values()) == ["refused", "created", "unchanged"]
+    _, answer = await admin.post("/delete?dry_run", http_policy("/else") + "---\n" + policy("none"))
+    assert list(actions(answer).values()) == ["deleted", "not found"]
+    assert admin.pipeline.generations.number == 1
+
+
+async def test_deleting_needs_only_the_name(admin: Client) -> None:
+    name = "{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: items, namespace: shop}}"
+    for expected in ("deleted", "not found"):
+        status, answer = await admin.post("/delete", name)
+        assert (status, list(actions(answer).values())) == (200, [expected])
+    assert admin.pipeline.generations.number == 2
+
+
+@pytest.mark.parametrize("body", ["a: [", "", "just text", "{kind: Pod}"])
+async def test_a_body_without_objects_is_an_error_in_one_line(admin: Client, body: str) -> None:
+    for path in ("/apply", "/delete"):
+        status, answer = await admin.post(path, body)
+        assert status == 400
+        assert answer["error"]
+        assert "\n" not in answer["error"]
+
+
+async def test_waiting_answers_when_applied_and_says_who_is_late(admin: Client) -> None:
+    status, answer = await admin.get("/wait?generation=1&timeout=0.01")
+    assert status == 504
+    assert "node local is at 0" in answer["error"]
+    admin.status.observe("node~local", Acked(GENERATION_TYPE, "1", {"generation": "1"}))
+    assert await admin.get("/wait?generation=1") == (200, {"generation": 1, "applied": {"local": 1}})
+
+
+async def test_objects_come_as_yaml_that_can_be_applied_again(admin: Client) -> None:
+    status, text = await admin.get("/objects")
+    assert status == 200
+    assert {item.ref for item in objects(text)} == admin.pipeline.store.refs()
+    _, answer = await admin.post("/apply", text)
+    assert set(actions(answer).values()) == {"unchanged"}
+    _, text = await admin.get("/objects?kind=Pod&name=far")
+    assert yaml.safe_load(text)["spec"]["nodeName"] == "elsewhere"
+
+
+async def test_explaining_asks_the_reference_semantics(admin: Client) -> None:
+    question = "/explain?from=shop/web&to=10.64.0.6:8080&path=/items/1"
+    for method, verdict in (("GET", "allow"), ("POST", "deny")):
+        status, answer = await admin.get(f"{question}&method={method}&header=X-A=b=c")
+        assert (status, answer["verdict"], answer["path"]) == (200, verdict, "envoy")
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("from=shop/web", "to is missing"),
+        ("from=shop/nobody&to=shop/cart:80", "shop/nobody"),
+        ("from=shop/web&to=shop/cart:81", "no port 81"),
+        ("from=shop/web&to=shop/cart:80&protocol=QUIC", "QUIC"),
+        ("from=shop/web&to=shop/cart:80&header=x", "NAME=VALUE"),
+    ],
+)
+async def test_a_question_that_cannot_be_answered_says_why(admin: Client, query: str, message: str) -> None:
+    status, answer = await admin.get(f"/explain?{query}")
+    assert status == 400
+    assert message in answer["error"]
+
+
+async def test_rendering_shows_envoys_resources_and_the_nodes_tables(admin: Client) -> None:
+    status, answer = await admin.get("/render?pod=shop/cart")
+    assert status == 200
+    assert "virtualInbound" in json.dumps(answer)
+    assert await admin.get("/render?pod=shop/web") == (200, {})
+    assert (await admin.get("/render?pod=shop/nobody"))[0] == 404
+    status, answer = await admin.get("/render")
+    assert answer.keys() == admin.pipeline.nodes["local"].state.tables().keys()
+    assert answer["pods"]["shop/cart"]["reasons"]
+
+
+async def test_an_unknown_path_is_an_error_in_json(admin: Client) -> None:
+    status, answer = await admin.get("/nowhere")
+    assert status == 404
+    assert answer["error"]

@@ -1,0 +1,36 @@
+"""Files that are seen whole or not at all: write beside, then rename.
+
+Without fsync: what must survive is the death of a process at any moment. When the machine itself
+dies its pods die too, and a mesh starts from its sources again.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+#: Ends the names of files that a killed writer left half written; readers pass over them.
+PARTIAL = ".partial"
+
+
+def write(path: Path, text: str) -> None:
+    """Put `text` at `path`, making its folder. Raises OSError."""
+    partial = f"{path}{PARTIAL}"
+    data = text.encode()
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+    finally:
+        os.close(descriptor)
+    os.replace(partial, path)
+
+
+def remove(path: Path) -> None:
+    """Take the file at `path` away, if it is there. Raises OSError."""
+    path.unlink(missing_ok=True)

@@ -1,0 +1,249 @@
+"""The one loop in which changes become snapshots: store, read, assemble, compile, publish.
+
+Every step costs what changed. What is published was computed from what is on disk, and numbers
+are on disk before they are sent: a process killed anywhere here is followed by one that sends the
+same. Knows no file format, no stream and no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mesh.assemble import Mesh
+from mesh.discovery.resource import Snapshot
+from mesh.model import Fragment, ObjectRef, Problem
+from xds.admission import Admission
+from xds.allocations import AllocationFile
+from xds.documents import ApiObject
+from xds.generation import Generations
+from xds.sandbox import Placement
+from xds.snapshot import NodeSnapshot
+from xds.source import Bundle, Change, Edit
+from xds.store import Bundles, Store
+
+_LOG = logging.getLogger(__name__)
+
+Action = Literal["created", "configured", "unchanged", "deleted", "not found"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the objects of an Edit, and the generation that contains it."""
+
+    generation: int
+    actions: Mapping[ObjectRef, Action] = field(default_factory=dict)
+
+
+class StoreFailed(Exception):
+    """A change could not be written down and is therefore not in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    changes: tuple[Change, ...]
+    done: asyncio.Future[Outcome] | None = None
+
+
+class Pipeline:
+    """The control plane's truth. `node` is the node of this machine, whose pods are sandboxes;
+    `publish` is called with each node that has a new snapshot."""
+
+    def __init__(
+        self, state: Path, node: str, service_ranges: Iterable[str], publish: Callable[[str], None]
+    ) -> None:
+        self.store = Store(state)
+        self.bundles = Bundles(state)
+        self.admission = Admission(self.store, node)
+        self.generations = Generations(state)
+        self.nodes: dict[str, NodeSnapshot] = {}
+        self.node = node
+        self._allocations = AllocationFile(state, service_ranges)
+        self.mesh = Mesh(self._allocations.allocations)
+        self._publish = publish
+        self._snapshots: dict[str, Snapshot] = {}
+        self._file_problems: dict[str, tuple[Problem, ...]] = {}
+        self._queue: asyncio.Queue[_Entry] = asyncio.Queue()
+
+    # --- reading -----------------------------------------------------------------------------
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What is wrong in files, inside objects and between them, sorted."""
+        found = set(self.mesh.problems)
+        found.update(*self._file_problems.values(), *self.admission.problems.values())
+        return sorted(found)
+
+    def snapshot_for(self, node: str) -> Snapshot | None:
+        """What a node is to be sent; a node unknown until now is computed and kept current.
+
+        None while its generation cannot be written down."""
+        if node not in self.nodes:
+            self._compile(node)
+            self._settle({node}, trace=secrets.token_hex(16))
+        return self._snapshots.get(node)
+
+    # --- changing ----------------------------------------------------------------------------
+
+    def start(self, changes: Iterable[Change]) -> None:
+        """Take up what is stored, then what the sources found, and compile this machine's node.
+
+        Nothing is published before: "not yet read" must never look like "removed"."""
+        fragments: dict[ObjectRef, Fragment | None] = dict(self.admission.load())
+        for change in changes:
+            self._take(change, fragments, {})
+        self.mesh.apply(fragments)
+        self._compile(self.node)
+        self._settle({self.node}, trace=secrets.token_hex(16))
+
+    def offer(self, changes: Sequence[Change]) -> None:
+        """Queue what a source saw."""
+        self._queue.put_nowait(_Entry(tuple(changes)))
+
+    async def submit(self, change: Change) -> Outcome:
+        """Queue a change and wait until it is published. Raises StoreFailed."""
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Entry((change,), done))
+        return await done
+
+    async def run(self) -> None:
+        """Work the queue for ever: at once, together only what is already waiting."""
+        while True:
+            entries = [await self._queue.get()]
+            while not self._queue.empty():
+                entries.append(self._queue.get_nowait())
+            for entry, outcome in zip(entries, self.apply([e.changes for e in entries]), strict=True):
+                if entry.done is None or entry.done.cancelled():
+                    continue
+                if isinstance(outcome, StoreFailed):
+                    entry.done.set_exception(outcome)
+                else:
+                    entry.done.set_result(outcome)
+
+    def apply(self, batches: Sequence[Sequence[Change]]) -> list[Outcome | StoreFailed]:
+        """Apply batches together: one generation for all of them, an outcome for each."""
+        begun = time.perf_counter()
+        fragments: dict[ObjectRef, Fragment | None] = {}
+        results: list[dict[ObjectRef, Action] | StoreFailed] = []
+        for batch in batches:
+            actions: dict[ObjectRef, Action] = {}
+            try:
+                for change in batch:
+                    self._take(change, fragments, actions)
+                results.append(actions)
+            except OSError as error:
+                _LOG.error("a change cannot be written down, so it is not applied: %s", error)
+                results.append(StoreFailed(f"cannot be written down: {error}"))
+        self._advance(fragments, begun)
+        return [
+            result if isinstance(result, StoreFailed) else Outcome(self.generations.number, result)
+            for result in results
+        ]
+
+    def _advance(self, fragments: Mapping[ObjectRef, Fragment | None], begun: float) -> None:
+        change = self.mesh.apply(fragments)
+        if not change:
+            return
+        for snapshot in self.nodes.values():
+            snapshot.update(change)
+        trace = secrets.token_hex(16)
+        changed = self._settle(self.nodes.keys(), trace)
+        for node in changed:
+            self._publish(node)
+        if changed:
+            _LOG.info(
+                "generation %d: %s, for %s, %.1f ms, trace %s",
+                self.generations.number,
+                _listed(fragments),
+                ", ".join(sorted(changed)),
+                (time.perf_counter() - begun) * 1e3,
+                trace,
+            )
+
+    def _compile(self, node: str) -> None:
+        self.nodes[node] = NodeSnapshot(self.mesh, node, default=node == self.node)
+
+    def _settle(self, nodes: Iterable[str], trace: str) -> set[str]:
+        """Number what changed, write the numbers down, make it the nodes' snapshots."""
+        try:
+            self._allocations.save()
+            changed = self.generations.settle({node: self.nodes[node].digest for node in nodes})
+        except OSError as error:
+            # Sent without being remembered, a number could come to mean something else.
+            _LOG.critical("numbers cannot be written down, so nothing new is sent: %s", error)
+            return set()
+        for node in changed | (set(nodes) - self._snapshots.keys()):
+            self._snapshots[node] = self.nodes[node].stamped(self.generations.nodes[node].number, trace)
+        return changed
+
+    # --- from changes to fragments -----------------------------------------------------------
+
+    def _take(
+        self, change: Change, fragments: dict[ObjectRef, Fragment | None], actions: dict[ObjectRef, Action]
+    ) -> None:
+        """Store a change and add what follows from it. Raises OSError, with what was stored added."""
+        match change:
+            case Bundle():
+                self._take_bundle(change, fragments, actions)
+            case Edit():
+                for item in change.set:
+                    self._set(item, fragments, actions)
+                for ref in change.delete:
+                    self._delete(ref, fragments, actions)
+            case Placement():
+                placed = self.admission.place(change)
+                if placed is not None:
+                    fragments[placed[0]] = placed[1]
+
+    def _take_bundle(
+        self, bundle: Bundle, fragments: dict[ObjectRef, Fragment | None], actions: dict[ObjectRef, Action]
+    ) -> None:
+        documents, origin = bundle.documents, bundle.origin
+        brought = frozenset(item.ref for item in documents.objects)
+        for item in documents.objects:
+            self._set(item, fragments, actions)
+        if documents.problems:
+            # What is missing from a file that is partly unreadable may still be meant.
+            for problem in documents.problems:
+                _LOG.warning("%s", f"{origin} {problem.field} {problem.message}")
+            self._file_problems[origin] = documents.problems
+            self.bundles.record(origin, "", brought | self.bundles.brought(origin))
+            return
+        self._file_problems.pop(origin, None)
+        for ref in sorted(self.bundles.vanished(origin, brought)):
+            self._delete(ref, fragments, actions)
+        self.bundles.record(origin, bundle.digest, brought)
+
+    def _set(
+        self, item: ApiObject, fragments: dict[ObjectRef, Fragment | None], actions: dict[ObjectRef, Action]
+    ) -> None:
+        known = self.store.digest(item.ref) is not None
+        fragment = self.admission.admit(item)
+        if fragment is None:
+            actions.setdefault(item.ref, "unchanged")
+            return
+        fragments[item.ref] = fragment
+        actions[item.ref] = "configured" if known else "created"
+        for problem in self.admission.problems.get(item.ref, ()):
+            _LOG.warning("%s", f"{problem.object} {problem.field}: {problem.message}")
+
+    def _delete(
+        self, ref: ObjectRef, fragments: dict[ObjectRef, Fragment | None], actions: dict[ObjectRef, Action]
+    ) -> None:
+        if self.admission.remove(ref):
+            fragments[ref] = None
+            actions[ref] = "deleted"
+        else:
+            actions[ref] = "not found"
+
+
+def _listed(fragments: Mapping[ObjectRef, Fragment | None]) -> str:
+    """The objects of a change in a few words."""
+    names = [str(ref) for ref in fragments]
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"

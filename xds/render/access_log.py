@@ -1,0 +1,38 @@
+"""Where requests are reported: to the agent, which makes flow records of them.
+
+The log's name is the listener's, so the agent knows the class that judged; the route's name is the rule that
+routed.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
+from envoy_data_plane.envoy.config.core.v3 import ApiVersion, GrpcService, GrpcServiceEnvoyGrpc
+from envoy_data_plane.envoy.extensions.access_loggers.grpc.v3 import (
+    CommonGrpcAccessLogConfig,
+    HttpGrpcAccessLogConfig,
+)
+
+from xds.render import naming
+from xds.render.encoding import typed
+
+_FLUSH = timedelta(milliseconds=100)
+
+
+def access_log(listener: str) -> AccessLog:
+    """Requests of `listener`, sent at most 0.1 s after they ended. They are lost while the agent is away."""
+    return AccessLog(
+        name=naming.ACCESS_LOG,
+        typed_config=typed(
+            HttpGrpcAccessLogConfig(
+                common_config=CommonGrpcAccessLogConfig(
+                    log_name=listener,
+                    grpc_service=GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=naming.AGENT)),
+                    transport_api_version=ApiVersion.V3,
+                    buffer_flush_interval=_FLUSH,
+                )
+            )
+        ),
+    )

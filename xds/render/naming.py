@@ -1,0 +1,78 @@
+"""Every name that Envoy sees, in Istio's forms where Istio has one, so that its tools can read them.
+
+Names carry identity, never content: a resource keeps its name for as long as it means the same thing.
+"""
+
+from __future__ import annotations
+
+from mesh.model import Direction, ObjectRef, ServiceName
+from mesh.proxy import HttpRule
+
+#: Clusters that go where the client meant to go: out of the pod, or to the pod's own application.
+PASSTHROUGH = "PassthroughCluster"
+INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
+#: The share of a route whose backend must not or cannot be reached. No cluster ever has this name:
+#: Envoy answers 500 for it (`cluster_not_found_response_code`), as the Gateway API demands.
+INVALID_BACKEND = "InvalidBackend"
+#: Static cluster of the bootstrap to which access logs go.
+AGENT = "sluice-agent"
+
+ROUTING_LISTENER = "virtualOutbound"
+
+RBAC = "envoy.filters.http.rbac"
+ROUTER = "envoy.filters.http.router"
+UPSTREAM_CODEC = "envoy.filters.http.upstream_codec"
+HTTP_CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
+ORIGINAL_DST = "envoy.filters.listener.original_dst"
+CLIENT_ADDRESS = "envoy.http.original_ip_detection.xff"
+ACCESS_LOG = "envoy.access_loggers.http_grpc"
+PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
+HTTP_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+_LISTENER = {"egress": ROUTING_LISTENER, "ingress": "virtualInbound"}
+_ROUTES = {"egress": "outbound", "ingress": "inbound"}
+
+
+def host(service: ServiceName) -> str:
+    """The full DNS name of a service."""
+    return f"{service.name}.{service.namespace}.svc.cluster.local"
+
+
+def cluster(service: ServiceName, port: int, l7: int) -> str:
+    """Such as `outbound|80||api.shop.svc.cluster.local`; the subset is the egress class, if any."""
+    return f"outbound|{port}|{l7 or ''}|{host(service)}"
+
+
+def routed_port(service: ServiceName, port: int) -> str:
+    """The route configuration, virtual host and filter chain of a service port."""
+    return f"{host(service)}:{port}"
+
+
+def class_listener(direction: Direction, number: int) -> str:
+    """Such as `virtualInbound|256`."""
+    return f"{_LISTENER[direction]}|{number}"
+
+
+def class_routes(direction: Direction, number: int) -> str:
+    """The route configuration, virtual host and route of a class, such as `inbound|256`."""
+    return f"{_ROUTES[direction]}|{number}"
+
+
+def blackhole(listener: str) -> str:
+    """The filter chain of sockets that came without an original destination (rule 14)."""
+    return f"{listener}-blackhole"
+
+
+def passthrough(direction: Direction) -> str:
+    """The cluster behind a class."""
+    return PASSTHROUGH if direction == "egress" else INBOUND_PASSTHROUGH
+
+
+def route(origin: ObjectRef, field: str) -> str:
+    """Such as `HTTPRoute shop/api rules[0]`; access logs carry it back."""
+    return f"{origin} {field}"
+
+
+def rbac_policy(rule: HttpRule) -> str:
+    """Such as `ns[shop]-policy[web]-rule[ingress[0].toPorts[0]]`, which Istio's tools can read."""
+    return f"ns[{rule.origin.namespace}]-policy[{rule.origin.name}]-rule[{rule.field}]"

@@ -1,0 +1,70 @@
+"""HTTP as Envoy speaks it on both sides, so that being steered changes nothing else (rule 22).
+
+No time limit that nobody set, trailers and HTTP/1.0 pass, the upstream side speaks what the client spoke. Limits that protect Envoy itself stand here too.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.core.v3 import (
+    Http1ProtocolOptions,
+    Http2ProtocolOptions,
+    HttpProtocolOptions,
+)
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions as UpstreamOptions
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptionsUseDownstreamHttpConfig
+from envoy_data_plane.google.protobuf import Any
+
+from xds.render import naming
+from xds.render.encoding import typed
+
+FOREVER = timedelta(0)
+
+#: More headers, and larger ones, than any server we know accepts by default (Envoy: 100, 60 KiB).
+MAX_HEADERS = 1000
+MAX_HEADERS_KB = 256
+
+_STREAMS = 1024
+_STREAM_WINDOW = 256 << 10
+_CONNECTION_WINDOW = 1 << 20
+
+
+def downstream_http1(default_host: str) -> Http1ProtocolOptions:
+    """What a client may speak; a request of HTTP/1.0 without Host is for `default_host`."""
+    return Http1ProtocolOptions(
+        accept_http_10=True,
+        default_host_for_http_10=default_host,
+        enable_trailers=True,
+    )
+
+
+def http2() -> Http2ProtocolOptions:
+    """HTTP/2 on either side, with WebSocket over it."""
+    return Http2ProtocolOptions(
+        max_concurrent_streams=_STREAMS,
+        initial_stream_window_size=_STREAM_WINDOW,
+        initial_connection_window_size=_CONNECTION_WINDOW,
+        allow_connect=True,
+    )
+
+
+def downstream() -> HttpProtocolOptions:
+    """Clients' connections, whatever their version."""
+    return HttpProtocolOptions(idle_timeout=FOREVER, max_headers_count=MAX_HEADERS)
+
+
+def upstream(http_filters: tuple[HttpFilter, ...] = ()) -> dict[str, Any]:
+    """`typed_extension_protocol_options` of a cluster: the client's protocol goes on."""
+    options = UpstreamOptions(
+        common_http_protocol_options=HttpProtocolOptions(
+            max_headers_count=MAX_HEADERS, max_response_headers_kb=MAX_HEADERS_KB
+        ),
+        use_downstream_protocol_config=HttpProtocolOptionsUseDownstreamHttpConfig(
+            http_protocol_options=Http1ProtocolOptions(enable_trailers=True),
+            http2_protocol_options=http2(),
+        ),
+        http_filters=list(http_filters),
+    )
+    return {naming.HTTP_PROTOCOL_OPTIONS: typed(options)}

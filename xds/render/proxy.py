@@ -1,0 +1,111 @@
+"""All resources of one proxy, each made from just the part of the view that shapes it and remembered by it,
+so that rendering a changed view costs about what has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from mesh.model import Direction, ObjectRef
+from mesh.proxy import Destination, L7Class, Part, ProxyView, RoutedPort
+from xds.render import clusters, endpoints, listeners, naming, routes
+from xds.render.resource import EnvoyResource, Rendered
+from xds.render.routes import Share, Shares, Target
+
+
+def resources(view: ProxyView) -> Rendered:
+    """See `xds.render.render`."""
+    return tuple(sorted((*_routing(view), *_classes(view)), key=lambda resource: resource.order))
+
+
+def _routing(view: ProxyView) -> Iterator[EnvoyResource]:
+    origins = _senders(view.routed)
+    for destination in view.destinations:
+        blame = origins.get((destination.service, destination.port), ())
+        for part in _parts(destination):
+            name = naming.cluster(destination.service, destination.port, part.l7)
+            yield EnvoyResource(CLUSTER, name, clusters.service_cluster(name, part.l7 != 0), blame)
+            yield EnvoyResource(ENDPOINTS, name, endpoints.endpoints(name, part.backends), blame)
+    if not view.routed:
+        return
+    chains = tuple((routed.service, routed.port, routed.vips) for routed in view.routed)
+    yield EnvoyResource(
+        LISTENER,
+        naming.ROUTING_LISTENER,
+        listeners.routing_listener(chains),
+        _unique(entry.origin for routed in view.routed for entry in routed.entries),
+    )
+    egress = {found.number: found for found in view.egress}
+    shares = {(d.service, d.port): _shares(d, egress) for d in view.destinations}
+    for routed in view.routed:
+        reached: Shares = tuple((key, shares[key]) for key in sorted(_targets(routed)) if key in shares)
+        judges = (share.l7 for _, found in reached for share in found if share.l7)
+        yield EnvoyResource(
+            ROUTES,
+            naming.routed_port(routed.service, routed.port),
+            routes.routed_port(routed, reached),
+            _unique((*(entry.origin for entry in routed.entries), *_rule_origins(judges))),
+        )
+
+
+def _classes(view: ProxyView) -> Iterator[EnvoyResource]:
+    both: tuple[tuple[Direction, tuple[L7Class, ...]], ...] = (
+        ("egress", view.egress),
+        ("ingress", view.ingress),
+    )
+    for direction, found in both:
+        if not found:
+            continue
+        yield EnvoyResource(
+            CLUSTER,
+            naming.passthrough(direction),
+            clusters.passthrough_cluster(direction),
+            _rule_origins(found),
+        )
+        for l7 in found:
+            blame = _rule_origins((l7,))
+            name = naming.class_listener(direction, l7.number)
+            yield EnvoyResource(LISTENER, name, listeners.class_listener(direction, l7.number), blame)
+            name = naming.class_routes(direction, l7.number)
+            yield EnvoyResource(ROUTES, name, routes.l7_class(l7), blame)
+
+
+def _parts(destination: Destination) -> tuple[Part, ...]:
+    """At least one, so that a destination without backends answers 503 and not 500."""
+    return tuple(part for part in destination.parts if part.backends) or (Part(0, ()),)
+
+
+def _shares(destination: Destination, egress: dict[int, L7Class]) -> tuple[Share, ...]:
+    parts = _parts(destination)
+    judges = [egress[part.l7] if part.l7 else None for part in parts]
+    if len(parts) == 1:
+        return (Share(judges[0]),)
+    return tuple(Share(judge, len(part.backends)) for judge, part in zip(judges, parts, strict=True))
+
+
+def _targets(routed: RoutedPort) -> set[Target]:
+    return {
+        (backend.service, backend.port)
+        for entry in routed.entries
+        for backend in entry.rule.backends
+        if backend.service is not None
+    }
+
+
+def _senders(ports: Iterable[RoutedPort]) -> dict[Target, tuple[ObjectRef, ...]]:
+    senders: dict[Target, set[ObjectRef]] = {}
+    for routed in ports:
+        for entry in routed.entries:
+            for backend in entry.rule.backends:
+                if backend.service is not None:
+                    senders.setdefault((backend.service, backend.port), set()).add(entry.origin)
+    return {key: tuple(sorted(origins)) for key, origins in senders.items()}
+
+
+def _rule_origins(classes: Iterable[L7Class]) -> tuple[ObjectRef, ...]:
+    return _unique(rule.origin for l7 in classes for rule in l7.rules)
+
+
+def _unique(origins: Iterable[ObjectRef]) -> tuple[ObjectRef, ...]:
+    return tuple(sorted(set(origins)))

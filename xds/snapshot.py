@@ -1,0 +1,171 @@
+"""What one node is sent: its records and its proxies' resources, encoded once.
+
+Only what a change touched is encoded again; tables that did not change are the same objects as
+before, by which the discovery server knows that it has nothing to look for. Knows no stream.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import blake2b
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from mesh.assemble import Change, Mesh
+from mesh.datapath import Node
+from mesh.discovery.resource import Resource, Snapshot
+from mesh.model import ObjectRef
+from mesh.node import Generation, Manifest, NodeState, Record
+from mesh.proxy import ProxyView
+from mesh.resources import BODY_TYPE, GENERATION_TYPE, MANIFEST_TYPE, NODE_TYPES, TABLE_TYPES, encode
+
+if TYPE_CHECKING:
+    from xds.render import Rendered
+
+_GENERATION = "generation"
+
+
+class NodeSnapshot:
+    """The resources of one node, kept current.
+
+    `digest` stands for all of them: a sum over their digests, so that a change costs its own size.
+    """
+
+    def __init__(self, mesh: Mesh, name: str, *, default: bool) -> None:
+        self.node = Node(mesh, name, default=default)
+        self.rendered: dict[str, Rendered] = {}
+        self._sum = 0
+        self._tables: dict[str, Mapping[str, Record]] = {table: {} for table in TABLE_TYPES}
+        self._views: dict[str, ProxyView] = {}
+        self._bodies: dict[str, tuple[str, ...]] = {}
+        self._used: Counter[str] = Counter()
+        self._resources: dict[str, dict[str, Resource]] = {type_url: {} for type_url in NODE_TYPES}
+        self._encode()
+
+    @property
+    def digest(self) -> str:
+        return f"{self._sum:032x}"
+
+    @property
+    def state(self) -> NodeState:
+        return self.node.state
+
+    def update(self, change: Change) -> None:
+        self.node.update(change)
+        self._encode()
+
+    def stamped(self, number: int, trace: str) -> Snapshot:
+        """The snapshot, closed by its generation. The number alone is the version of that one:
+        another trace is no news."""
+        body = encode(Generation(number, trace))
+        generation = replace(Resource.of(GENERATION_TYPE, _GENERATION, body), version=str(number))
+        return self._resources | {GENERATION_TYPE: {_GENERATION: generation}}
+
+    def manifest_version(self, pod: str) -> str | None:
+        resource = self._resources[MANIFEST_TYPE].get(pod)
+        return resource.version if resource else None
+
+    def origins(self, pod: str, type_url: str, name: str) -> tuple[ObjectRef, ...]:
+        """The objects to which a resource of a proxy goes back."""
+        for resource in self.rendered.get(pod, ()):
+            if resource.type_url == type_url and resource.name == name:
+                return resource.origins
+        return ()
+
+    def _encode(self) -> None:
+        for table, records in self.node.state.tables().items():
+            known = self._tables[table]
+            if records is not known:
+                self._encode_table(TABLE_TYPES[table], known, records)
+                self._tables[table] = records
+        self._encode_proxies()
+
+    def _encode_table(
+        self, type_url: str, known: Mapping[str, Record], records: Mapping[str, Record]
+    ) -> None:
+        changed = {
+            name: Resource.of(type_url, name, encode(record))
+            for name, record in records.items()
+            if known.get(name) is not record
+        }
+        self._replace(type_url, changed, known.keys() - records.keys())
+
+    def _encode_proxies(self) -> None:
+        views = self.node.proxies
+        changed = {pod: view for pod, view in views.items() if self._views.get(pod) != view}
+        gone = self._views.keys() - views.keys()
+        if not changed and not gone:
+            return
+        # Envoy's messages take 60 MB: a mesh without proxies never loads them.
+        from xds.render import render
+
+        before = set(self._used)
+        bodies: dict[str, Resource] = {}
+        manifests: dict[str, Resource] = {}
+        for pod, view in changed.items():
+            self.rendered[pod] = render(view)
+            hashes = []
+            for resource in self.rendered[pod]:
+                name = blake2b(resource.any, digest_size=16).hexdigest()
+                hashes.append(name)
+                if name not in before and name not in bodies:
+                    bodies[name] = Resource.of(BODY_TYPE, name, resource.any)
+            manifest = _manifest(view, self.rendered[pod], hashes)
+            manifests[pod] = Resource.of(MANIFEST_TYPE, pod, encode(manifest))
+            self._use(pod, tuple(hashes))
+        for pod in gone:
+            self._use(pod, ())
+            del self.rendered[pod]
+        self._views = dict(views)
+        self._replace(BODY_TYPE, bodies, before - self._used.keys())
+        self._replace(MANIFEST_TYPE, manifests, gone)
+
+    def _use(self, pod: str, hashes: tuple[str, ...]) -> None:
+        """Count which bodies are still named by some manifest."""
+        self._used.update(hashes)
+        for name in self._bodies.pop(pod, ()):
+            self._used[name] -= 1
+            if not self._used[name]:
+                del self._used[name]
+        if hashes:
+            self._bodies[pod] = hashes
+
+    def _replace(self, type_url: str, changed: Mapping[str, Resource], gone: set[str]) -> None:
+        known = self._resources[type_url]
+        news = {
+            name: resource
+            for name, resource in changed.items()
+            if (old := known.get(name)) is None or old.version != resource.version
+        }
+        if not news and not gone:
+            return
+        table = dict(known)
+        for name in (*news, *gone):
+            old = table.pop(name, None)
+            if old is not None:
+                self._add(-_weight(type_url, old))
+        for resource in news.values():
+            self._add(_weight(type_url, resource))
+        table.update(news)
+        self._resources[type_url] = table
+
+    def _add(self, weight: int) -> None:
+        self._sum = (self._sum + weight) % (1 << 128)
+
+
+def _weight(type_url: str, resource: Resource) -> int:
+    text = f"{type_url}\0{resource.name}\0{resource.version}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "big")
+
+
+def _manifest(view: ProxyView, rendered: Rendered, hashes: list[str]) -> Manifest:
+    named = zip(rendered, hashes, strict=True)
+    return Manifest(
+        view.pod,
+        tuple(
+            (type_url, tuple((resource.name, name) for resource, name in group))
+            for type_url, group in groupby(named, key=lambda pair: pair[0].type_url)
+        ),
+    )
