@@ -11,10 +11,11 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from agent.access_log import LoggedRequest
 from agent.envoy import running
-from agent.proxy import ListenerTable, Places, Proxy, Reports
+from agent.proxy import BOOTSTRAP, ListenerTable, Places, Proxy, Reports
 from agent.sandbox import Sandbox
 from mesh.discovery.resource import Snapshot
 from mesh.discovery.session import Event
@@ -45,36 +46,48 @@ class Proxies:
         self._on_request = on_request
         self._on_stopped = on_stopped
         self._proxies: dict[WorkloadName, Proxy] = {}
-        self._ending: dict[WorkloadName, tuple[Proxy, asyncio.Task[None]]] = {}
+        self._ending: dict[WorkloadName, asyncio.Task[None]] = {}
         self._failed: dict[WorkloadName, str] = {}
 
-    async def want(self, pods: Mapping[WorkloadName, Sandbox], present: Mapping[WorkloadName, Sandbox]) -> None:
-        """Have a proxy for each of `pods`. Others drain and end; those whose sandbox is gone end at once."""
+    async def want(
+        self, pods: Mapping[WorkloadName, Sandbox], present: Mapping[WorkloadName, Sandbox]
+    ) -> None:
+        """Have a proxy for each of `pods`. Others drain and end; those whose sandbox is not among
+        `present` end at once."""
         for pod, proxy in list(self._proxies.items()):
             gone = present.get(pod) != proxy.sandbox
-            if pod not in self._ending and (gone or pod not in pods):
+            ending = self._ending.get(pod)
+            if ending is not None and not proxy.draining:
+                continue
+            if gone or (pod in pods and ending is not None):
+                if ending is not None:
+                    self._ending.pop(pod).cancel()
+            if gone or (pod not in pods and ending is None):
                 self._end(pod, proxy, drain=not gone)
         for pod, sandbox in pods.items():
-            ending = self._ending.get(pod)
-            if ending is not None and ending[0].sandbox == sandbox and ending[1].cancel():
-                del self._ending[pod]
-            elif pod not in self._proxies:
+            if pod not in self._proxies:
                 await self._start(pod, sandbox)
 
-    def end_strays(self, present: Mapping[WorkloadName, Sandbox]) -> None:
-        """End Envoys below our cgroup that belong to no pod on this machine."""
-        ours = {str(self._places.folder(sandbox) / "bootstrap.json") for sandbox in present.values()}
+    async def adopt(self, present: Mapping[WorkloadName, Sandbox]) -> None:
+        """Take over the Envoys of an earlier agent, and end those that belong to no pod any more."""
+        owners = {str(self._places.folder(sandbox) / BOOTSTRAP): sandbox for sandbox in present.values()}
         for pid, bootstrap in running(self._places.cgroup):
-            if bootstrap.startswith(f"{self._places.run}/") and bootstrap not in ours:
+            sandbox = owners.get(bootstrap)
+            if sandbox is not None:
+                await self._start(sandbox.pod, sandbox)
+            elif bootstrap.startswith(f"{self._places.run}/"):
                 log.info("Envoy %d has no pod any more and is ended", pid)
-                os.kill(pid, signal.SIGTERM)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
 
-    def serve(
-        self, pod: WorkloadName, revision: int, snapshot: Snapshot, classes: tuple[int, ...]
-    ) -> None:
+    def serve(self, pod: WorkloadName, revision: int, snapshot: Snapshot) -> None:
         """What a pod's proxy is to serve from now on, if it has one."""
         if pod in self._proxies:
-            self._proxies[pod].serve(revision, snapshot, classes)
+            self._proxies[pod].serve(revision, snapshot)
+
+    def served(self, pod: WorkloadName) -> int:
+        """The revision that a pod's proxy is to serve; 0 for none."""
+        return self._proxies[pod].revision if pod in self._proxies else 0
 
     def __contains__(self, pod: WorkloadName) -> bool:
         return pod in self._proxies
@@ -122,4 +135,4 @@ class Proxies:
             del self._ending[pod]
             self._on_stopped(pod)
 
-        self._ending[pod] = (proxy, asyncio.get_running_loop().create_task(end()))
+        self._ending[pod] = asyncio.get_running_loop().create_task(end())

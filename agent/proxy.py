@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,12 @@ DRAIN_LIMIT, DRAIN_LOOK = 60.0, 0.5
 FIRST_LOOK, LAST_LOOK = 0.01, 0.25
 #: Seconds from SIGTERM to SIGKILL.
 END_LIMIT = 5.0
+
+#: The file in a proxy's folder that its Envoy is started with.
+BOOTSTRAP = "bootstrap.json"
+#: Begins the names of listeners that ingress classes lead to; the class's number follows.
+_INBOUND = "virtualInbound|"
+_MAPPED = packed_address("0.0.0.0")[:12]
 
 
 class ListenerTable(Protocol):
@@ -82,16 +89,16 @@ class Proxy:
         self._table = table
         self._reports = reports
         folder = places.folder(sandbox)
-        self._bootstrap = folder / "bootstrap.json"
+        self._bootstrap = folder / BOOTSTRAP
         self._admin = EnvoyAdmin(folder / "admin.sock")
         self._relay = Relay(folder, reports.event, self._settled, reports.request)
         self._envoy: Envoy | None = None
         self._wanted = True
         self._deaths = 0
         self._started = 0.0
-        self._revision = 0
+        self.revision = 0
+        self.draining = False
         self._listeners: frozenset[str] = frozenset()
-        self._classes: tuple[int, ...] = ()
         self._given: set[Listening] = set()
         self._task: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()
@@ -117,11 +124,9 @@ class Proxy:
         )
         self._bring_up()
 
-    def serve(self, revision: int, snapshot: Snapshot, classes: tuple[int, ...]) -> None:
-        """From now on serve this; `classes` are the ingress classes whose listeners the kernel needs."""
-        if revision == self._revision and classes == self._classes:
-            return
-        self._revision, self._classes = revision, classes
+    def serve(self, revision: int, snapshot: Snapshot) -> None:
+        """From now on serve this."""
+        self.revision = revision
         self._listeners = frozenset(snapshot.get(LISTENER, {}))
         self._relay.serve(revision, snapshot)
 
@@ -129,7 +134,11 @@ class Proxy:
         """End the Envoy, if `drain` when its connections have ended or the limit is reached, and the
         relay. Cancelled while it drains, the proxy goes on as before."""
         if drain:
-            await self._drain()
+            self.draining = True
+            try:
+                await self._drain()
+            finally:
+                self.draining = False
         self._wanted = False
         if self._task is not None:
             self._task.cancel()
@@ -142,9 +151,7 @@ class Proxy:
                 self._envoy.kill()
                 await self._gone.wait()
         await self._relay.stop()
-        for path in self._bootstrap.parent.iterdir():
-            path.unlink(missing_ok=True)
-        self._bootstrap.parent.rmdir()
+        shutil.rmtree(self._bootstrap.parent, ignore_errors=True)
         log.info("Envoy of pod %s has ended", self.sandbox.pod)
 
     def _bring_up(self) -> None:
@@ -208,7 +215,7 @@ class Proxy:
     async def _look(self, revision: int) -> None:
         """Everything is ACKed; ready is when nothing warms any more (rule 27)."""
         wait = FIRST_LOOK
-        while revision == self._revision:
+        while revision == self.revision:
             try:
                 if await self._is_active() and self._give_listeners():
                     self.error = ""
@@ -232,7 +239,9 @@ class Proxy:
         envoy = self._envoy
         if envoy is None:
             return False
-        expected = tuple(n for n in self._classes if f"virtualInbound|{n}" in self._listeners)
+        expected = tuple(
+            int(name.removeprefix(_INBOUND)) for name in self._listeners if name.startswith(_INBOUND)
+        )
         found = set(listening_sockets(envoy.pid, expected)) if expected else set()
         for listening in found - self._given:
             with taken(envoy.pid, envoy.pidfd, listening.inode) as fd:
@@ -254,6 +263,3 @@ class Proxy:
                 log.warning("Envoy of pod %s does not say who is connected: %s", self.sandbox.pod, error)
                 return
             await asyncio.sleep(DRAIN_LOOK)
-
-
-_MAPPED = packed_address("0.0.0.0")[:12]

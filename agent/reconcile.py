@@ -142,6 +142,10 @@ class Reconciler:
         """The generation in force."""
         return self._image.generation
 
+    def seen(self, table: str, key: bytes) -> bytes | None:
+        """The payload that programs see at a key of a two-slot table."""
+        return self._image.seen(table, key)
+
     def adopt(self) -> None:
         """Read all tables and see which Maglev blocks they use. Needed once, before anything else."""
         self._read()

@@ -41,6 +41,7 @@ class _Stream:
     session: Session
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     subscribed: set[str] = field(default_factory=set)
+    settled: int = 0
 
 
 class Relay:
@@ -131,8 +132,9 @@ class Relay:
         stream.session.update(snapshot)
         while (message := stream.session.send()) is not None:
             await context.write(message)
-        is_newest = stream is self._newest and self._served[0] == revision
-        if is_newest and stream.subscribed >= _FIRST_TYPES and stream.session.settled():
+        is_news = stream is self._newest and self._served[0] == revision != stream.settled
+        if is_news and stream.subscribed >= _FIRST_TYPES and stream.session.settled():
+            stream.settled = revision
             self._on_settled(revision)
 
     async def _read(self, stream: _Stream, context: Any) -> None:

@@ -6,7 +6,7 @@
 static long answer_one(__u32 index, __u32 *now)
 {
 	struct bulk *question = bpf_map_lookup_elem(&sl_bulk, &index);
-	struct rule_value answer;
+	struct rule_value answer = {};
 	struct peer peer = {};
 
 	if (!question)

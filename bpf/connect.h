@@ -41,8 +41,8 @@ static __noinline int judge_backend(struct bpf_sock_addr *ctx, struct dialling *
 	__u16 port_be = d->origin.target_port_be;
 	__u32 service = (__u32)d->protocol << 16 | port_be, listener;
 	const struct pod_slot *peer_pod;
-	struct rule_value answer;
-	struct peer peer;
+	struct rule_value answer = {};
+	struct peer peer = {};
 
 	find_peer(&to, &peer, now);
 	d->dst_id = peer.id;

@@ -54,11 +54,13 @@ static __always_inline bool is_live(const struct flow_value *flow, __u8 protocol
 }
 
 /* Judges a live flow by the generation in force: enum drop_reason, 0: it may go on. */
-static __noinline int rejudge(const struct flow_key *key, struct flow_value *flow, __u32 now)
+SUBPROGRAM int rejudge(const struct flow_key *key, struct flow_value *flow, __u32 now)
 {
-	struct judgement j;
+	struct judgement j = {};
 	struct tuple t;
 
+	if (!key || !flow)
+		return SL_DROP_NO_FLOW;
 	opening_of(key, flow->flags, &t);
 	judge(&t, &j, now);
 	if (j.reason)
@@ -68,8 +70,8 @@ static __noinline int rejudge(const struct flow_key *key, struct flow_value *flo
 		return SL_DROP_NEEDS_PROXY;
 	if (j.listener && j.listener != flow->listener)
 		return SL_DROP_NEEDS_PROXY;
-	flow->ifindex[0] = j.ifindex[flow->flags & SL_FLOW_FROM_B ? 1 : 0];
-	flow->ifindex[1] = j.ifindex[flow->flags & SL_FLOW_FROM_B ? 0 : 1];
+	flow->ifindex[0] = flow->flags & SL_FLOW_FROM_B ? j.ifindex[1] : j.ifindex[0];
+	flow->ifindex[1] = flow->flags & SL_FLOW_FROM_B ? j.ifindex[0] : j.ifindex[1];
 	WRITE_ONCE(flow->generation, now);
 	return 0;
 }

@@ -11,11 +11,13 @@ static __always_inline void fragment_key_of(const struct packet *p, struct fragm
 }
 
 /* Gives a later fragment its first one's ports; false when that was not seen. */
-static __noinline bool follow_first_fragment(struct packet *p)
+SUBPROGRAM int follow_first_fragment(struct packet *p)
 {
-	struct fragment_key key;
 	struct fragment_value *first;
+	struct fragment_key key;
 
+	if (!p)
+		return false;
 	fragment_key_of(p, &key);
 	first = bpf_map_lookup_elem(&sl_fragment, &key);
 	if (!first)
@@ -27,11 +29,15 @@ static __noinline bool follow_first_fragment(struct packet *p)
 	return true;
 }
 
-static __noinline int remember_first_fragment(const struct packet *p)
+SUBPROGRAM int remember_first_fragment(const struct packet *p)
 {
-	struct fragment_value first = { p->t.src_port_be, p->t.dst_port_be };
+	struct fragment_value first;
 	struct fragment_key key;
 
+	if (!p)
+		return 0;
+	first.src_port_be = p->t.src_port_be;
+	first.dst_port_be = p->t.dst_port_be;
 	fragment_key_of(p, &key);
 	return bpf_map_update_elem(&sl_fragment, &key, &first, BPF_ANY);
 }

@@ -2,6 +2,10 @@
 /* One generation per verdict (rule 8): it is read once, and every table is asked for it. */
 #pragma once
 
+/* A function of its own that the verifier checks once, whoever calls it: its pointers may be NULL
+ * as far as the verifier knows. */
+#define SUBPROGRAM __noinline
+
 static __always_inline __u64 config(__u32 word)
 {
 	__u64 *value = bpf_map_lookup_elem(&sl_config, &word);

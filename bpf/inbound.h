@@ -43,9 +43,9 @@ int inbound(struct bpf_sk_lookup *ctx)
 	struct tuple t = { .protocol = ctx->protocol };
 	struct listener_key key = {};
 	const struct pod_slot *pod;
-	struct rule_value answer;
+	struct rule_value answer = {};
 	struct bpf_sock *sk;
-	struct peer peer;
+	struct peer peer = {};
 	__u32 now;
 	long failed;
 

@@ -27,12 +27,18 @@ static __always_inline __u32 service_of(const struct tuple *t)
 	return (__u32)t->protocol << 16 | t->policy_port_be;
 }
 
-static __noinline int judge(const struct tuple *t, struct judgement *j, __u32 now)
+SUBPROGRAM int judge(const struct tuple *t, struct judgement *j, __u32 now)
 {
-	const struct pod_slot *src = pod_at(&t->src, now), *dst = pod_at(&t->dst, now);
-	struct peer from = { .id = src ? src->id : 0 }, to = { .id = dst ? dst->id : 0 };
-	struct rule_value answer;
+	struct rule_value answer = {};
+	const struct pod_slot *src, *dst;
+	struct peer from = {}, to = {};
 
+	if (!t || !j)
+		return 0;
+	src = pod_at(&t->src, now);
+	dst = pod_at(&t->dst, now);
+	from.id = src ? src->id : 0;
+	to.id = dst ? dst->id : 0;
 	__builtin_memset(j, 0, sizeof(*j));
 	j->ifindex[0] = src ? src->ifindex : 0;
 	j->ifindex[1] = dst ? dst->ifindex : 0;

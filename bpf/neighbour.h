@@ -31,7 +31,7 @@ static __always_inline bool may_claim(const struct addr *address, __u32 ifindex,
 	return is_zero(address) || is_link_local(address) || lives_at(address, ifindex, now);
 }
 
-static __noinline bool neighbour_is_honest(struct __sk_buff *skb, const struct packet *p, __u32 now)
+SUBPROGRAM int neighbour_is_honest(struct __sk_buff *skb, const struct packet *p, __u32 now)
 {
 	struct {
 		struct icmp_head head;
@@ -41,6 +41,8 @@ static __noinline bool neighbour_is_honest(struct __sk_buff *skb, const struct p
 	struct addr sender;
 	__be32 ip4;
 
+	if (!p)
+		return false;
 	if (skb->protocol == bpf_htons(ETH_P_ARP)) {
 		if (bpf_skb_load_bytes(skb, p->offset, &arp, sizeof(arp)))
 			return false;

@@ -216,11 +216,13 @@ static __always_inline __u32 read_icmp(struct __sk_buff *skb, struct packet *p, 
 }
 
 /* enum drop_reason, 0: read. Ports of a later fragment stay 0. */
-static __noinline __u32 read_packet(struct __sk_buff *skb, struct packet *p)
+SUBPROGRAM int read_packet(struct __sk_buff *skb, struct packet *p)
 {
 	bool ip4 = skb->protocol == bpf_htons(ETH_P_IP);
 	__u32 reason;
 
+	if (!p)
+		return SL_DROP_UNPARSABLE;
 	if (skb->protocol == bpf_htons(ETH_P_ARP)) {
 		p->kind = PACKET_NEIGHBOUR;
 		p->offset = ETH_HLEN;

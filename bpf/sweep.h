@@ -40,24 +40,30 @@ static __always_inline bool read_socket(struct sock_common *skc, struct tuple *t
 }
 
 /* Without an entry nobody knows who opened it: both ways are tried, as tc does. */
-static __noinline __u32 judge_stray(const struct tuple *t, bool proxy, __u32 now)
+SUBPROGRAM int judge_stray(const struct tuple *t, bool proxy, __u32 now)
 {
-	struct judgement j;
-	struct tuple reverse = *t;
+	struct judgement j = {};
+	struct tuple reverse;
 
+	if (!t)
+		return 0;
 	judge(t, &j, now);
 	if (!j.reason)
 		return j.steer && !proxy ? SL_DROP_NEEDS_PROXY : 0;
+	reverse = *t;
 	turn_round(&reverse);
 	judge(&reverse, &j, now);
 	return j.reason ? SL_DROP_NO_FLOW : 0;
 }
 
-static __noinline int report_end(const struct tuple *t, __u32 reason, __u32 now)
+SUBPROGRAM int report_end(const struct tuple *t, __u32 reason, __u32 now)
 {
-	struct event *e = new_event(SL_EVENT_END, now);
-	struct peer peer;
+	struct peer peer = {};
+	struct event *e;
 
+	if (!t)
+		return 0;
+	e = new_event(SL_EVENT_END, now);
 	if (!e)
 		return 0;
 	e->src = t->src;
@@ -101,7 +107,7 @@ int sweep(struct bpf_iter__tcp *ctx)
 	/* The peer must hear of it: tc lets a RST pass that has an entry. */
 	if (!flow) {
 		closed.flags = SL_FLOW_CLOSED;
-		closed.seen_ns = bpf_ktime_get_coarse_ns();
+		closed.seen_ns = bpf_ktime_get_ns();
 		bpf_map_update_elem(&sl_flow, &key, &closed, BPF_NOEXIST);
 	}
 	if (bpf_sock_destroy(skc))

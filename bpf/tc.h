@@ -43,11 +43,13 @@ static __always_inline void name_service(struct __sk_buff *skb, const struct tup
 	}
 }
 
-static __noinline int report(struct __sk_buff *skb, const struct tuple *t, const struct judgement *j,
-			     __u32 flags, __u32 now)
+SUBPROGRAM int report(struct __sk_buff *skb, const struct tuple *t, const struct judgement *j, __u32 flags, __u32 now)
 {
-	struct event *e = new_event(j->reason ? SL_EVENT_DROP : SL_EVENT_FLOW, now);
+	struct event *e;
 
+	if (!t || !j)
+		return 0;
+	e = new_event(j->reason ? SL_EVENT_DROP : SL_EVENT_FLOW, now);
 	if (!e)
 		return 0;
 	e->src = t->src;
@@ -68,11 +70,13 @@ static __noinline int report(struct __sk_buff *skb, const struct tuple *t, const
 	return 0;
 }
 
-static __noinline int drop(struct __sk_buff *skb, const struct tuple *t, __u32 reason, __u32 now)
+SUBPROGRAM int drop(struct __sk_buff *skb, const struct tuple *t, __u32 reason, __u32 now)
 {
 	struct judgement j = { .reason = reason };
-	struct peer peer;
+	struct peer peer = {};
 
+	if (!t)
+		return TC_ACT_SHOT;
 	count(SL_COUNT_DROPPED + (reason & 15));
 	find_peer(&t->src, &peer, now);
 	j.src_id = peer.id;
@@ -90,15 +94,15 @@ static __always_inline int pass(enum direction direction, __u32 dst_ifindex)
 }
 
 /* Whether a packet between these two is where it must come by: enum drop_reason, 0: yes. */
-static __always_inline __u32 misplaced(enum direction direction, __u32 here, const __u32 *src_ifindex,
-				       const __u32 *dst_ifindex)
+static __always_inline __u32 misplaced(enum direction direction, __u32 here, __u32 src_ifindex,
+				       __u32 dst_ifindex)
 {
 	if (direction == FROM_POD)
-		return *src_ifindex == here ? 0 : SL_DROP_SPOOFED_SOURCE;
+		return src_ifindex == here ? 0 : SL_DROP_SPOOFED_SOURCE;
 	/* A local pod's packets come by redirection, never by the host's stack. */
-	if (*src_ifindex)
+	if (src_ifindex)
 		return SL_DROP_SPOOFED_SOURCE;
-	return *dst_ifindex == here ? 0 : SL_DROP_UNKNOWN_POD;
+	return dst_ifindex == here ? 0 : SL_DROP_UNKNOWN_POD;
 }
 
 /* A packet that opens a flow, or of a flow whose entry is gone. */
@@ -123,12 +127,14 @@ static __always_inline void turn_round(struct tuple *t)
 }
 
 /* Judges it, midway in both orientations: enum drop_reason, 0: pass. */
-static __noinline __u32 judge_opening(struct __sk_buff *skb, struct opening *o, bool midway, __u32 now)
+SUBPROGRAM int judge_opening(struct __sk_buff *skb, struct opening *o, bool midway, __u32 now)
 {
 	__u32 reason;
 
+	if (!o)
+		return SL_DROP_UNPARSABLE;
 	judge(&o->t, &o->j, now);
-	reason = misplaced(o->direction, skb->ifindex, &o->j.ifindex[0], &o->j.ifindex[1]);
+	reason = misplaced(o->direction, skb->ifindex, o->j.ifindex[0], o->j.ifindex[1]);
 	if (reason)
 		return reason;
 	/* Rule 11 is for the node's own packets, not for what someone sends in its name. */
@@ -147,31 +153,37 @@ static __noinline __u32 judge_opening(struct __sk_buff *skb, struct opening *o, 
 	return o->j.reason ? SL_DROP_NO_FLOW : 0;
 }
 
-static __always_inline void remember(const struct opening *o, struct flow_key *key, __u8 tcp_flags, __u32 now)
+SUBPROGRAM int remember(const struct opening *o, __u8 tcp_flags, __u32 now)
 {
-	__u32 from_b = flow_key_of(&o->t, key);
-	struct flow_value flow = {
-		.seen_ns = bpf_ktime_get_coarse_ns(),
-		.generation = now,
-		.flags = (from_b ? SL_FLOW_FROM_B : 0) | (o->proxy ? SL_FLOW_BY_PROXY : 0) |
-			 (o->reversed ? SL_FLOW_REPLIED : 0) | (tcp_flags & TCP_RST ? SL_FLOW_CLOSED : 0),
-		.listener = o->j.listener,
-	};
+	struct flow_value flow = {};
+	struct flow_key key;
+	__u32 from_b;
 
-	flow.ifindex[0] = o->j.ifindex[from_b];
-	flow.ifindex[1] = o->j.ifindex[from_b ^ 1];
-	if (bpf_map_update_elem(&sl_flow, key, &flow, BPF_ANY))
+	if (!o)
+		return 0;
+	from_b = flow_key_of(&o->t, &key);
+	flow.seen_ns = bpf_ktime_get_coarse_ns();
+	flow.generation = now;
+	flow.flags = (from_b ? SL_FLOW_FROM_B : 0) | (o->proxy ? SL_FLOW_BY_PROXY : 0) |
+		     (o->reversed ? SL_FLOW_REPLIED : 0) | (tcp_flags & TCP_RST ? SL_FLOW_CLOSED : 0);
+	flow.listener = o->j.listener;
+	flow.ifindex[0] = from_b ? o->j.ifindex[1] : o->j.ifindex[0];
+	flow.ifindex[1] = from_b ? o->j.ifindex[0] : o->j.ifindex[1];
+	if (bpf_map_update_elem(&sl_flow, &key, &flow, BPF_ANY))
 		count(SL_COUNT_FLOWS_LOST);
+	return 0;
 }
 
 /* The action for a packet without a live entry. `again`: a SYN whose flow is known already. */
-static __noinline int open_flow(struct __sk_buff *skb, const struct packet *p, __u32 direction, bool again,
-				__u32 now)
+SUBPROGRAM int open_flow(struct __sk_buff *skb, const struct packet *p, __u32 direction, bool again, __u32 now)
 {
-	bool midway = p->t.protocol == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN;
-	struct opening o = { .t = p->t, .direction = direction };
-	struct flow_key key;
+	struct opening o = { .direction = direction };
+	bool midway;
 
+	if (!p)
+		return TC_ACT_SHOT;
+	o.t = p->t;
+	midway = p->t.protocol == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN;
 	o.j.reason = judge_opening(skb, &o, midway, now);
 	if (o.j.reason) {
 		count(SL_COUNT_DROPPED + (o.j.reason & 15));
@@ -179,11 +191,11 @@ static __noinline int open_flow(struct __sk_buff *skb, const struct packet *p, _
 		return TC_ACT_SHOT;
 	}
 	if (p->kind == PACKET_FLOW && !o.unknown) {
-		remember(&o, &key, p->tcp_flags, now);
+		remember(&o, p->tcp_flags, now);
 		if (!again)
 			report(skb, &o.t, &o.j, o.proxy ? SL_FLOW_BY_PROXY : 0, now);
 	}
-	return pass(direction, o.j.ifindex[o.reversed ? 0 : 1]);
+	return pass(direction, o.reversed ? o.j.ifindex[0] : o.j.ifindex[1]);
 }
 
 /* What the packet does to its flow's state. */
@@ -207,16 +219,18 @@ static __always_inline void note(struct flow_value *flow, const struct packet *p
 static __always_inline int follow_flow(struct __sk_buff *skb, const struct packet *p, struct flow_key *key,
 				       struct flow_value *flow, __u32 side, enum direction direction, __u32 now)
 {
-	__u32 reason = 0;
+	__u32 reason = 0, a_ifindex, b_ifindex;
 
 	if (flow->generation != now && !(p->tcp_flags & TCP_RST)) /* rule 7 */
 		reason = rejudge(key, flow, now);
+	a_ifindex = flow->ifindex[0];
+	b_ifindex = flow->ifindex[1];
 	if (!reason)
-		reason = misplaced(direction, skb->ifindex, &flow->ifindex[side & 1], &flow->ifindex[(side ^ 1) & 1]);
+		reason = misplaced(direction, skb->ifindex, side ? b_ifindex : a_ifindex, side ? a_ifindex : b_ifindex);
 	if (reason)
 		return drop(skb, &p->t, reason, now);
 	note(flow, p, side);
-	return pass(direction, flow->ifindex[(side ^ 1) & 1]);
+	return pass(direction, side ? a_ifindex : b_ifindex);
 }
 
 /* An ICMP error passes to an end of a live flow that it quotes, and a pod sends it of itself only. */
@@ -224,11 +238,13 @@ static __noinline int pass_error(struct __sk_buff *skb, const struct packet *p, 
 				 __u32 far_and_direction, __u32 now)
 {
 	enum direction direction = far_and_direction >> 1;
-	__u32 far = far_and_direction & 1, near_ifindex = flow->ifindex[far ^ 1];
+	__u32 a_ifindex = flow->ifindex[0], b_ifindex = flow->ifindex[1];
+	__u32 near_ifindex = far_and_direction & 1 ? a_ifindex : b_ifindex;
+	__u32 far_ifindex = far_and_direction & 1 ? b_ifindex : a_ifindex;
 	bool honest;
 
 	if (direction == FROM_POD)
-		honest = flow->ifindex[far] == skb->ifindex && lives_at(&p->sender, skb->ifindex, now);
+		honest = far_ifindex == skb->ifindex && lives_at(&p->sender, skb->ifindex, now);
 	else
 		honest = near_ifindex == skb->ifindex && !pod_at(&p->sender, now) && !is_reserved(&p->sender);
 	if (!honest || flow->generation != now)

@@ -9,12 +9,17 @@ struct peer {
 };
 
 /* Who has an address. An address that nobody has is the world's. */
-static __noinline int find_peer(const struct addr *address, struct peer *peer, __u32 now)
+SUBPROGRAM int find_peer(const struct addr *address, struct peer *peer, __u32 now)
 {
-	struct addr_key key = { .prefixlen = 128, .addr = *address };
-	struct addr_value *value = bpf_map_lookup_elem(&sl_addr, &key);
-	const struct addr_slot *slot = slot_at(value, now);
+	struct addr_key key = { .prefixlen = 128 };
+	const struct addr_slot *slot;
+	struct addr_value *value;
 
+	if (!address || !peer)
+		return 0;
+	key.addr = *address;
+	value = bpf_map_lookup_elem(&sl_addr, &key);
+	slot = slot_at(value, now);
 	peer->id = slot && slot->id ? slot->id : SL_WORLD_ID;
 	peer->cidrs = slot ? slot->cidrs : 0;
 	peer->pad = 0;
@@ -30,16 +35,19 @@ static __always_inline __u64 class_of(const struct peer_key *key, __u32 now)
 }
 
 /* `service` is protocol << 16 | port in network order. Set 0: no policy selects, all is allowed. */
-static __noinline int verdict(__u64 set, const struct peer *peer, __u32 service, __u32 now,
-			      struct rule_value *answer)
+SUBPROGRAM int verdict(__u64 set, const struct peer *peer, __u32 service, __u32 now, struct rule_value *answer)
 {
-	struct peer_key key = { .set = set, .cidrs = peer->cidrs, .id = peer->id };
+	struct peer_key key = { .set = set };
 	struct rule_key rule = {};
 	struct rule_value *found;
 
+	if (!peer || !answer)
+		return 0;
 	*answer = (struct rule_value){ .verdict = set ? SL_DENY : SL_ALLOW };
 	if (!set)
 		return 0;
+	key.cidrs = peer->cidrs;
+	key.id = peer->id;
 	rule.class_id = class_of(&key, now);
 	if (!rule.class_id) {
 		key.cidrs = 0;

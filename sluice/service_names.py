@@ -12,7 +12,7 @@ from mesh.model import ServiceName
 from sluice.hosts import Services
 
 #: Seconds a long poll stays open (while a node cannot apply what is new, names lag by as much), and
-#: the least time between two questions.
+#: the time between two questions while the control plane is away.
 _LONG, _PAUSE = 5, 0.05
 
 
@@ -40,7 +40,6 @@ class ServiceNames:
                     await answer.read()
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError):
                 await asyncio.sleep(_PAUSE)
-            await asyncio.sleep(_PAUSE)
 
     def _take(self, status: dict[str, Any]) -> None:
         services: dict[ServiceName, tuple[str, ...]] = {}

@@ -80,7 +80,7 @@ class ProgInfo(ctypes.Structure):
         ("ifindex", c_uint32),
         ("flags", c_uint32),
         ("netns", c_uint64 * 2),
-        ("tail", c_uint64 * 9),
+        ("tail", c_uint64 * 11),
         ("run_time_ns", c_uint64),
         ("run_cnt", c_uint64),
         ("recursion_misses", c_uint64),
@@ -112,6 +112,8 @@ class _TestRunOpts(ctypes.Structure):
         ("batch_size", c_uint32),
     ]
 
+
+_LIBBPF_WARN = 0
 
 _lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -173,11 +175,13 @@ class ObjectFile:
         if not self._object:
             raise failure("open the BPF object", str(path), "build it with `make -C bpf`")
 
-    def _keep(self, _level: int, form: bytes, arguments: int) -> int:
-        text = ctypes.create_string_buffer(16384)
+    def _keep(self, level: int, form: bytes, arguments: int) -> int:
+        if level > _LIBBPF_WARN:
+            return 0
+        # The verifier's whole log is one message, and its end is what matters.
+        text = ctypes.create_string_buffer(1 << 20)
         _libc.vsnprintf(text, c_size_t(len(text)), c_char_p(form), c_void_p(arguments))
-        self._log.append(text.value.decode(errors="replace"))
-        del self._log[:-40]
+        self._log.append(text.value.decode(errors="replace")[-4000:])
         return 0
 
     def pin_maps(self, directory: Path) -> list[str]:
@@ -196,8 +200,9 @@ class ObjectFile:
     def load(self) -> Iterator[tuple[str, int]]:
         """(name, file descriptor) of each program; the object owns the descriptors."""
         if _lib.bpf_object__load(self._object) < 0:
-            tail = "".join(self._log)[-4000:]
-            raise failure("load", str(self._path), f"the verifier and libbpf said:\n{tail}")
+            number = ctypes.get_errno()
+            said = "".join(line for line in self._log if "unpinned map" not in line)[-4000:]
+            raise KernelError("load", str(self._path), f"the verifier and libbpf said:\n{said}", number)
         program = _lib.bpf_object__next_program(self._object, None)
         while program:
             yield _lib.bpf_program__name(program).decode(), _lib.bpf_program__fd(program)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from mesh.discovery.envoy import BY_NAME, ENDPOINTS, ENVOY_TYPES, no_endpoints
+from mesh.discovery.envoy import BY_NAME, ENDPOINTS, ENVOY_TYPES, REMOVED_LAST, no_endpoints
 from mesh.discovery.resource import Resource, content_version
 from mesh.discovery.wire import DeltaResponse, DiscoveryResponse
 
@@ -55,11 +55,15 @@ class Watch:
         self._wildcard = False
         self._legacy = False
         self._owed = False
+        #: Before we break what the client holds from an earlier stream, it must have answered a response,
+        #: be it an empty one: by then we heard of the listeners and routes it holds, and mended them.
+        self._unheard = False
         self._sent: dict[str, str] = {}
         self._kept: dict[str, Resource] = {}
         self._changed: dict[str, Resource] = {}
         self._missing: set[str] = set()
         self._gone: set[str] = set()
+        self._forced: set[str] = set()
         self._suspects: deque[tuple[str, ...]] = deque()
 
     # What the client asks for.
@@ -97,6 +101,7 @@ class Watch:
                 self._names.add(name)
                 self._sent.pop(name, None)
         if first:
+            self._unheard = bool(initial) and self.type_url in REMOVED_LAST
             self._sent.update(initial)
             self.accepted.update(initial)
             for name in [name for name in initial if not (self._wildcard or name in self._names)]:
@@ -129,6 +134,7 @@ class Watch:
     def _forget(self, name: str) -> None:
         self._missing.discard(name)
         self._gone.discard(name)
+        self._forced.discard(name)
         tables: tuple[dict[str, str] | dict[str, Resource], ...] = (
             self._sent,
             self._kept,
@@ -155,16 +161,9 @@ class Watch:
 
     def force(self, name: str) -> None:
         """Make a subscribed name due though nothing changed, for a parent's ACK waits for it."""
-        if not self._wants(name):
-            return
-        resource = self._resources.get(name)
-        if resource is None and self.type_url == ENDPOINTS:
-            resource = no_endpoints(name)
-            self._gone.discard(name)
-        if resource is not None:
-            self._changed[name] = resource
-        elif self._delta:
-            self._missing.add(name)
+        if self._wants(name):
+            self._forced.add(name)
+            self._judge(name)
 
     def _judge_all(self, names: Iterable[str]) -> None:
         for name in names:
@@ -175,14 +174,16 @@ class Watch:
         self._changed.pop(name, None)
         self._missing.discard(name)
         self._gone.discard(name)
+        awaited = name in self._forced
+        if resource is None and self.type_url == ENDPOINTS:
+            # The ACK of its cluster waits for it; in the state of the world nothing else ends that.
+            if awaited or (sent is None and name in self._expected):
+                resource = no_endpoints(name)
         if resource is not None:
-            if resource.version != sent:
+            if awaited or resource.version != sent:
                 self._changed[name] = resource
         elif sent is None:
-            if self.type_url == ENDPOINTS and name in self._expected:
-                # The ACK of its cluster waits for it; in the state of the world nothing else ends that.
-                self._changed[name] = no_endpoints(name)
-            elif self._delta and name in self._names:
+            if self._delta and name in self._names:
                 self._missing.add(name)
         elif sent != _GONE:
             if self.type_url == ENDPOINTS:
@@ -199,19 +200,22 @@ class Watch:
         """Is there something to say, but for (or only) removals?"""
         if removals:
             return bool(self._gone)
-        return bool(self._owed or self._changed or self._missing or self._next_suspects())
+        owed = self._owed or (self._unheard and self._gone)
+        return bool(owed or self._changed or self._missing or self._next_suspects())
 
     def take(self, nonce: str, *, changes: bool, removals: bool) -> tuple[bytes, tuple[Resource, ...]]:
         """The next response, now in flight, and the resources in it that are new to the client."""
         changed: dict[str, Resource] = {}
         removed: set[str] = set()
         if changes:
-            if not (self._owed or self._changed or self._missing) and (suspects := self._next_suspects()):
+            plain = self._owed or self._changed or self._missing or self._unheard
+            if not plain and (suspects := self._next_suspects()):
                 self._suspects.popleft()
                 self._changed = {name: self._resources[name] for name in suspects}
             changed, self._changed = self._changed, {}
             removed, self._missing = self._missing, set()
-            self._owed = False
+            self._forced.clear()
+            self._owed = self._unheard = False
         if removals:
             removed |= self._gone
             self._gone = set()

@@ -110,7 +110,11 @@ def test_nothing_dangles_nothing_stalls_and_the_snapshot_arrives(seed: int, vari
 def test_nothing_dangles_over_reconnects_in_delta(seed: int) -> None:
     world = World(random.Random(seed), delta=True)
     for _ in range(400):
-        getattr(world, world.rng.choice(["connect", "change", *["request", "send", "receive"] * 8]))()
+        action = world.rng.choice(["connect", "change", *["request", "send", "receive"] * 8])
+        # What warms when the stream breaks waits for Envoy's own timeout: it claims to hold what it
+        # holds, and no version says that it is cold.
+        if action != "connect" or not world.client.awaited:
+            getattr(world, action)()
     world.settle()
     assert world.client.pending == {}
     assert {n: r.any for n, r in world.client.clusters.items()} == {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, no_endpoints
+from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES, no_endpoints
 from tests.protocol.bare_client import SENTINEL, DeltaClient, WorldClient, anys, versions
 from tests.protocol.served import NODE, Served, resource
 
@@ -33,6 +33,20 @@ async def test_what_vanished_meanwhile_is_removed(served: Served, names: tuple[s
     served.put(CLUSTER, A)
     async with DeltaClient(served.address) as client:
         await client.ask(CLUSTER, *names, initial={"a": A.version, "gone": "1"})
+        # An answer first: it comes behind whatever else the client has to say of itself.
+        assert await client.take(CLUSTER) == ({}, ())
+        assert await client.take(CLUSTER) == ({}, ("gone",))
+        await client.assert_silent()
+
+
+async def test_what_vanished_meanwhile_is_removed_after_routes_have_left_it(served: Served) -> None:
+    served.put(CLUSTER, A)
+    served.put(ROUTES, resource(ROUTES, "r", "to a"))
+    async with DeltaClient(served.address) as client:
+        await client.ask(CLUSTER, initial={"a": A.version, "gone": "1"})
+        await client.ask(ROUTES, "r", initial={"r": "to gone"})
+        assert await client.take(CLUSTER) == ({}, ())
+        assert await client.take(ROUTES) == (versions(resource(ROUTES, "r", "to a")), ())
         assert await client.take(CLUSTER) == ({}, ("gone",))
         await client.assert_silent()
 
@@ -71,5 +85,6 @@ async def test_a_node_that_is_not_known_yet_waits_and_is_told_of_no_removal(serv
         await other.assert_silent()
         served.snapshots[NODE] = snapshot | {CLUSTER: {"a": A}}
         served.publish()
+        assert await client.take(CLUSTER) == ({}, ())
         assert await client.take(CLUSTER) == ({}, ("b",))
         assert await client.take(SENTINEL) == ({}, ("sentinel",))

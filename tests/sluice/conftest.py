@@ -39,12 +39,17 @@ class Node:
         self.mesh = MeshDirectory(f"t{os.getpid()}-{uuid.uuid4().hex[:6]}")
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, opened: bool = True) -> None:
+    def start(self, *manifests: Path, opened: bool = True) -> None:
         self.mesh.run.mkdir(parents=True, exist_ok=True)
         if opened:
             self.open()
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests/sluice/ungated_node.py"), self.mesh.name],
+            [
+                sys.executable,
+                str(ROOT / "tests/sluice/ungated_node.py"),
+                self.mesh.name,
+                *map(str, manifests),
+            ],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             text=True,
         )

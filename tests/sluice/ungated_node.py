@@ -1,6 +1,6 @@
-"""A mesh's node without control plane and agent, for tests of the pod runtime: `python FILE NAME`.
+"""A mesh's node without an agent, for tests of the pod runtime: `python FILE NAME [MANIFEST...]`.
 
-Its gate opens when the file RUN/open exists, so a test can hold pods back.
+With manifests there is a control plane, which reads them. The gate opens when the file RUN/open exists, so a test can hold pods back.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from mesh.model import WorkloadName
 from sluice.mesh_directory import MeshDirectory, claim_addresses
 from sluice.node import run_node
+from sluice.supervisor import mesh_children
 from sluice.teardown import hold_lock
 
 
@@ -27,4 +28,5 @@ if __name__ == "__main__":
     mesh = MeshDirectory(sys.argv[1])
     plan = claim_addresses(mesh)
     lock = hold_lock(mesh)
-    run_node(mesh, plan, [], FileGate(mesh))
+    control_plane, _ = mesh_children(mesh, plan, sys.argv[2:])
+    run_node(mesh, plan, [control_plane] if sys.argv[2:] else [], FileGate(mesh))

@@ -16,7 +16,6 @@ from envoy_data_plane.envoy.config.core.v3 import (
     CidrRange,
     SocketAddress,
     TrafficDirection,
-    TypedExtensionConfig,
 )
 from envoy_data_plane.envoy.config.listener.v3 import (
     AdditionalAddress,
@@ -36,7 +35,6 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpFilter,
     Rds,
 )
-from envoy_data_plane.envoy.extensions.http.original_ip_detection.xff.v3 import XffConfig, XffTrustedCidrs
 
 from mesh.listener import (
     EGRESS_BLOCKS,
@@ -122,6 +120,8 @@ def _listener(name: str, addresses: tuple[str, str], port: int, direction: Traff
         name=name,
         address=v4,
         additional_addresses=[AdditionalAddress(address=v6)],
+        # A whole block is local, of which no address stands on a device.
+        freebind=True,
         # One socket, which nobody can share and the agent can find.
         enable_reuse_port=False,
         listener_filters=[ListenerFilter(name=naming.ORIGINAL_DST, typed_config=typed(OriginalDst()))],
@@ -141,15 +141,6 @@ def _ranges(blocks: Sequence[str]) -> list[CidrRange]:
     return [CidrRange(address_prefix=str(n.network_address), prefix_len=n.prefixlen) for n in networks]
 
 
-@cache
-def _nobodys_word() -> TypedExtensionConfig:
-    """X-Forwarded-For counts only from a peer that cannot be. Without this, or with an empty
-    `internal_address_config`, a forged private address in it makes Envoy obey `x-envoy-*` (threat N10)."""
-    nobody = CidrRange(address_prefix="0.0.0.0", prefix_len=32)
-    trusted = XffConfig(xff_trusted_cidrs=XffTrustedCidrs(cidrs=[nobody]), skip_xff_append=True)
-    return TypedExtensionConfig(name=naming.CLIENT_ADDRESS, typed_config=typed(trusted))
-
-
 def _http(routes: str, listener: str, default_host: str, http_filters: tuple[HttpFilter, ...]) -> Filter:
     manager = HttpConnectionManager(
         stat_prefix=routes,
@@ -166,9 +157,11 @@ def _http(routes: str, listener: str, default_host: str, http_filters: tuple[Htt
         normalize_path=True,
         merge_slashes=True,
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.KEEP_UNCHANGED,
-        # Headers of the client's are neither believed nor added to.
+        # Nothing is added to the client's headers. Nor are they believed: with one hop skipped, no address in
+        # X-Forwarded-For is internal. (Otherwise a forged private one makes Envoy obey `x-envoy-*`, even with
+        # an empty `internal_address_config`: threat N10.)
         use_remote_address=False,
-        original_ip_detection_extensions=[_nobodys_word()],
+        xff_num_trusted_hops=1,
         generate_request_id=False,
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
     )

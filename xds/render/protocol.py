@@ -1,6 +1,7 @@
 """HTTP as Envoy speaks it on both sides, so that being steered changes nothing else (rule 22).
 
-No time limit that nobody set, trailers and HTTP/1.0 pass, the upstream side speaks what the client spoke. Limits that protect Envoy itself stand here too.
+No time limit that nobody set, trailers and HTTP/1.0 pass, the upstream side speaks what the client spoke.
+Limits that protect Envoy itself stand here too.
 """
 
 from __future__ import annotations

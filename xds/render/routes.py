@@ -160,8 +160,8 @@ def _weights(
 def _weighted(
     rule: RouteRule, backend: RouteBackend, share: Share | None, weight: int
 ) -> WeightedClusterClusterWeight:
-    """Envoy applies header changes of a weight before those of its route, the Gateway API has it the other way
-    round (HTTPBackendRef.filters): so all of them stand at the weight."""
+    """Envoy applies header changes of a weight before those of its route, the Gateway API wants it the other
+    way round (HTTPBackendRef.filters): so all of them stand at the weight."""
     cluster = WeightedClusterClusterWeight(name=naming.INVALID_BACKEND, weight=weight)
     cluster.response_headers_to_add, cluster.response_headers_to_remove = header_mutations(
         rule.response_headers, backend.response_headers

@@ -6,6 +6,7 @@ WebSocket and then echoes bytes; `/trailers` answers with a trailer.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -34,6 +35,11 @@ class Backend:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A proxy that has given a request up closes the connection: no reason for a stack trace."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _handler(backend: Backend) -> type[BaseHTTPRequestHandler]:

@@ -1,0 +1,380 @@
+"""The agent of one node: one loop that brings what the control plane says into force, in the right order.
+
+Everything that happens (an update, a sandbox, an Envoy that is ready or dead, a deadline) only wakes the
+loop; each round looks at the whole and does what is due. Nothing is cleaned up at the end: the kernel, the
+Envoys and the files on disk are what the next agent adopts, however this one ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from agent import last_good
+from agent.client import DiscoveryClient
+from agent.enforcement import Enforcement
+from agent.flows import FlowLog, FlowTeller
+from agent.kernel import Kernel, KernelError
+from agent.last_good import LastGood
+from agent.maglev_store import StoreFullError
+from agent.names import Names
+from agent.options import Options
+from agent.proxies import Proxies
+from agent.proxy import Places
+from agent.records import Records
+from agent.sandbox import Sandbox, SandboxFolder
+from agent.workloads import Workloads
+from mesh.discovery.envoy import LISTENER
+from mesh.discovery.resource import Resource, Snapshot
+from mesh.discovery.session import Acked, Event, Nacked
+from mesh.discovery.subscriber import Update
+from mesh.model import WorkloadName
+from mesh.resources import GENERATION_TYPE, MANIFEST_TYPE, NODE_TYPES
+from mesh.rollout import Rollout, Serving
+
+log = logging.getLogger(__name__)
+
+#: Seconds until something that failed is tried again.
+RETRY = 1.0
+#: Seconds between looks at the ring of events: the kernel wakes nobody for a single one.
+EVENT_LOOK = 0.05
+
+_ROUTING_LISTENER = "virtualOutbound"
+_T = TypeVar("_T")
+
+
+class NodeAgent:
+    """Made once per process; `run` returns only by an exception."""
+
+    def __init__(self, options: Options) -> None:
+        """Opens the kernel: loads programs and attaches them, or adopts those that are. Raises
+        KernelError, OSError."""
+        self._options = options
+        self._kernel = Kernel.open(options.pin, options.cgroup)
+        self._enforcement = Enforcement(self._kernel, options.node_addresses)
+        self._records = Records()
+        self._rollout = Rollout()
+        self._names = Names()
+        self.flows = FlowLog()
+        self._teller = FlowTeller(self._names, self.flows)
+        self._folder = SandboxFolder(options.sandboxes, options.node)
+        self._workloads = Workloads(self._kernel)
+        self._proxies = Proxies(
+            Places(options.envoy, options.run / "p", options.cgroup / "proxies", options.logs),
+            self._kernel,
+            on_event=self._envoy_said,
+            on_ready=self._envoy_is_ready,
+            on_down=self._envoy_is_down,
+            on_request=lambda sandbox, request: self._teller.tell_request(sandbox.addresses, request),
+            on_stopped=self._envoy_has_ended,
+        )
+        self._sandboxes: dict[WorkloadName, Sandbox] = {}
+        self._routed: set[WorkloadName] = set()
+        self._unanswered: list[Update] = []
+        self._answering: list[Update] = []
+        self._wanted = 0
+        self._number: int | None = None
+        self._applied = 0
+        #: The generation to begin with is what the kernel enforces already.
+        self._adopting = False
+        self._problem = ""
+        self._retry_at: float | None = None
+        self._wake = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
+        self._saving: asyncio.Task[None] | None = None
+        self._save_again = False
+        self._client: DiscoveryClient | None = None
+
+    async def run(self) -> None:
+        """Do the node's work until the process ends."""
+        self._sandboxes = self._folder.read()
+        await self._in_kernel(self._workloads.refresh, self._sandboxes)
+        self._routed = self._enforcement.routed(self._workloads.guarded)
+        self._restore()
+        await self._proxies.adopt(self._sandboxes)
+        self._client = DiscoveryClient(
+            self._options.control_plane,
+            f"node~{self._options.node}",
+            NODE_TYPES,
+            self._receive,
+            self._records.versions(),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._client.run())
+            tasks.create_task(self._follow_sandboxes())
+            tasks.create_task(self._follow_events())
+            tasks.create_task(self._conduct())
+
+    def status(self) -> dict[str, Any]:
+        """The state of the node, as the admin interface shows it."""
+        pods = set(self._sandboxes) | set(self._enforcement.pods)
+        refusals = self._rollout.refusals()
+        problems = [
+            {"pod": str(r.pod), "type": r.type_url, "name": r.name, "hash": r.hash, "error": r.error}
+            for r in refusals
+        ]
+        problems += [_problem(pod, why) for pod, why in sorted(self._workloads.failing.items())]
+        if self._problem:
+            problems.append(_problem(None, self._problem))
+        return {
+            "generation": self._applied,
+            "wanted": self._wanted,
+            "connected": bool(self._client and self._client.connected),
+            "kernel_generation": self._enforcement.generation,
+            "pods": [self._pod_status(pod) for pod in sorted(pods)],
+            "problems": problems,
+            "counters": {**self._kernel.counters(), "flows_untold": self.flows.lost},
+        }
+
+    def is_enforced(self, pod: WorkloadName) -> bool:
+        """May the pod's processes start? Its sandbox is known, its hooks attached, its policy in force."""
+        return pod in self._workloads.guarded and self._enforcement.enforced(pod)
+
+    # --- what happens ----------------------------------------------------------------------------
+
+    def _restore(self) -> None:
+        path = self._options.last_good
+        try:
+            saved = last_good.load(path)
+        except ValueError as error:
+            log.error("read %s failed: %s; waiting for the control plane instead", path, error)
+            return
+        if saved is None:
+            return
+        if saved.kernel_generation < self._enforcement.generation:
+            log.warning("%s is older than what the kernel enforces; waiting for the control plane", path)
+            return
+        self._records.restore(saved.records)
+        self._adopting = 0 < saved.kernel_generation == self._enforcement.generation
+
+    def _receive(self, update: Update) -> None:
+        assert self._client
+        try:
+            generation = self._records.receive(update)
+        except ValueError as error:
+            log.error("the control plane sent what cannot be read: %s", error)
+            self._client.nack(update, str(error))
+            return
+        if update.type_url in (MANIFEST_TYPE, GENERATION_TYPE):
+            # Answered when they are in force, or with what an Envoy said against them.
+            self._unanswered.append(update)
+        else:
+            self._client.ack(update)
+        if generation is not None:
+            self._wanted = generation.number
+            self._wake.set()
+
+    def _envoy_said(self, pod: WorkloadName, event: Event) -> None:
+        match event:
+            case Acked(type_url=type_url, versions=versions):
+                self._rollout.accepted(pod, type_url, versions)
+            case Nacked(type_url=type_url, names=(name,), message=message):
+                kind = type_url.rpartition(".")[2]
+                log.error("Envoy of pod %s refuses %s %s: %s", pod, kind, name, message)
+                self._rollout.refused(pod, type_url, name, message)
+                self._wake.set()
+
+    def _envoy_is_ready(self, pod: WorkloadName, revision: int) -> None:
+        if not self._rollout.is_ready(pod):
+            log.info("Envoy of pod %s is ready", pod)
+        self._rollout.ready(pod, revision)
+        serving = self._rollout.serving(pod)
+        if serving and _ROUTING_LISTENER in serving.resources.get(LISTENER, {}):
+            self._routed.add(pod)
+        self._wake.set()
+
+    def _envoy_is_down(self, pod: WorkloadName) -> None:
+        self._rollout.down(pod)
+        self._wake.set()
+
+    def _envoy_has_ended(self, pod: WorkloadName) -> None:
+        self._rollout.down(pod)
+        self._rollout.forget(pod)
+        self._routed.discard(pod)
+        self._wake.set()
+
+    async def _follow_sandboxes(self) -> None:
+        async for _ in self._folder.changes():
+            self._sandboxes = self._folder.read()
+            self._wake.set()
+
+    async def _follow_events(self) -> None:
+        ring = self._kernel.events()
+        while True:
+            self._teller.tell(ring.drain())
+            await asyncio.sleep(EVENT_LOOK)
+
+    # --- what is done about it -------------------------------------------------------------------
+
+    async def _conduct(self) -> None:
+        while True:
+            try:
+                await self._round()
+                self._problem, self._retry_at = "", None
+            except (KernelError, StoreFullError, OSError) as error:
+                if self._problem != str(error):
+                    log.error("%s; what was in force stays; trying again every %g s", error, RETRY)
+                self._problem = str(error)
+                self._retry_at = _now() + RETRY
+            try:
+                async with asyncio.timeout(self._patience()):
+                    await self._wake.wait()
+            except TimeoutError:
+                log.debug("a deadline has passed")
+            self._wake.clear()
+
+    def _patience(self) -> float | None:
+        deadlines = [d for d in (self._rollout.deadline(), self._retry_at) if d is not None]
+        if self._workloads.failing:
+            deadlines.append(_now() + RETRY)
+        return max(0.0, min(deadlines) - _now()) if deadlines else None
+
+    async def _round(self) -> None:
+        await self._in_kernel(self._workloads.refresh, self._sandboxes)
+        number = self._begin()
+        if number is None and not self._enforcement.began:
+            return  # Nothing is known yet, and that is no reason to take anything away.
+        guarded = self._workloads.guarded
+        wanted = {pod: guarded[pod].sandbox for pod in self._rollout.wanted if pod in guarded}
+        await self._proxies.want(wanted, self._sandboxes)
+        self._serve()
+        if number is not None and (self._adopting or self._rollout.may_flip(_now(), wanted.keys())):
+            await self._enforce_generation(number)
+        elif self._enforcement.began:
+            await self._enforce()
+
+    def _begin(self) -> int | None:
+        """The number of the generation that is under way, if any is."""
+        begun = self._records.begin()
+        if begun is not None:
+            generation, manifests = begun
+            self._number = generation.number
+            self._answering, self._unanswered = self._unanswered, []
+            if self._adopting:
+                self._rollout.adopt(manifests)
+            else:
+                self._rollout.want(generation.number, manifests, _now())
+        return self._number
+
+    def _serve(self) -> None:
+        for pod in self._proxies.running():
+            serving = self._rollout.serving(pod)
+            if serving is None or serving.revision == self._proxies.served(pod):
+                continue
+            try:
+                self._proxies.serve(pod, serving.revision, self._snapshot(serving))
+            except KeyError as error:
+                log.error("serve the Envoy of pod %s failed: the control plane sent no body %s", pod, error)
+
+    def _snapshot(self, serving: Serving) -> Snapshot:
+        snapshot: dict[str, dict[str, Resource]] = {}
+        for type_url, names in serving.resources.items():
+            resources = snapshot[type_url] = {}
+            for name, version in names.items():
+                body = self._records.body(version)
+                if body is None:
+                    raise KeyError(version)
+                resources[name] = Resource(name, version, body.any)
+        return snapshot
+
+    async def _enforce_generation(self, number: int) -> None:
+        changes = list(self._records.begun())
+        await self._in_kernel(self._enforcement.take, changes)
+        for change in changes:
+            self._names.follow(change)
+        await self._enforce(always=True)
+        self._records.finish()
+        if self._rollout.warming is not None:
+            self._rollout.flipped()
+        self._applied, self._number, self._adopting = number, None, False
+        log.info("generation %d is in force: %d records changed", number, len(changes))
+        self._answer()
+        self._serve()
+        self._records.forget_bodies(self._rollout.in_use())
+        self._save()
+        # What came meanwhile is begun in the next round.
+        self._wake.set()
+
+    async def _enforce(self, *, always: bool = False) -> None:
+        proxied = self._proxies.running() | self._rollout.wanted
+        guarded = dict(self._workloads.guarded)
+        self._enforcement.place(guarded, proxied, self._routed)
+        if not always and not self._enforcement.is_due():
+            return
+        before = self._enforcement.generation
+        applied = await self._in_kernel(self._enforcement.bring_into_force, guarded)
+        if applied.swept:
+            log.info("%d live connections were ended: policy no longer allows them", applied.swept)
+        if not always and applied.generation != before:
+            self._save()
+
+    def _answer(self) -> None:
+        assert self._client
+        refusals: dict[str, list[dict[str, str]]] = {}
+        for refusal in self._rollout.refusals():
+            entry = {
+                "pod": str(refusal.pod),
+                "type": refusal.type_url,
+                "name": refusal.name,
+                "hash": refusal.hash,
+                "error": refusal.error,
+            }
+            refusals.setdefault(str(refusal.pod), []).append(entry)
+        # The manifests first: who hears that the generation is in force knows then what is wrong with it.
+        for update in sorted(self._answering, key=lambda update: update.type_url == GENERATION_TYPE):
+            refused = [entry for name in update.changed for entry in refusals.get(name, ())]
+            if update.type_url == MANIFEST_TYPE and refused:
+                self._client.nack(update, json.dumps(refused))
+            else:
+                self._client.ack(update)
+        self._answering = []
+
+    def _save(self) -> None:
+        if self._saving is not None and not self._saving.done():
+            self._save_again = True
+            return
+        self._save_again = False
+        state = LastGood(self._enforcement.generation, self._records.applied())
+        self._saving = asyncio.create_task(self._write(state))
+
+    async def _write(self, state: LastGood) -> None:
+        try:
+            await asyncio.to_thread(last_good.save, self._options.last_good, state)
+        except OSError as error:
+            log.error("write %s failed: %s; is the disk full?", self._options.last_good, error)
+        if self._save_again:
+            asyncio.get_running_loop().call_soon(self._save)
+
+    def _pod_status(self, pod: WorkloadName) -> dict[str, Any]:
+        record = self._enforcement.pods.get(pod)
+        pid = self._proxies.pid(pod)
+        return {
+            "name": str(pod),
+            "enforced": self.is_enforced(pod),
+            "proxy": {
+                "running": pid is not None,
+                "pid": pid,
+                "ready": self._rollout.is_ready(pod),
+                "reasons": list(record.reasons) if record else [],
+                "error": self._proxies.error(pod),
+            },
+        }
+
+    async def _in_kernel(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(function, *arguments))
+
+
+def _problem(pod: WorkloadName | None, error: str) -> dict[str, str]:
+    return {"pod": str(pod) if pod else "", "type": "", "name": "", "hash": "", "error": error}
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+

@@ -1,0 +1,114 @@
+"""Records become the map entries that the programs look up."""
+
+from __future__ import annotations
+
+import socket
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import entries
+from agent.entries import Backends, Block, Local
+from bpf import layout
+from mesh.model import ServiceName, WorkloadName
+from mesh.node import (
+    EVERYONE,
+    PodRecord,
+    PolicyClass,
+    PolicySet,
+    PortVerdict,
+    ServicePortRecord,
+    ServiceRecord,
+    WorkloadRecord,
+)
+
+TCP = socket.IPPROTO_TCP
+
+
+def verdict_of(record: PolicyClass, protocol: int, port: int) -> layout.RuleValue | None:
+    """What an LPM look-up of (class, protocol, port) finds."""
+    best: tuple[int, layout.RuleValue] | None = None
+    for _, key, value in entries.class_entries(record):
+        rule = layout.RuleKey.unpack(key)
+        bits = rule.prefixlen - layout.RULE_PROTOCOL_BITS
+        fits = bits < 0 or (rule.protocol == protocol and port >> (16 - bits) == rule.port >> (16 - bits))
+        if fits and (best is None or rule.prefixlen > best[0]):
+            best = (rule.prefixlen, layout.RuleValue.unpack(value))
+    return best[1] if best else None
+
+
+@given(st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 65535))
+def test_a_port_range_is_covered_exactly_by_its_prefixes(first: int, last: int, port: int) -> None:
+    first, last = sorted((first, last))
+    covering = [
+        p for p, bits in entries.port_prefixes(first, last) if p >> (16 - bits) == port >> (16 - bits)
+    ]
+    assert len(covering) == (first <= port <= last)
+
+
+def test_what_no_port_covers_is_refused_in_the_name_of_the_class() -> None:
+    record = PolicyClass(
+        5, (PortVerdict("TCP", 80, 90, "steer", 300, ("Rule a",)),), ("NetworkPolicy shop/deny",)
+    )
+    steered = verdict_of(record, TCP, 85)
+    assert steered == layout.RuleValue(layout.Verdict.STEER, 300, entries.rules_cookie(("Rule a",)))
+    denied = verdict_of(record, TCP, 91)
+    assert denied == layout.RuleValue(
+        layout.Verdict.DENY, 0, entries.rules_cookie(("NetworkPolicy shop/deny",))
+    )
+
+
+def test_an_entry_for_every_protocol_stands_behind_the_others() -> None:
+    record = PolicyClass(5, (PortVerdict("TCP", 22, 22, "deny"), PortVerdict(None, 0, 65535, "allow")))
+    assert [verdict_of(record, TCP, port).verdict for port in (22, 23)] == [  # type: ignore[union-attr]
+        layout.Verdict.DENY,
+        layout.Verdict.ALLOW,
+    ]
+
+
+def test_an_address_has_the_id_of_its_workload_and_the_set_of_its_cidrs() -> None:
+    record = WorkloadRecord(WorkloadName("shop", "web"), 300, (("10.0.0.1", 0), ("fd00::1", 9)), "node1")
+    assert entries.workload_entries(record) == (
+        ("sl_addr", layout.AddrKey.of("10.0.0.1/32").pack(), layout.AddrSlot(id=300).pack()),
+        ("sl_addr", layout.AddrKey.of("fd00::1/128").pack(), layout.AddrSlot(id=300, cidrs=9).pack()),
+    )
+
+
+def test_a_service_address_leads_to_backends_of_its_own_family_only() -> None:
+    port = ServicePortRecord(
+        80, "TCP", (("10.0.0.2", 8080), ("10.0.0.1", 8080), ("fd00::1", 8080)), (EVERYONE, "shop")
+    )
+    record = ServiceRecord(ServiceName("shop", "web"), ("10.128.0.1", "fd00:2::1"), 30, (port,))
+    asked: dict[bytes, Backends] = {}
+
+    def place(key: bytes, backends: Backends) -> Block:
+        asked[key] = backends
+        return Block(64, 31)
+
+    found = entries.service_entries(record, place)
+    key = layout.ServiceKey(layout.packed_address("10.128.0.1"), 80, TCP).pack()
+    assert [layout.address_text(layout.Backend.unpack(b).addr) for b in asked[key]] == ["10.0.0.1", "10.0.0.2"]
+    (slot,) = [layout.ServiceSlot.unpack(value) for table, k, value in found if k == key]
+    assert (slot.size, slot.offset, slot.affinity) == (31, 64, 30)
+    assert slot.flags == layout.ServiceFlags.PRESENT | layout.ServiceFlags.ROUTED
+    views = {layout.RouteKey.unpack(k).view for table, k, _ in found if table == "sl_route"}
+    assert views == {0, entries.view_id("shop")}
+    assert sum(table == "sl_vip" for table, _, _ in found) == 2
+
+
+def test_the_default_class_of_a_set_stands_under_peer_zero() -> None:
+    record = PolicySet(7, "ingress", ("NetworkPolicy shop/a",), 70, ((300, 0, 71),))
+    classes = {
+        layout.PeerKey.unpack(key).id: layout.PeerSlot.unpack(value).class_id
+        for _, key, value in entries.set_entries(record)
+    }
+    assert classes == {0: 70, 300: 71}
+
+
+def test_a_pod_is_found_by_each_address_and_by_its_namespace() -> None:
+    record = PodRecord(WorkloadName("shop", "web"), ("10.0.0.1", "fd00::1"), 300, 1, 2)
+    found = entries.pod_entries(record, Local(cookie=77, ifindex=9, flags=layout.PodFlags.PROXY))
+    pods = [layout.PodSlot.unpack(value) for table, _, value in found if table == "sl_pod"]
+    assert pods == [layout.PodSlot(0, 300, 1, 2, entries.view_id("shop"), 9, 1)] * 2
+    (own,) = [layout.NetnsValue.unpack(value) for table, _, value in found if table == "sl_netns"]
+    assert own == layout.NetnsValue(layout.packed_address("10.0.0.1"), layout.packed_address("fd00::1"))

@@ -1,0 +1,165 @@
+"""Events and access-log entries become flows with names."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from agent.access_log import METHOD, requests
+from agent.entries import rules_cookie
+from agent.flows import FlowLog, FlowTeller
+from agent.names import Names
+from agent.records import Change
+from bpf.layout import NO_ADDRESS, DropReason, Event, EventFlags, EventType, Verdict, packed_address
+from mesh.discovery.wire import bytes_field, integer_field, text_field
+from mesh.flow import Flow, Peer, Request
+from mesh.model import ServiceName, WorkloadName
+from mesh.node import PolicyClass, Record, ServiceRecord, WorkloadRecord
+
+WEB, CLIENT = WorkloadName("shop", "web"), WorkloadName("shop", "client")
+RULE = "NetworkPolicy shop/web ingress[0]"
+
+
+def names() -> Names:
+    made = Names()
+    records: list[Record] = [
+        WorkloadRecord(WEB, 300, (("10.0.0.2", 0),), "node1"),
+        WorkloadRecord(CLIENT, 301, (("10.0.0.1", 0),), "node1"),
+        ServiceRecord(ServiceName("shop", "web"), ("10.128.0.1",), 0, ()),
+        PolicyClass(1, (), (RULE,)),
+    ]
+    for number, record in enumerate(records):
+        made.follow(Change("type", str(number), None, record))
+    return made
+
+
+def told(event: Event) -> Flow:
+    log = FlowLog()
+    FlowTeller(names(), log).tell([event])
+    (flow,) = log.last(9)
+    return flow
+
+
+def event(**fields: int | bytes) -> Event:
+    values: dict[str, int | bytes] = {
+        "time_ns": 1,
+        "src": packed_address("10.0.0.1"),
+        "dst": packed_address("10.0.0.2"),
+        "vip": NO_ADDRESS,
+        "src_id": 301,
+        "dst_id": 300,
+        "cookie": 0,
+        "generation": 1,
+        "src_port": 40000,
+        "dst_port": 8080,
+        "vip_port": 0,
+        "protocol": socket.IPPROTO_TCP,
+        "type": EventType.FLOW,
+        "verdict": Verdict.ALLOW,
+        "reason": 0,
+        "flags": EventFlags.EGRESS,
+    }
+    return Event(**values | fields)  # type: ignore[arg-type]
+
+
+def test_a_flow_to_a_service_names_both_workloads_and_the_service() -> None:
+    flow = told(event(vip=packed_address("10.128.0.1"), vip_port=80))
+    assert flow.source == Peer("10.0.0.1", 40000, "shop", "client", 301)
+    assert flow.destination == Peer("10.0.0.2", 8080, "shop", "web", 300, "shop/web")
+    assert (flow.verdict, flow.path, flow.direction) == ("FORWARDED", "kernel", "egress")
+
+
+def test_a_drop_says_why_and_by_which_rules() -> None:
+    flow = told(
+        event(
+            type=EventType.DROP,
+            verdict=Verdict.DENY,
+            reason=DropReason.POLICY_INGRESS,
+            cookie=rules_cookie((RULE,)),
+            flags=0,
+        )
+    )
+    assert (flow.verdict, flow.drop_reason, flow.direction) == ("DROPPED", "POLICY_INGRESS", "ingress")
+    assert flow.policies == (RULE,)
+
+
+def test_a_steered_connection_takes_the_path_through_envoy() -> None:
+    flow = told(event(type=EventType.CONNECT, verdict=Verdict.STEER, flags=EventFlags.EGRESS))
+    assert (flow.verdict, flow.path) == ("REDIRECTED", "envoy")
+
+
+def test_an_address_that_changed_hands_is_told_by_its_new_owner() -> None:
+    made = names()
+    old = WorkloadRecord(WEB, 300, (("10.0.0.2", 0),), "node1")
+    new = WorkloadRecord(CLIENT, 301, (("10.0.0.2", 0),), "node1")
+    made.follow(Change("type", "b", None, new))
+    made.follow(Change("type", "a", old, None))
+    assert made.workload(packed_address("10.0.0.2")) == (CLIENT, 301)
+
+
+def logged(local: str, remote: str, upstream: str, status: int, details: str) -> bytes:
+    def address(ip: str, port: int) -> bytes:
+        return bytes_field(1, text_field(2, ip) + integer_field(3, port))
+
+    common = (
+        bytes_field(2, address(remote, 40000))
+        + bytes_field(3, address(local, 80))
+        + bytes_field(5, integer_field(1, 1_700_000_000))
+        + bytes_field(12, integer_field(2, 3_500_000))
+        + bytes_field(13, address(upstream, 8080))
+    )
+    request = integer_field(1, 1) + text_field(3, "web") + text_field(5, "/a\x1b[2J")
+    response = bytes_field(1, integer_field(1, status)) + text_field(6, details)
+    entry = bytes_field(1, common) + bytes_field(3, request) + bytes_field(4, response)
+    return bytes_field(2, bytes_field(1, entry))
+
+
+def told_request(message: bytes) -> Flow:
+    log = FlowLog()
+    for request in requests(message):
+        FlowTeller(names(), log).tell_request(("10.0.0.1",), request)
+    (flow,) = log.last(9)
+    return flow
+
+
+def test_a_request_of_a_steered_caller_is_told_with_the_callers_own_address() -> None:
+    flow = told_request(logged("10.128.0.1", "127.0.0.1", "10.0.0.2", 200, "via_upstream"))
+    assert flow.source == Peer("10.0.0.1", 40000, "shop", "client", 301)
+    assert flow.destination == Peer("10.0.0.2", 8080, "shop", "web", 300, "shop/web")
+    assert flow.l7 == Request("GET", "/a\x1b[2J", "web", 200, 3.5)
+    assert (flow.verdict, flow.direction, flow.type) == ("FORWARDED", "egress", "L7")
+    assert flow.time == "2023-11-14T22:13:20.000000Z"
+
+
+def test_a_request_that_policy_refused_is_a_dropped_flow_and_another_403_is_not() -> None:
+    denied = told_request(logged("10.0.0.1", "10.0.0.2", "", 403, "rbac_access_denied_matched_policy[none]"))
+    assert (denied.verdict, denied.drop_reason, denied.direction) == ("DROPPED", "L7_POLICY", "ingress")
+    assert told_request(logged("10.0.0.1", "10.0.0.2", "", 403, "via_upstream")).verdict == "FORWARDED"
+
+
+def test_a_flow_is_one_line_that_cannot_steer_a_terminal() -> None:
+    text = str(told_request(logged("10.128.0.1", "127.0.0.1", "10.0.0.2", 200, "")))
+    assert text.isprintable()
+    assert "GET web/a\\x1b[2J 200 3.5ms" in text
+
+
+def test_a_flow_survives_json() -> None:
+    flow = told_request(logged("10.128.0.1", "127.0.0.1", "10.0.0.2", 200, ""))
+    assert Flow.from_json(flow.to_json()) == flow
+    assert Flow.from_json(told(event()).to_json()) == told(event())
+
+
+async def test_a_follower_gets_what_was_and_what_comes() -> None:
+    log = FlowLog()
+    first, second = told(event()), told(event(src_port=40001))
+    log.add(first)
+    follower = log.follow(1)
+    assert await anext(follower) == first
+    following = asyncio.ensure_future(anext(follower))
+    await asyncio.sleep(0)
+    log.add(second)
+    assert await following == second
+
+
+def test_the_access_log_method_is_the_one_that_envoy_calls() -> None:
+    assert METHOD.startswith("/envoy.service.accesslog.v3.")

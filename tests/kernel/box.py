@@ -1,0 +1,360 @@
+"""A node in a box: a node's network namespace, pods behind veths, and the world, with real sockets.
+
+Sockets are made by a short-lived child inside the pod's namespace and cgroup and handed to the
+test, so that they are the pod's while the test drives them.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.kernel import Kernel
+from agent.kernel.namespace import run_in_netns
+from bpf import layout
+from bpf.layout import Verdict, packed_address
+
+NODE4, NODE6 = "10.64.0.1", "fd51:ce00:0:1::1"
+WORLD4, WORLD6 = "192.0.2.2", "2001:db8::2"
+TCP, UDP, ICMP, ICMP6 = socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6
+
+
+def cgroup2_mount() -> Path:
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, where, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(where)
+    raise RuntimeError("no cgroup2 file system is mounted")
+
+
+def ip(*lines: str, netns: str | None = None) -> None:
+    where = ["-n", netns] if netns else []
+    subprocess.run(["ip", *where, "-batch", "-"], input="\n".join(lines), text=True, check=True)
+
+
+def child(netns: Path, cgroup: Path | None, work: Callable[[], list[int]]) -> list[int]:
+    """File descriptors made by `work` in a child that joined the namespace and the cgroup."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            if cgroup is not None:
+                (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+            fds = run_in_netns(netns, work)
+            socket.send_fds(theirs, [b"x"], fds)
+            status = 0
+        finally:
+            os._exit(status)
+    theirs.close()
+    with ours:
+        _, fds, _, _ = socket.recv_fds(ours, 1, 4)
+        os.waitpid(pid, 0)
+    if not fds:
+        raise RuntimeError("the child could not make a socket")
+    return fds
+
+
+@dataclass
+class Host:
+    """Something with addresses in a network namespace, in or outside the mesh."""
+
+    netns: Path
+    ip4: str
+    ip6: str
+    id: int
+
+    def _cgroup(self, proxy: bool) -> Path | None:
+        return None
+
+    def open_socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0, *,
+                    proxy: bool = False) -> socket.socket:
+        fds = child(self.netns, self._cgroup(proxy),
+                    lambda: [socket.socket(family, type, proto).detach()])
+        made = socket.socket(family, type, proto, fileno=fds[0])
+        made.settimeout(5)
+        return made
+
+    def listen(self, port: int, family: int = socket.AF_INET, *, address: str = "", proxy: bool = False,
+               transparent: bool = False) -> socket.socket:
+        listener = self.open_socket(family, proxy=proxy)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if transparent:
+            level, option = (socket.SOL_IP, 19) if family == socket.AF_INET else (41, 75)
+            listener.setsockopt(level, option, 1)
+        listener.bind((address, port))
+        listener.listen(64)
+        return listener
+
+    def connect(self, address: str, port: int, *, family: int | None = None, proxy: bool = False,
+                timeout: float = 5, source: tuple[str, int] | None = None) -> socket.socket:
+        """`timeout` is in seconds."""
+        kind = family or (socket.AF_INET6 if ":" in address else socket.AF_INET)
+        client = self.open_socket(kind, proxy=proxy)
+        client.settimeout(timeout)
+        if source:
+            client.bind(source)
+        try:
+            if proxy:
+                self._connect_as_proxy(client, address, port)
+            else:
+                client.connect((address, port))
+        except OSError:
+            client.close()
+            raise
+        return client
+
+    def _connect_as_proxy(self, client: socket.socket, address: str, port: int) -> None:
+        # The hook asks for the calling task's cgroup, so the call is made from inside it.
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if not pid:
+            number = 0
+            try:
+                cgroup = self._cgroup(True)
+                assert cgroup is not None
+                (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+                client.connect((address, port))
+            except TimeoutError:
+                number = 110
+            except OSError as error:
+                number = error.errno or 1
+            os.write(writer, number.to_bytes(4, "little"))
+            os._exit(0)
+        os.close(writer)
+        number = int.from_bytes(os.read(reader, 4), "little")
+        os.close(reader)
+        os.waitpid(pid, 0)
+        if number:
+            raise OSError(number, os.strerror(number))
+
+
+@dataclass
+class Pod(Host):
+    name: str = ""
+    interface: str = ""
+    ifindex: int = 0
+    cgroup: Path = Path()
+    proxies: Path = Path()
+    mac: str = ""
+
+    def _cgroup(self, proxy: bool) -> Path | None:
+        return self.proxies if proxy else self.cgroup
+
+
+@dataclass
+class Tables:
+    """What a generation says: for each table, key -> slot (without its generation) or value."""
+
+    slots: dict[str, dict[bytes, Any]] = field(default_factory=dict)
+
+    def put(self, table: str, key: layout.Struct, slot: Any) -> None:
+        self.slots.setdefault(table, {})[key.pack()] = slot
+
+
+_TWO_SLOTS: Mapping[str, Any] = {
+    "sl_addr": layout.AddrValue, "sl_pod": layout.PodValue, "sl_service": layout.ServiceValue,
+    "sl_route": layout.RouteValue, "sl_peer": layout.PeerValue,
+}
+_EPHEMERAL = ("sl_flow", "sl_fragment", "sl_steered", "sl_reply", "sl_affinity")
+
+
+class Box:
+    """The node. `apply` writes a whole generation as the agent would: beside, flip, quiesce, prune."""
+
+    def __init__(self) -> None:
+        self.tag = uuid.uuid4().hex[:6]
+        self.cgroup = cgroup2_mount() / f"sluice-test-{os.getpid()}-{self.tag}"
+        self.pins = Path(f"/sys/fs/bpf/sluice-test-{os.getpid()}-{self.tag}")
+        self.node = Path(f"/run/netns/sluice-test-{self.tag}")
+        self.namespaces: list[str] = []
+        self.pods: list[Pod] = []
+        self._offset = 0
+        self._current = Tables()
+        self.reset()
+
+    def open(self) -> None:
+        if not os.path.ismount("/sys/fs/bpf"):
+            subprocess.run(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"], check=True)
+        self.cgroup.mkdir()
+        self._namespace(self.node.name)
+        ip("link set lo up", f"addr add {NODE4}/32 dev lo", f"addr add {NODE6}/128 dev lo", netns=self.node.name)
+        run_in_netns(self.node, _forward)
+        self.kernel = Kernel.open(self.pins, self.cgroup)
+        for index, name in enumerate(("one", "two", "three")):
+            self.pods.append(self._pod(index, name))
+        self.host = Host(self.node, NODE4, NODE6, layout.HOST_ID)
+        self.world = self._world()
+
+    def close(self) -> None:
+        if hasattr(self, "kernel"):
+            self.kernel.remove()
+        for name in self.namespaces:
+            subprocess.run(["ip", "netns", "del", name], check=False)
+        for path in sorted(self.cgroup.rglob("*"), key=lambda p: -len(p.parts)):
+            if path.is_dir():
+                path.rmdir()
+        if self.cgroup.exists():
+            self.cgroup.rmdir()
+
+    def _namespace(self, name: str) -> Path:
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        self.namespaces.append(name)
+        return Path("/run/netns") / name
+
+    def _pod(self, index: int, name: str) -> Pod:
+        ip4, ip6 = f"10.64.0.{index + 5}", f"fd51:ce00:0:1::{index + 5}"
+        outside, inside = f"slt{self.tag}{index}", "eth0"
+        netns = self._namespace(f"sluice-test-{self.tag}-{name}")
+        host_mac, mac = f"02:00:00:00:01:{index:02x}", f"02:00:00:00:02:{index:02x}"
+        ip(f"link add {outside} address {host_mac} type veth peer name {inside} address {mac} netns {netns.name}",
+           f"link set {outside} up", f"route add {ip4}/32 dev {outside}", f"route add {ip6}/128 dev {outside}",
+           f"neigh add {ip4} lladdr {mac} dev {outside} nud permanent",
+           f"neigh add {ip6} lladdr {mac} dev {outside} nud permanent", netns=self.node.name)
+        ip("link set lo up", "link set eth0 up", f"addr add {ip4}/32 dev eth0", f"addr add {ip6}/128 dev eth0 nodad",
+           f"neigh add 169.254.1.1 lladdr {host_mac} dev eth0 nud permanent",
+           f"neigh add fe80::1 lladdr {host_mac} dev eth0 nud permanent",
+           "route add 169.254.1.1 dev eth0 scope link", f"route add default via 169.254.1.1 dev eth0 src {ip4}",
+           f"route add default via fe80::1 dev eth0 src {ip6}",
+           "route add local fd51:ce:1::/96 dev lo", "addr add ::6/128 dev lo", netns=netns.name)
+        pod = Pod(netns, ip4, ip6, 256 + index, name, outside, 0,
+                  self.cgroup / "pods" / name, self.cgroup / "proxies" / name, host_mac)
+        pod.cgroup.mkdir(parents=True)
+        pod.proxies.mkdir(parents=True)
+        pod.ifindex = run_in_netns(self.node, lambda: socket.if_nametoindex(outside))
+        run_in_netns(self.node, lambda: self.kernel.attach_pod(name, pod.ifindex))
+        cookie = layout.NetnsKey(self.kernel.netns_cookie(netns))
+        addresses = layout.NetnsValue(packed_address(ip4), packed_address(ip6))
+        self.kernel.table("sl_netns").update({cookie.pack(): addresses.pack()})
+        return pod
+
+    def _world(self) -> Host:
+        netns = self._namespace(f"sluice-test-{self.tag}-world")
+        outside = f"slw{self.tag}"
+        ip(f"link add {outside} type veth peer name eth0 netns {netns.name}", f"link set {outside} up",
+           f"addr add 192.0.2.1/24 dev {outside}", f"addr add 2001:db8::1/64 dev {outside} nodad",
+           netns=self.node.name)
+        ip("link set lo up", "link set eth0 up", f"addr add {WORLD4}/24 dev eth0",
+           f"addr add {WORLD6}/64 dev eth0 nodad", "route add default via 192.0.2.1",
+           "route add default via 2001:db8::1", netns=netns.name)
+        return Host(netns, WORLD4, WORLD6, layout.WORLD_ID)
+
+    def reset(self) -> None:
+        """Wants a mesh of pods without services or policies."""
+        self.wanted = Tables()
+        self.policies: dict[str, dict[str, int]] = {}
+
+    # What a test says it wants, until `apply`.
+
+    def select(self, pod: Pod, *, ingress: int = 0, egress: int = 0, flags: int = 0, view: int = 0) -> None:
+        self.policies[pod.name] = {"ingress_set": ingress, "egress_set": egress, "flags": flags, "view": view}
+
+    def peers(self, set: int, peers: Mapping[tuple[int, int], int]) -> None:
+        """(id, cidrs) -> class; (0, 0) is the default."""
+        for (id, cidrs), class_id in peers.items():
+            self.wanted.put("sl_peer", layout.PeerKey(set, cidrs, id), layout.PeerSlot(class_id=class_id))
+
+    def rule(self, class_id: int, verdict: Verdict, *, protocol: int | None = None, port: int | None = None,
+             bits: int = 16, listener: int = 0, cookie: int = 7) -> None:
+        prefix = layout.RULE_CLASS_BITS
+        if protocol is not None:
+            prefix = layout.RULE_PROTOCOL_BITS + (bits if port is not None else 0)
+        self.wanted.put("sl_rule", layout.RuleKey(prefix, class_id, protocol or 0, port or 0),
+                        layout.RuleValue(verdict, listener, cookie))
+
+    def block(self, cidr: str, id: int, cidrs: int = 0) -> None:
+        self.wanted.put("sl_addr", layout.AddrKey.of(cidr), layout.AddrSlot(id=id, cidrs=cidrs))
+
+    def service(self, vip: str, port: int, backends: list[tuple[str, int]], *, protocol: int = TCP,
+                routed: bool = False, affinity: int = 0) -> None:
+        size = 0 if not backends else 7
+        view = self.kernel.maglev()
+        width = layout.Backend.sizeof()
+        for i in range(size):
+            address, backend_port = backends[i % len(backends)]
+            at = (self._offset + i) * width
+            view[at : at + width] = layout.Backend(packed_address(address), backend_port).pack()
+        flags = layout.ServiceFlags.PRESENT | (layout.ServiceFlags.ROUTED if routed else 0)
+        self.wanted.put("sl_service", layout.ServiceKey(packed_address(vip), port, protocol),
+                        layout.ServiceSlot(size=size, offset=self._offset, affinity=affinity, flags=flags, id=9))
+        self.wanted.put("sl_vip", layout.VipKey(packed_address(vip)), layout.VipValue())
+        self._offset += size
+
+    def route(self, vip: str, port: int, view: int = 0) -> None:
+        self.wanted.put("sl_route", layout.RouteKey(view, packed_address(vip), port, TCP), layout.RouteSlot(present=1))
+
+    def apply(self, *, forget_flows: bool = False) -> int:
+        """Writes what is wanted as the next generation, puts it in force, and returns it."""
+        kernel, before = self.kernel, kernel_generation(self.kernel)
+        for pod in self.pods:
+            for address in (pod.ip4, pod.ip6):
+                self.wanted.put("sl_pod", layout.PodKey(packed_address(address)), layout.PodSlot(
+                    id=pod.id, ifindex=pod.ifindex, **self.policies.get(pod.name, {})))
+                bits = 128 if ":" in address else 32
+                key = layout.AddrKey.of(f"{address}/{bits}")
+                if key.pack() not in self.wanted.slots.get("sl_addr", {}):
+                    self.wanted.put("sl_addr", key, layout.AddrSlot(id=pod.id))
+        for address in (NODE4, NODE6):
+            self.wanted.put("sl_addr", layout.AddrKey.of(address), layout.AddrSlot(id=layout.HOST_ID))
+        names = set(self.wanted.slots) | set(self._current.slots)
+        gone = {}
+        for name in names:
+            new, old = self.wanted.slots.get(name, {}), self._current.slots.get(name, {})
+            gone[name] = old.keys() - new.keys()
+            kernel.table(name).update(dict(_entries(name, new, old, before)))
+        kernel.flip(before + 1)
+        kernel.quiesce()
+        for name, keys in gone.items():
+            kernel.table(name).delete(keys)
+        if forget_flows:
+            for name in _EPHEMERAL:
+                table = kernel.table(name)
+                table.delete([key for key, _ in list(table.items())])
+        self._current, self.wanted = self.wanted, Tables({n: dict(s) for n, s in self.wanted.slots.items()})
+        return before + 1
+
+
+def kernel_generation(kernel: Kernel) -> int:
+    return kernel.generation
+
+
+def _entries(name: str, new: Mapping[bytes, Any], old: Mapping[bytes, Any], now: int) -> Iterator[tuple[bytes, bytes]]:
+    from dataclasses import replace
+
+    kind = _TWO_SLOTS.get(name)
+    for key in new.keys() | old.keys():
+        if kind is None:
+            if key in new:
+                yield key, new[key].pack()
+            continue
+        was = replace(old[key], generation=now) if key in old else kind.SLOT()
+        will = replace(new[key], generation=now + 1) if key in new else kind.SLOT(generation=now + 1)
+        # The slot of even generations is the first: the one in force is never overwritten.
+        yield key, kind((will, was) if now % 2 else (was, will)).pack()
+
+
+def _forward() -> None:
+    for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        Path("/proc/sys/net", name).write_text("1")
+
+
+def original_dst(accepted: socket.socket) -> tuple[str, int]:
+    """What Envoy's original_dst listener filter would read."""
+    if accepted.family == socket.AF_INET:
+        data = accepted.getsockopt(socket.SOL_IP, 80, 16)
+        return socket.inet_ntop(socket.AF_INET, data[4:8]), int.from_bytes(data[2:4], "big")
+    data = accepted.getsockopt(41, 80, 28)
+    return socket.inet_ntop(socket.AF_INET6, data[8:24]), int.from_bytes(data[2:4], "big")
+
+
+def descriptors(*fds: int) -> bytes:
+    return array.array("i", fds).tobytes()

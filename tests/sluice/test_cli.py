@@ -1,0 +1,170 @@
+"""The command line from outside: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from mesh.flow import Peer
+from sluice.cli import COMMANDS
+from sluice.commands.observe import is_peer
+from sluice.text_table import text_table
+from tests.sluice.conftest import ROOT
+
+MESH = f"absent-{uuid.uuid4().hex[:6]}"
+
+
+def sluice(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sluice", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(command: str) -> None:
+    done = sluice(command, "--help")
+    assert done.returncode == 0
+    assert "Examples:\n" in done.stdout
+    assert f"  sluice {command}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("fly",),
+        ("exec", "web", "--", "ls"),
+        ("exec", "shop/web"),
+        ("explain", "--from", "shop/web"),
+        ("explain", "--from", "a/b", "--to", "c/d:1", "--header", "novalue"),
+        ("render", "-f", "x.yaml"),
+        ("observe", "--verdict", "MAYBE"),
+        ("status", "-o", "xml"),
+        ("apply",),
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
+    done = sluice(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: sluice")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("status", "--name", MESH), f"mesh {MESH} is not running"),
+        (("apply", "--name", MESH, "-f", "-"), f"mesh {MESH} is not running"),
+        (("apply", "--name", MESH, "-f", "/nowhere.yaml"), "/nowhere.yaml: No such file"),
+        (("observe", "--name", MESH), f"mesh {MESH} is not running"),
+        (("explain", "--name", MESH, "--from", "a/b", "--to", "c/d:1"), f"mesh {MESH} is not running"),
+        (("explain", "--from", "a/b", "--to", "c/d:1", "-f", "/nowhere"), "there is no /nowhere"),
+        (("up", "--name", MESH, "-f", "/nowhere"), "there is no /nowhere"),
+        (("up", "--name", "../x"), "cannot name a mesh"),
+        (("exec", "--name", MESH, "shop/web", "--", "ls"), "runs no pod shop/web"),
+        (("logs", "--name", MESH, "shop/web"), "has no log of pod shop/web"),
+        (("logs", "--name", MESH, "web"), "is not NAMESPACE/POD"),
+    ],
+)
+def test_a_failure_is_one_line_and_ends_with_1(arguments: tuple[str, ...], said: str) -> None:
+    done = sluice(*arguments, stdin="kind: x")
+    assert done.returncode == 1
+    assert done.stderr.startswith("sluice: ")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_reader_who_leaves_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m sluice render -f {_shop(tmp_path)} --node | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr == ""
+
+
+def test_explain_answers_offline_from_files(tmp_path: Path) -> None:
+    shop = str(_shop(tmp_path))
+    done = sluice("explain", "-f", shop, "--from", "shop/web", "--to", "shop/catalog:80", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["verdict"], answer["path"]) == ("allow", "kernel")
+    assert [backend["pod"] for backend in answer["backends"]] == ["shop/catalog"]
+    text = sluice("explain", "-f", shop, "--from", "shop/web", "--to", "shop/catalog:80").stdout
+    assert text.startswith("allow, by the kernel path\n")
+    wrong = sluice("explain", "-f", shop, "--from", "shop/web", "--to", "shop/nothing:80")
+    assert (wrong.returncode, wrong.stderr) == (1, "sluice: there is no Service shop/nothing\n")
+
+
+def test_render_shows_the_nodes_tables_offline(tmp_path: Path) -> None:
+    done = sluice("render", "-f", str(_shop(tmp_path)), "--node", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["services"]["shop/catalog"]["ports"][0]["port"] == 80
+
+
+def test_doctor_judges_this_machine() -> None:
+    done = sluice("doctor", "-o", "json")
+    report = json.loads(done.stdout)
+    assert done.returncode == (0 if report["ok"] else 1)
+    states = {finding["name"]: finding["state"] for finding in report["findings"]}
+    assert set(states.values()) <= {"ok", "missing", "optional"}
+    assert {"root", "kernel", "BTF", "libbpf", "cgroup2", "bpffs", "Envoy", "clang"} <= states.keys()
+    assert all(finding["remedy"] for finding in report["findings"] if finding["state"] != "ok")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to drop it")
+def test_without_root_up_says_so_in_one_line() -> None:
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c",
+         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+         f"from sluice.cli import main; sys.exit(main(['up', '--name', {MESH!r}]))"],
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    if "Permission denied" in done.stderr and "sluice: " not in done.stderr:
+        pytest.skip("this Python cannot be run by another user")
+    assert done.returncode == 1
+    assert done.stderr.startswith("sluice: a mesh needs root")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_peer_is_found_by_each_of_its_names() -> None:
+    peer = Peer("fd51::2", 80, "shop", "web", 256, "shop/front")
+    for name in ("fd51::2", "[fd51::2]:80", "shop", "shop/web", "shop/web:80", "shop/front", "shop/front:80"):
+        assert is_peer(peer, name)
+    for name in ("web", "shop/web:81", "fd51", "other"):
+        assert not is_peer(peer, name)
+
+
+def test_a_table_has_aligned_columns_and_no_trailing_space() -> None:
+    assert text_table(("A", "LONG"), [("word", "x")]) == "A     LONG\nword  x"
+
+
+def _shop(folder: Path) -> Path:
+    path = folder / "shop.yaml"
+    path.write_text(
+        """
+apiVersion: v1
+kind: Service
+metadata: {name: catalog, namespace: shop}
+spec: {selector: {app: catalog}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: catalog, namespace: shop, labels: {app: catalog}}
+spec: {containers: [{name: app, command: [serve]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop, labels: {app: web}}
+spec: {containers: [{name: app, command: [serve]}]}
+"""
+    )
+    return path
