@@ -14,6 +14,7 @@ from agent import entries
 from agent.desired import Desired
 from agent.entries import Entries, Local
 from agent.kernel import Kernel, KernelError
+from agent.maglev_array import MaglevArray
 from agent.maglev_store import MaglevStore
 from agent.reconcile import Applied, Reconciler
 from agent.records import Change
@@ -39,7 +40,8 @@ class Enforcement:
     def __init__(self, kernel: Kernel, node_addresses: Iterable[str]) -> None:
         """Reads what an earlier agent left in the kernel."""
         self._kernel = kernel
-        self._store = MaglevStore(kernel.maglev())
+        table = kernel.table("sl_maglev")
+        self._store = MaglevStore(MaglevArray(table.fd, table.max_entries))
         self._desired = Desired()
         self._desired.replace(("node", ""), entries.node_entries(node_addresses))
         self._reconciler = Reconciler(kernel, self._store)

@@ -8,6 +8,7 @@ old entry any more. Blocks of an earlier life are kept if they hold the same bac
 from __future__ import annotations
 
 from bisect import insort
+from typing import Protocol
 
 from agent.entries import Backends, Block
 from bpf import layout
@@ -16,22 +17,31 @@ from mesh.maglev import size_for, table
 _ENTRY = layout.Backend.sizeof()
 
 
+class Array(Protocol):
+    """The array: packed backends, counted in entries."""
+
+    entries: int
+
+    def read(self, offset: int, count: int) -> bytes: ...
+    def write(self, offset: int, content: bytes) -> None: ...
+
+
 class StoreFullError(Exception):
     """The array has no room for another block."""
 
 
 class MaglevStore:
-    """`memory` is the whole array; offsets and sizes count backends, not bytes."""
+    """Offsets and sizes count entries, not bytes."""
 
-    def __init__(self, memory: memoryview) -> None:
-        self._memory = memory.cast("B")
-        self._free: list[tuple[int, int]] = [(0, len(self._memory) // _ENTRY)]
+    def __init__(self, array: Array) -> None:
+        self._array = array
+        self._free: list[tuple[int, int]] = [(0, array.entries)]
         self._placed: dict[bytes, tuple[Backends | None, Block]] = {}
         self._retired: list[Block] = []
 
     def adopt(self, blocks: dict[bytes, Block]) -> None:
         """Begin anew with the blocks that the kernel's service entries refer to; all else is free."""
-        capacity = len(self._memory) // _ENTRY
+        capacity = self._array.entries
         self._free, self._retired, end = [], [], 0
         before, self._placed = self._placed, {}
         for key, block in sorted(blocks.items(), key=lambda item: item[1].offset):
@@ -53,7 +63,9 @@ class MaglevStore:
                 self._placed[key] = (backends, block)
                 return block
         block = self._allocate(size_for(len(backends)))
-        self._write(block, backends)
+        if block.size:
+            content = b"".join(backends[index] for index in table(backends, block.size))
+            self._array.write(block.offset, content)
         if held is not None:
             self._retired.append(held[1])
         self._placed[key] = (backends, block)
@@ -91,18 +103,12 @@ class MaglevStore:
             f"{len(self._free)} pieces; are there more services and backends than this node was built for?"
         )
 
-    def _write(self, block: Block, backends: Backends) -> None:
-        content = b"".join(backends[index] for index in table(backends, block.size))
-        start = block.offset * _ENTRY
-        self._memory[start : start + len(content)] = content
-
     def _holds(self, block: Block, backends: Backends) -> bool:
         # Every backend has an entry, so equal sets mean an equal service; the order of entries may be
         # that of another version of the algorithm, which is as good.
         if block.size != size_for(len(backends)):
             return False
-        start = block.offset * _ENTRY
-        content = bytes(self._memory[start : start + block.size * _ENTRY])
+        content = self._array.read(block.offset, block.size) if block.size else b""
         return {content[at : at + _ENTRY] for at in range(0, len(content), _ENTRY)} == set(backends)
 
     def _merge(self) -> None:

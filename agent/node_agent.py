@@ -77,6 +77,7 @@ class NodeAgent:
         self._routed: set[WorkloadName] = set()
         self._unanswered: list[Update] = []
         self._answering: list[Update] = []
+        self._newest_manifests: Update | None = None
         self._wanted = 0
         self._number: int | None = None
         self._applied = 0
@@ -113,11 +114,7 @@ class NodeAgent:
     def status(self) -> dict[str, Any]:
         """The state of the node, as the admin interface shows it."""
         pods = set(self._sandboxes) | set(self._enforcement.pods)
-        refusals = self._rollout.refusals()
-        problems = [
-            {"pod": str(r.pod), "type": r.type_url, "name": r.name, "hash": r.hash, "error": r.error}
-            for r in refusals
-        ]
+        problems = self._refusals()
         problems += [_problem(pod, why) for pod, why in sorted(self._workloads.failing.items())]
         if self._problem:
             problems.append(_problem(None, self._problem))
@@ -160,11 +157,12 @@ class NodeAgent:
             log.error("the control plane sent what cannot be read: %s", error)
             self._client.nack(update, str(error))
             return
-        if update.type_url in (MANIFEST_TYPE, GENERATION_TYPE):
-            # Answered when they are in force, or with what an Envoy said against them.
-            self._unanswered.append(update)
+        if update.type_url == GENERATION_TYPE:
+            self._unanswered.append(update)  # Answered when it is in force.
         else:
             self._client.ack(update)
+        if update.type_url == MANIFEST_TYPE:
+            self._newest_manifests = update
         if generation is not None:
             self._wanted = generation.number
             self._wake.set()
@@ -240,7 +238,7 @@ class NodeAgent:
         if number is None and not self._enforcement.began:
             return  # Nothing is known yet, and that is no reason to take anything away.
         guarded = self._workloads.guarded
-        wanted = {pod: guarded[pod].sandbox for pod in self._rollout.wanted if pod in guarded}
+        wanted = {pod: guarded[pod].sandbox for pod in self._rollout.needed if pod in guarded}
         await self._proxies.want(wanted, self._sandboxes)
         self._serve()
         if number is not None and (self._adopting or self._rollout.may_flip(_now(), wanted.keys())):
@@ -301,7 +299,7 @@ class NodeAgent:
         self._wake.set()
 
     async def _enforce(self, *, always: bool = False) -> None:
-        proxied = self._proxies.running() | self._rollout.wanted
+        proxied = self._proxies.running() | self._rollout.needed
         guarded = dict(self._workloads.guarded)
         self._enforcement.place(guarded, proxied, self._routed)
         if not always and not self._enforcement.is_due():
@@ -315,24 +313,19 @@ class NodeAgent:
 
     def _answer(self) -> None:
         assert self._client
-        refusals: dict[str, list[dict[str, str]]] = {}
-        for refusal in self._rollout.refusals():
-            entry = {
-                "pod": str(refusal.pod),
-                "type": refusal.type_url,
-                "name": refusal.name,
-                "hash": refusal.hash,
-                "error": refusal.error,
-            }
-            refusals.setdefault(str(refusal.pod), []).append(entry)
-        # The manifests first: who hears that the generation is in force knows then what is wrong with it.
-        for update in sorted(self._answering, key=lambda update: update.type_url == GENERATION_TYPE):
-            refused = [entry for name in update.changed for entry in refusals.get(name, ())]
-            if update.type_url == MANIFEST_TYPE and refused:
-                self._client.nack(update, json.dumps(refused))
-            else:
-                self._client.ack(update)
+        refusals = self._refusals()
+        # Before the generation: who hears that it is in force knows then what is wrong with it.
+        if refusals and self._newest_manifests is not None:
+            self._client.nack(self._newest_manifests, json.dumps(refusals))
+        for update in self._answering:
+            self._client.ack(update)
         self._answering = []
+
+    def _refusals(self) -> list[dict[str, str]]:
+        return [
+            {"pod": str(r.pod), "type": r.type_url, "name": r.name, "hash": r.hash, "error": r.error}
+            for r in self._rollout.refusals()
+        ]
 
     def _save(self) -> None:
         if self._saving is not None and not self._saving.done():

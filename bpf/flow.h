@@ -53,25 +53,41 @@ static __always_inline bool is_live(const struct flow_value *flow, __u8 protocol
 	return since < (is_icmp(protocol) ? ICMP_IDLE : UDP_IDLE);
 }
 
+/* What a judgement means for a flow that exists: a new L7 policy must judge it, or another class of
+ * rules, and their Envoy never saw it. */
+static __always_inline __u32 outcome(const struct judgement *j, const struct flow_value *flow)
+{
+	if (j->reason)
+		return j->reason;
+	if (j->steer && !(flow->flags & SL_FLOW_BY_PROXY))
+		return SL_DROP_NEEDS_PROXY;
+	return j->listener && j->listener != flow->listener ? SL_DROP_NEEDS_PROXY : 0;
+}
+
 /* Judges a live flow by the generation in force: enum drop_reason, 0: it may go on. */
 SUBPROGRAM int rejudge(const struct flow_key *key, struct flow_value *flow, __u32 now)
 {
 	struct judgement j = {};
 	struct tuple t;
+	__u32 reason, flags;
 
 	if (!key || !flow)
 		return SL_DROP_NO_FLOW;
-	opening_of(key, flow->flags, &t);
+	flags = flow->flags;
+	opening_of(key, flags, &t);
 	judge(&t, &j, now);
-	if (j.reason)
-		return j.reason;
-	/* A new L7 policy must judge this flow, or another class of rules: its Envoy never saw it. */
-	if (j.steer && !(flow->flags & SL_FLOW_BY_PROXY))
-		return SL_DROP_NEEDS_PROXY;
-	if (j.listener && j.listener != flow->listener)
-		return SL_DROP_NEEDS_PROXY;
-	flow->ifindex[0] = flow->flags & SL_FLOW_FROM_B ? j.ifindex[1] : j.ifindex[0];
-	flow->ifindex[1] = flow->flags & SL_FLOW_FROM_B ? j.ifindex[0] : j.ifindex[1];
+	reason = outcome(&j, flow);
+	if (reason && reason != SL_DROP_NEEDS_PROXY && flags & SL_FLOW_MIDWAY) {
+		turn_round(&t);
+		judge(&t, &j, now);
+		reason = outcome(&j, flow);
+		flags ^= SL_FLOW_FROM_B;
+	}
+	if (reason)
+		return reason;
+	flow->ifindex[0] = flags & SL_FLOW_FROM_B ? j.ifindex[1] : j.ifindex[0];
+	flow->ifindex[1] = flags & SL_FLOW_FROM_B ? j.ifindex[0] : j.ifindex[1];
+	flow->flags = flags;
 	WRITE_ONCE(flow->generation, now);
 	return 0;
 }

@@ -81,3 +81,13 @@ SUBPROGRAM int judge(const struct tuple *t, struct judgement *j, __u32 now)
 	}
 	return 0;
 }
+
+static __always_inline void turn_round(struct tuple *t)
+{
+	struct tuple was = *t;
+
+	t->src = was.dst;
+	t->dst = was.src;
+	t->src_port_be = was.dst_port_be;
+	t->dst_port_be = t->policy_port_be = was.src_port_be;
+}

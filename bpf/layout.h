@@ -199,6 +199,7 @@ enum flow_flags {
 	SL_FLOW_FIN_A = 8,
 	SL_FLOW_FIN_B = 16,
 	SL_FLOW_CLOSED = 32,  /* RST, or both FINs */
+	SL_FLOW_MIDWAY = 64,  /* made by a segment that does not open: who opened it is a guess */
 };
 
 struct flow_value {

@@ -99,6 +99,7 @@ class FlowFlags(IntFlag):
     FIN_A = 8
     FIN_B = 16
     CLOSED = 32
+    MIDWAY = 64
 
 
 class EventType(IntEnum):

@@ -33,6 +33,11 @@ struct packet {
 	__u8 pad;
 };
 
+static __always_inline bool is_syn(const struct packet *p)
+{
+	return p->t.protocol == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
 static __always_inline __u32 read_ip4(struct __sk_buff *skb, __u32 offset, struct packet *p)
 {
 	struct iphdr ip;

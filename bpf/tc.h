@@ -112,22 +112,13 @@ struct opening {
 	__u8 direction;
 	__u8 proxy;
 	__u8 reversed; /* this packet is an answer */
+	__u8 midway;   /* it does not open: who did is a guess */
 	__u8 unknown;  /* whether an Envoy opened it will show when the opener sends */
-	__u32 ifindex;
+	__u8 pad[3];
 };
 
-static __always_inline void turn_round(struct tuple *t)
-{
-	struct tuple was = *t;
-
-	t->src = was.dst;
-	t->dst = was.src;
-	t->src_port_be = was.dst_port_be;
-	t->dst_port_be = t->policy_port_be = was.src_port_be;
-}
-
 /* Judges it, midway in both orientations: enum drop_reason, 0: pass. */
-SUBPROGRAM int judge_opening(struct __sk_buff *skb, struct opening *o, bool midway, __u32 now)
+SUBPROGRAM int judge_opening(struct __sk_buff *skb, struct opening *o, __u32 now)
 {
 	__u32 reason;
 
@@ -142,8 +133,8 @@ SUBPROGRAM int judge_opening(struct __sk_buff *skb, struct opening *o, bool midw
 		return SL_DROP_SPOOFED_SOURCE;
 	o->proxy = o->direction == FROM_POD && by_proxy(skb);
 	if (!o->j.reason && o->j.steer && !o->proxy)
-		return midway ? SL_DROP_NEEDS_PROXY : SL_DROP_NOT_PROXY;
-	if (!o->j.reason || !midway)
+		return o->midway ? SL_DROP_NEEDS_PROXY : SL_DROP_NOT_PROXY;
+	if (!o->j.reason || !o->midway)
 		return o->j.reason;
 	turn_round(&o->t);
 	judge(&o->t, &o->j, now);
@@ -165,7 +156,8 @@ SUBPROGRAM int remember(const struct opening *o, __u8 tcp_flags, __u32 now)
 	flow.seen_ns = bpf_ktime_get_coarse_ns();
 	flow.generation = now;
 	flow.flags = (from_b ? SL_FLOW_FROM_B : 0) | (o->proxy ? SL_FLOW_BY_PROXY : 0) |
-		     (o->reversed ? SL_FLOW_REPLIED : 0) | (tcp_flags & TCP_RST ? SL_FLOW_CLOSED : 0);
+		     (o->reversed ? SL_FLOW_REPLIED : 0) | (o->midway ? SL_FLOW_MIDWAY : 0) |
+		     (tcp_flags & TCP_RST ? SL_FLOW_CLOSED : 0);
 	flow.listener = o->j.listener;
 	flow.ifindex[0] = from_b ? o->j.ifindex[1] : o->j.ifindex[0];
 	flow.ifindex[1] = from_b ? o->j.ifindex[0] : o->j.ifindex[1];
@@ -178,13 +170,12 @@ SUBPROGRAM int remember(const struct opening *o, __u8 tcp_flags, __u32 now)
 SUBPROGRAM int open_flow(struct __sk_buff *skb, const struct packet *p, __u32 direction, bool again, __u32 now)
 {
 	struct opening o = { .direction = direction };
-	bool midway;
 
 	if (!p)
 		return TC_ACT_SHOT;
 	o.t = p->t;
-	midway = p->t.protocol == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN;
-	o.j.reason = judge_opening(skb, &o, midway, now);
+	o.midway = p->t.protocol == IPPROTO_TCP && !is_syn(p);
+	o.j.reason = judge_opening(skb, &o, now);
 	if (o.j.reason) {
 		count(SL_COUNT_DROPPED + (o.j.reason & 15));
 		report(skb, &o.t, &o.j, 0, now);
@@ -258,7 +249,7 @@ static __always_inline int enforce(struct __sk_buff *skb, enum direction directi
 	struct flow_value *flow;
 	struct flow_key key;
 	__u32 now, reason, side;
-	bool live, opens;
+	bool live, mine, opens;
 	__u64 since = 0;
 
 	reason = read_packet(skb, &p);
@@ -282,7 +273,8 @@ static __always_inline int enforce(struct __sk_buff *skb, enum direction directi
 	if (flow && (p.t.protocol != IPPROTO_TCP || flow->flags & SL_FLOW_CLOSED))
 		since = bpf_ktime_get_coarse_ns() - flow->seen_ns;
 	live = flow && is_live(flow, p.t.protocol, since);
-	opens = p.t.protocol == IPPROTO_TCP && p.kind == PACKET_FLOW && (p.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	mine = live && !!(flow->flags & SL_FLOW_FROM_B) == side;
+	opens = p.kind == PACKET_FLOW && (is_syn(&p) || (is_icmp(p.t.protocol) && !mine));
 
 	if (p.kind == PACKET_ERROR)
 		return live ? pass_error(skb, &p, flow, side | direction << 1, now)
@@ -292,7 +284,7 @@ static __always_inline int enforce(struct __sk_buff *skb, enum direction directi
 	if (p.more_fragments && !p.later_fragment)
 		remember_first_fragment(&p);
 	if (!live || opens || p.kind == PACKET_STATELESS)
-		return open_flow(skb, &p, direction, live && !(flow->flags & (SL_FLOW_REPLIED | SL_FLOW_CLOSED)), now);
+		return open_flow(skb, &p, direction, mine && !(flow->flags & (SL_FLOW_REPLIED | SL_FLOW_CLOSED)), now);
 	if (since > SECOND && p.t.protocol != IPPROTO_TCP)
 		flow->seen_ns += since;
 	return follow_flow(skb, &p, &key, flow, side, direction, now);

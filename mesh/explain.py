@@ -80,12 +80,13 @@ def explain(
     reasons: list[dict[str, str]] = []
     status: int | None = None
     shares: list[tuple[Backend, float | None]]
+    asked: dict[Backend, Request] = {}
     if routed is not None:
         entry = routing.choose(routed.entries, request) if request else None
         chosen = [entry] if entry else list(routed.entries) if request is None else []
         for taken in chosen:
             reasons.append(_reason(str(taken.origin), taken.rule.field, "route", "caller's Envoy"))
-        shares, status = _destinations(mesh, chosen, caller.addresses[0])
+        shares, status = _destinations(mesh, chosen, caller.addresses[0], request, asked)
         if request is not None and entry is None:
             names = sorted({str(e.origin) for e in routed.entries})
             reasons.append(_reason(", ".join(names), "rules", "no rule matches: 404", "caller's Envoy"))
@@ -99,7 +100,9 @@ def explain(
     else:
         shares = [(Backend(host, port, mesh.owners.get(host)), None)]
 
-    judged = [(_judge(mesh, caller.addresses, b, protocol, request), share) for b, share in shares]
+    judged = [
+        (_judge(mesh, caller.addresses, b, protocol, asked.get(b, request)), share) for b, share in shares
+    ]
     for judgement, _ in judged:
         reasons += [reason for reason in judgement.reasons if reason not in reasons]
     steered = routed is not None or any(j.steered for j, _ in judged)
@@ -139,8 +142,9 @@ def _judge(
             else:
                 reasons += [_reason(str(r.origin), r.field, "steer", envoy) for r in verdict.rules]
         else:
-            allowed = allowed and isinstance(verdict, Allow)
             reasons += _plain_reasons(direction, verdict)
+            if isinstance(verdict, Deny):
+                return Judgement(backend, False, False, tuple(reasons))  # the kernel refuses it
     return Judgement(backend, allowed, steered, tuple(reasons))
 
 
@@ -157,9 +161,15 @@ def _plain_reasons(direction: Direction, verdict: Verdict) -> list[dict[str, str
 
 
 def _destinations(
-    mesh: Mesh, entries: Sequence[RouteEntry], address: str
+    mesh: Mesh,
+    entries: Sequence[RouteEntry],
+    address: str,
+    request: Request | None,
+    asked: dict[Backend, Request],
 ) -> tuple[list[tuple[Backend, float | None]], int | None]:
-    """The backends behind route entries with their share, and the status that Envoy answers itself."""
+    """The backends behind route entries with their share, and the status that Envoy answers itself.
+
+    `asked` receives the request that each backend is sent."""
     shares: dict[Backend, float] = {}
     status: int | None = None
     for entry in entries:
@@ -179,6 +189,8 @@ def _destinations(
             for backend in backends:
                 part = target.weight / total / len(backends)
                 shares[backend] = shares.get(backend, 0.0) + part / len(entries)
+                if request is not None:
+                    asked[backend] = routing.forwarded(entry, target, request)
     return [(backend, share) for backend, share in sorted(shares.items())], status if not shares else None
 
 

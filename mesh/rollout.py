@@ -107,6 +107,7 @@ class Rollout:
         self._proxies: dict[WorkloadName, _Proxy] = {}
         self._warming: tuple[int, frozenset[WorkloadName], float] | None = None
         self._wanted: frozenset[WorkloadName] = frozenset()
+        self._in_force: frozenset[WorkloadName] = frozenset()
 
     @property
     def warming(self) -> int | None:
@@ -114,13 +115,14 @@ class Rollout:
         return self._warming[0] if self._warming else None
 
     @property
-    def wanted(self) -> frozenset[WorkloadName]:
-        """Pods that need a proxy, by the newest generation begun."""
-        return self._wanted
+    def needed(self) -> frozenset[WorkloadName]:
+        """Pods that need a proxy: by the newest generation begun or by the one still in force, which
+        steers to it until the kernel has flipped."""
+        return self._wanted | self._in_force
 
     def adopt(self, manifests: Mapping[WorkloadName, Manifest]) -> None:
         """Starts from manifests whose generation the kernel already enforces."""
-        self._wanted = frozenset(manifests)
+        self._wanted = self._in_force = frozenset(manifests)
         for pod, manifest in manifests.items():
             proxy = self._proxies.setdefault(pod, _Proxy())
             proxy.old = _contents(manifest)
@@ -147,7 +149,7 @@ class Rollout:
 
     def flipped(self) -> None:
         """The kernel enforces `warming`: from now on serve it alone."""
-        self._warming = None
+        self._warming, self._in_force = None, self._wanted
         for pod in self._wanted:
             proxy = self._proxies[pod]
             proxy.given_up = not proxy.ready
@@ -197,7 +199,7 @@ class Rollout:
 
     def forget(self, pod: WorkloadName) -> None:
         """The proxy was stopped and nothing wants it."""
-        if pod not in self._wanted:
+        if pod not in self.needed:
             self._proxies.pop(pod, None)
 
     def refusals(self) -> tuple[Refusal, ...]:

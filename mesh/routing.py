@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
 from mesh.expression import compile_expression
-from mesh.model import PathMatch, RouteMatch, ValueMatch
+from mesh.model import HeaderChange, PathChange, PathMatch, RouteBackend, RouteMatch, ValueMatch
 from mesh.policy import Request
 from mesh.proxy import RouteEntry
 
@@ -17,6 +17,38 @@ from mesh.proxy import RouteEntry
 def choose(entries: Sequence[RouteEntry], request: Request) -> RouteEntry | None:
     """The first entry that matches; None is answered with 404."""
     return next((entry for entry in entries if matches(entry.match, request)), None)
+
+
+def forwarded(entry: RouteEntry, backend: RouteBackend, request: Request) -> Request:
+    """The request as it leaves the caller's Envoy: what egress and ingress rules are asked about."""
+    rule = entry.rule
+    headers = dict(request.headers)
+    for change in (rule.request_headers, backend.request_headers):
+        _change(headers, change)
+    path, authority = request.path, request.authority
+    if rule.rewrite is not None:
+        authority = rule.rewrite.hostname or authority
+        if rule.rewrite.path is not None:
+            path = _replaced(rule.rewrite.path, entry.match.path, path)
+    return Request(request.method, path, authority, tuple(headers.items()))
+
+
+def _change(headers: dict[str, str], change: HeaderChange) -> None:
+    headers.update(change.set)
+    for name, value in change.add:
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    for name in change.remove:
+        headers.pop(name, None)
+
+
+def _replaced(change: PathChange, match: PathMatch, path: str) -> str:
+    """Gateway API, HTTPPathModifier: a prefix is replaced element by element."""
+    head, mark, query = path.partition("?")
+    if change.kind == "full":
+        return change.value + mark + query
+    rest = head[len(match.value.rstrip("/")) :].lstrip("/")
+    joined = f"{change.value.rstrip('/')}/{rest}" if rest else change.value or "/"
+    return joined + mark + query
 
 
 def matches(match: RouteMatch, request: Request) -> bool:

@@ -7,13 +7,14 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import site
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from sluice.mesh_directory import MeshDirectory, write_atomically
-from sluice.processes import Process, stop_process
+from sluice.processes import Process
 
 log = logging.getLogger("sluice")
 
@@ -55,7 +56,7 @@ class Child:
             return None
         process = Process.adopt(record)
         if process and record.get("argv") != self.argv:
-            stop_recorded(self._record)
+            stop_recorded([self._record])
             return None
         return process
 
@@ -64,13 +65,14 @@ def child_record(mesh: MeshDirectory, module: str) -> Path:
     return mesh.run / f"{module}.json"
 
 
-def stop_recorded(record: Path, patience: float = 3.0) -> None:
-    """End the process of a record, if it still is that process: SIGTERM, then SIGKILL."""
-    try:
-        fields = json.loads(record.read_text())
-    except (FileNotFoundError, ValueError):
-        return
-    stop_process(fields, patience)
+def stop_recorded(records: Sequence[Path], patience: float = 3.0) -> None:
+    """End the processes of records that still are those processes: SIGTERM, then SIGKILL. Blocks."""
+    found = [Process.adopt(json.loads(path.read_text())) for path in records if path.exists()]
+    processes = [process for process in found if process]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in processes:
+            process.signal(number)
+        processes = [process for process in processes if not process.has_ended(patience)]
 
 
 def child_environment() -> dict[str, str]:

@@ -106,6 +106,10 @@ class MeshDirectory:
         """hosts, resolv.conf and the record of a pod's processes."""
         return self.state / "pods" / f"{pod.namespace}_{pod.name}"
 
+    def process_record(self, pod: WorkloadName) -> Path:
+        """Which processes a pod has, for the next supervisor and for `sluice down`."""
+        return self.pod_files(pod) / "processes.json"
+
     def pod_cgroup(self, pod: WorkloadName) -> Path:
         return self.cgroup / "pods" / f"{pod.namespace}_{pod.name}"
 

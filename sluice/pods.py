@@ -152,7 +152,7 @@ class Pod:
 
     def _adopt(self, spec: PodSpec) -> dict[str, Process]:
         try:
-            record = json.loads((self._files / "processes.json").read_text())
+            record = json.loads(self._runtime.mesh.process_record(self.name).read_text())
         except (FileNotFoundError, ValueError):
             return {}
         if record["spec"] != spec.digest:
@@ -198,8 +198,12 @@ class Pod:
     def _publish(self, spec: PodSpec) -> None:
         """Record processes (for adoption) and readiness (for the control plane)."""
         running = {run.name: run.process.record() for run in self._containers if run.process}
-        record: dict[str, Any] = {"spec": spec.digest, "containers": running}
-        write_atomically(self._files / "processes.json", json.dumps(record) + "\n")
+        record: dict[str, Any] = {
+            "spec": spec.digest,
+            "grace_seconds": spec.grace_seconds,
+            "containers": running,
+        }
+        write_atomically(self._runtime.mesh.process_record(self.name), json.dumps(record) + "\n")
         if self.sandbox:
             ready = all(run.ready for run in self._containers)
             self.sandbox = self._runtime.sandboxes.set_ready(self.sandbox, ready)

@@ -89,14 +89,3 @@ def start_time_of(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] == "Z" else int(fields[19])
-
-
-def stop_process(record: Mapping[str, Any], patience: float) -> None:
-    """End a recorded process, if it still is that one: SIGTERM, after `patience` seconds SIGKILL. Blocks."""
-    process = Process.adopt(record)
-    if not process:
-        return
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        process.signal(number)
-        if process.has_ended(patience):
-            return

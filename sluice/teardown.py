@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import signal
 import time
 from pathlib import Path
 
+from mesh.model import WorkloadName
 from sluice.cgroups import is_populated, kill_all, remove_cgroup, signal_all
 from sluice.child import child_record, stop_recorded
 from sluice.failure import Failure
 from sluice.mesh_directory import MeshDirectory
 from sluice.namespaces import delete_netns, netns_names
-from sluice.pod_spec import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
+from sluice.pod_spec import MAX_GRACE_SECONDS
 from sluice.sandbox import recorded, remove_sandbox
 
 #: How long a supervisor may take to end (seconds): its pods' grace, and some more.
@@ -57,13 +59,17 @@ def supervisor_pid(mesh: MeshDirectory) -> int | None:
 def stop_supervisor(mesh: MeshDirectory) -> int:
     """End the supervisor and take its place; returns the lock's descriptor."""
     deadline = time.monotonic() + _SUPERVISOR_PATIENCE
+    asked: int | None = None
     while (lock := hold_lock(mesh)) is None:
-        if pid := supervisor_pid(mesh):
-            late = time.monotonic() > deadline
+        pid = supervisor_pid(mesh)
+        late = time.monotonic() > deadline
+        if pid and (late or pid != asked):
+            # Asked once: a second SIGTERM would interrupt what the first one made it do.
+            asked = pid
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-            if late and time.monotonic() > deadline + 5:
-                raise Failure(f"the supervisor of mesh {mesh.name} (process {pid}) does not end")
+        if time.monotonic() > deadline + 5:
+            raise Failure(f"the supervisor of mesh {mesh.name} (process {pid}) does not end")
         time.sleep(0.05)
     return lock
 
@@ -73,11 +79,11 @@ def take_down(mesh: MeshDirectory, purge: bool) -> None:
 
     The caller holds the lock. Blocks for the pods' grace period at most, plus what the kernel takes.
     """
-    for module in ("xds", "agent"):
-        stop_recorded(child_record(mesh, module))
+    stop_recorded([child_record(mesh, module) for module in ("xds", "agent")])
+    grace = max((_grace(mesh, sandbox.pod) for sandbox in recorded(mesh)), default=0.0)
     pods = mesh.cgroup / "pods"
     signal_all(pods, signal.SIGTERM)
-    deadline = time.monotonic() + DEFAULT_GRACE_SECONDS
+    deadline = time.monotonic() + grace
     while is_populated(pods) and time.monotonic() < deadline:
         time.sleep(0.02)
     kill_all(mesh.cgroup)
@@ -91,6 +97,14 @@ def take_down(mesh: MeshDirectory, purge: bool) -> None:
     for path in (mesh.state,) if purge else (mesh.sandboxes, mesh.state / "pods"):
         _remove_tree(path)
     _remove_tree(mesh.run)
+
+
+def _grace(mesh: MeshDirectory, pod: WorkloadName) -> float:
+    """How long a pod may take to end, in seconds; none if nothing of it ever ran."""
+    try:
+        return float(json.loads(mesh.process_record(pod).read_text())["grace_seconds"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return 0.0
 
 
 def _remove_tree(path: Path) -> None:

@@ -40,7 +40,8 @@ class Acked:
 @dataclass(frozen=True, slots=True)
 class Nacked:
     """The client refused a response with `names` in it and keeps what it had. With one name that
-    resource is guilty; with more, and if the type is Envoy's, parts follow until there is one."""
+    resource is guilty; with more, and if the type is Envoy's, parts follow until there is one. None:
+    the client had accepted the response, and now says what came of it."""
 
     type_url: str
     nonce: str
@@ -179,6 +180,9 @@ class Session:
         events: list[Event] = []
         if watch.flight is not None and watch.flight.nonce == request.nonce:
             events.append(_answer(watch, watch.flight, request.error))
+        elif request.error is not None and request.nonce == watch.nonce:
+            # A second thought: what it accepted turned out badly where it was put to use.
+            events.append(Nacked(watch.type_url, request.nonce, request.error, ()))
         changed = watch.subscribe(request.subscribe, request.initial_versions, first=first)
         changed |= watch.unsubscribe(request.unsubscribe)
         if changed:

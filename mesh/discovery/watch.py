@@ -80,8 +80,9 @@ class Watch:
             return first
         self._wildcard = "*" in asked
         self._names = asked - {"*"}
-        for name in [name for name in self._sent if not self._wants(name)]:
-            self._forget(name)
+        for name in {*self._sent, *self._changed} if "*" in before else before:
+            if not self._wants(name):
+                self._forget(name)
         new = asked - before
         if self._whole and any(name not in self._sent for name in new):
             self._owed = True
@@ -102,7 +103,8 @@ class Watch:
                 self._sent.pop(name, None)
         if first:
             self._unheard = bool(initial) and self.type_url in REMOVED_LAST
-            self._sent.update(initial)
+            # A parent that was sent before this request waits for its children, held or not.
+            self._sent.update((name, held) for name, held in initial.items() if name not in self._expected)
             self.accepted.update(initial)
             for name in [name for name in initial if not (self._wildcard or name in self._names)]:
                 self._forget(name)

@@ -88,23 +88,20 @@ def _detach(mesh: MeshDirectory, sources: list[str], timeout: float) -> None:
             env=child_environment(),
             start_new_session=True,
         )
+    parts = (("xds", Admin.of_control_plane(mesh)), ("agent", Admin.of_agent(mesh)))
     deadline = time.monotonic() + timeout
-    while not (_answers(mesh, Admin.of_control_plane(mesh)) and _answers(mesh, Admin.of_agent(mesh))):
+    # Parts of an earlier supervisor may answer before this one has begun.
+    while not (supervisor_pid(mesh) == process.pid and all(_answers(admin) for _, admin in parts)):
         if process.poll() is not None:
             said = log.read_bytes()[begin:].decode(errors="replace").strip().splitlines()
             raise Failure(said[-1].removeprefix("sluice: ") if said else f"the supervisor ended; see {log}")
         if time.monotonic() > deadline:
-            silent = [
-                part
-                for part, admin in (("xds", Admin.of_control_plane(mesh)), ("agent", Admin.of_agent(mesh)))
-                if not _answers(mesh, admin)
-            ]
-            logs = ", ".join(str(mesh.logs / f"{part}.log") for part in silent)
+            logs = ", ".join(str(mesh.logs / f"{part}.log") for part, admin in parts if not _answers(admin))
             raise Failure(f"mesh {mesh.name} does not answer after {timeout:g} s", f"see {logs}")
         time.sleep(0.05)
 
 
-def _answers(mesh: MeshDirectory, admin: Admin) -> bool:
+def _answers(admin: Admin) -> bool:
     try:
         admin.get("/status", timeout=5)
     except (Failure, OSError, http.client.HTTPException):

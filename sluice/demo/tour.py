@@ -135,7 +135,7 @@ class Tour:
         for manifest in ("reviews.httproute.yaml", "catalog.ciliumnetworkpolicy.yaml"):
             self.mesh.delete(manifest)
         post = self.visit(STOREFRONT, "request", "catalog", "POST", "/products")
-        self.screen.see(post["status"] == 201, f"storefront -> catalog: POST {post['status']}")
+        self.screen.see(post["status"] == 201, f"storefront -> catalog: POST {post['status']} {post.get('error', '')}")
         with self.screen.doing("waiting for the Envoys to drain and go"):
             self.until(lambda: not self.mesh.envoys())
         self.expect_envoys([])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from agent.slots import PLAIN_TABLES, SLOT_TABLES
+from bpf.layout import Backend
 
 
 class Crash(BaseException):
@@ -36,6 +37,21 @@ class TableInMemory:
             if self.rows.pop(key, None) is not None:
                 self._kernel.deleted = True
             self._kernel.step()
+
+
+class ArrayInMemory:
+    """Entries of one size, as in sl_maglev."""
+
+    def __init__(self, entries: int) -> None:
+        self.entries = entries
+        self._size = Backend.sizeof()
+        self._data = bytearray(entries * self._size)
+
+    def read(self, offset: int, count: int) -> bytes:
+        return bytes(self._data[offset * self._size : (offset + count) * self._size])
+
+    def write(self, offset: int, content: bytes) -> None:
+        self._data[offset * self._size : offset * self._size + len(content)] = content
 
 
 class KernelInMemory:

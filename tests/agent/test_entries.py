@@ -87,7 +87,9 @@ def test_a_service_address_leads_to_backends_of_its_own_family_only() -> None:
 
     found = entries.service_entries(record, place)
     key = layout.ServiceKey(layout.packed_address("10.128.0.1"), 80, TCP).pack()
-    assert [layout.address_text(layout.Backend.unpack(b).addr) for b in asked[key]] == ["10.0.0.1", "10.0.0.2"]
+    assert asked[key] == tuple(
+        layout.Backend(layout.packed_address(address), 8080).pack() for address in ("10.0.0.1", "10.0.0.2")
+    )
     (slot,) = [layout.ServiceSlot.unpack(value) for table, k, value in found if k == key]
     assert (slot.size, slot.offset, slot.affinity) == (31, 64, 30)
     assert slot.flags == layout.ServiceFlags.PRESENT | layout.ServiceFlags.ROUTED

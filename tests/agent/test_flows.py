@@ -146,7 +146,8 @@ def test_a_flow_is_one_line_that_cannot_steer_a_terminal() -> None:
 def test_a_flow_survives_json() -> None:
     flow = told_request(logged("10.128.0.1", "127.0.0.1", "10.0.0.2", 200, ""))
     assert Flow.from_json(flow.to_json()) == flow
-    assert Flow.from_json(told(event()).to_json()) == told(event())
+    dropped = told(event(type=EventType.DROP, reason=DropReason.NO_FLOW, cookie=rules_cookie((RULE,))))
+    assert Flow.from_json(dropped.to_json()) == dropped
 
 
 async def test_a_follower_gets_what_was_and_what_comes() -> None:

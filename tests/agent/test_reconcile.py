@@ -12,7 +12,7 @@ from agent.maglev_store import MaglevStore
 from agent.reconcile import Reconciler
 from agent.slots import SLOT_TABLES
 from bpf import layout
-from tests.agent.tables import Crash, KernelInMemory
+from tests.agent.tables import ArrayInMemory, Crash, KernelInMemory
 
 #: Nested blocks and addresses within and without them.
 BLOCKS = ("10.0.0.0/8", "10.1.0.0/16", "10.1.1.0/24", "10.1.1.1/32", "10.2.0.9/32", "0.0.0.0/0")
@@ -65,7 +65,7 @@ def view(kernel: KernelInMemory, generation: int) -> dict[tuple[str, bytes], byt
 
 
 def reconciler(kernel: KernelInMemory) -> Reconciler:
-    made = Reconciler(kernel, MaglevStore(memoryview(bytearray(24 * 64))))
+    made = Reconciler(kernel, MaglevStore(ArrayInMemory(64)))
     made.adopt()
     return made
 

@@ -136,9 +136,10 @@ def test_a_restarted_envoy_that_refuses_new_and_old_is_served_neither() -> None:
 def test_a_proxy_that_is_no_longer_needed_keeps_what_it_has_until_it_is_forgotten() -> None:
     rollout = in_force(1, manifest(WEB, a="a1") | manifest(CART, c="c1"))
     rollout.want(2, manifest(CART, c="c1"), now=0)
-    assert rollout.wanted == {CART}
+    assert rollout.needed == {WEB, CART}, "the kernel steers to it until it flips"
     assert rollout.may_flip(0, [WEB, CART])
     rollout.flipped()
+    assert rollout.needed == {CART}
     assert served(rollout) == {"a": "a1"}
     rollout.forget(WEB)
     assert rollout.serving(WEB) is None

@@ -6,13 +6,13 @@ test, so that they are the pod's while the test drives them.
 
 from __future__ import annotations
 
-import array
 import os
+import select
 import socket
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from agent.kernel import Kernel
 from agent.kernel.namespace import run_in_netns
 from bpf import layout
 from bpf.layout import Verdict, packed_address
+
+#: Linux binds to an IPv6 address that only a local route makes local with this option only.
+_IPV6_FREEBIND = 78
 
 NODE4, NODE6 = "10.64.0.1", "fd51:ce00:0:1::1"
 WORLD4, WORLD6 = "192.0.2.2", "2001:db8::2"
@@ -88,6 +91,7 @@ class Host:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         if transparent:
             level, option = (socket.SOL_IP, 19) if family == socket.AF_INET else (41, 75)
             listener.setsockopt(level, option, 1)
@@ -253,6 +257,17 @@ class Box:
         self.wanted = Tables()
         self.policies: dict[str, dict[str, int]] = {}
 
+    def events(self, kind: layout.EventType, *, dst_port: int | None = None) -> list[layout.Event]:
+        """Those written since the last call, of one type."""
+        found = self.kernel.events().drain()
+        return [e for e in found if e.type == kind and dst_port in (None, e.dst_port)]
+
+    def dropped(self, reason: layout.DropReason) -> int:
+        return self.kernel.counters()[f"dropped_{reason.name.lower()}"]
+
+    def sweep(self) -> int:
+        return self.kernel.sweep([pod.netns for pod in self.pods])
+
     # What a test says it wants, until `apply`.
 
     def select(self, pod: Pod, *, ingress: int = 0, egress: int = 0, flags: int = 0, view: int = 0) -> None:
@@ -292,9 +307,13 @@ class Box:
     def route(self, vip: str, port: int, view: int = 0) -> None:
         self.wanted.put("sl_route", layout.RouteKey(view, packed_address(vip), port, TCP), layout.RouteSlot(present=1))
 
+    def forget(self, pod: Pod) -> None:
+        """At once, and until the next `apply`: as if the agent had not heard of the pod."""
+        self.kernel.table("sl_pod").delete([packed_address(pod.ip4), packed_address(pod.ip6)])
+
     def apply(self, *, forget_flows: bool = False) -> int:
         """Writes what is wanted as the next generation, puts it in force, and returns it."""
-        kernel, before = self.kernel, kernel_generation(self.kernel)
+        kernel, before = self.kernel, self.kernel.generation
         for pod in self.pods:
             for address in (pod.ip4, pod.ip6):
                 self.wanted.put("sl_pod", layout.PodKey(packed_address(address)), layout.PodSlot(
@@ -323,13 +342,9 @@ class Box:
         return before + 1
 
 
-def kernel_generation(kernel: Kernel) -> int:
-    return kernel.generation
-
-
-def _entries(name: str, new: Mapping[bytes, Any], old: Mapping[bytes, Any], now: int) -> Iterator[tuple[bytes, bytes]]:
-    from dataclasses import replace
-
+def _entries(
+    name: str, new: Mapping[bytes, Any], old: Mapping[bytes, Any], now: int
+) -> Iterator[tuple[bytes, bytes]]:
     kind = _TWO_SLOTS.get(name)
     for key in new.keys() | old.keys():
         if kind is None:
@@ -340,6 +355,11 @@ def _entries(name: str, new: Mapping[bytes, Any], old: Mapping[bytes, Any], now:
         will = replace(new[key], generation=now + 1) if key in new else kind.SLOT(generation=now + 1)
         # The slot of even generations is the first: the one in force is never overwritten.
         yield key, kind((will, was) if now % 2 else (was, will)).pack()
+
+
+def arrives(receiver: socket.socket, within: float = 5) -> bool:
+    """Whether something becomes readable; `within` is in seconds."""
+    return bool(select.select([receiver], [], [], within)[0])
 
 
 def _forward() -> None:
@@ -356,5 +376,3 @@ def original_dst(accepted: socket.socket) -> tuple[str, int]:
     return socket.inet_ntop(socket.AF_INET6, data[8:24]), int.from_bytes(data[2:4], "big")
 
 
-def descriptors(*fds: int) -> bytes:
-    return array.array("i", fds).tobytes()

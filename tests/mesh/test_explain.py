@@ -70,3 +70,17 @@ def test_what_is_denied_by_the_kernel_never_meets_an_envoy() -> None:
 def test_an_unknown_name_is_said() -> None:
     with pytest.raises(UnknownName, match="no Service shop/nothing"):
         explain(mesh_of(SHOP), "shop/storefront", "shop/nothing:80")
+
+
+def test_rules_are_asked_about_the_request_as_the_route_rewrites_it() -> None:
+    rewriting = CANARY.replace(
+        "    backendRefs: [{name: reviews-v2, port: 80}]",
+        "    filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}]\n"
+        "    backendRefs: [{name: reviews, port: 80}]",
+    )
+    policy = GET_ONLY.replace('"/.*"', '"/item"')
+    mesh = mesh_of(SHOP, rewriting, policy)
+    for path, verdict in (("/new/item", "allow"), ("/item", "allow"), ("/new/other", "deny")):
+        answer = explain(mesh, "shop/storefront", "shop/reviews:80", request=Request("GET", path))
+        four = next(b for b in answer["backends"] if b["address"] == "10.64.0.11")
+        assert four["verdict"] == verdict, path

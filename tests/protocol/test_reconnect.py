@@ -6,7 +6,7 @@ import pytest
 
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES, no_endpoints
 from tests.protocol.bare_client import SENTINEL, DeltaClient, WorldClient, anys, versions
-from tests.protocol.served import NODE, Served, resource
+from tests.protocol.served import NODE, Served, cluster, resource
 
 A, B = resource(CLUSTER, "a"), resource(CLUSTER, "b")
 
@@ -88,3 +88,18 @@ async def test_a_node_that_is_not_known_yet_waits_and_is_told_of_no_removal(serv
         assert await client.take(CLUSTER) == ({}, ())
         assert await client.take(CLUSTER) == ({}, ("b",))
         assert await client.take(SENTINEL) == ({}, ("sentinel",))
+
+
+async def test_endpoints_of_a_cluster_that_changed_meanwhile_are_sent_though_they_did_not(
+    served: Served,
+) -> None:
+    shared = resource(ENDPOINTS, "a")
+    served.put(CLUSTER, cluster("a", "2"))
+    served.put(ENDPOINTS, shared, resource(ENDPOINTS, "other"))
+    async with DeltaClient(served.address) as client:
+        await client.ask(CLUSTER, initial=versions(cluster("a")))
+        held = await client.next()
+        await client.ask(ENDPOINTS, "a", "other", initial=versions(shared, resource(ENDPOINTS, "other")))
+        assert await client.take(ENDPOINTS) == (versions(shared), ())
+        await client.ack(held)
+        await client.assert_silent()

@@ -68,15 +68,14 @@ class WarmingClient:
                 self._take_clusters(changed, removed, nonce)
                 return
             case t if t == ENDPOINTS:
-                self.endpoints.update(changed)
+                self.endpoints.update({n: e for n, e in changed.items() if n in self.asked[ENDPOINTS]})
                 self.awaited -= {*changed, *removed}
             case t if t == LISTENER:
                 for name in removed:
                     self.listeners.pop(name, None)
                     self.pending.pop(name, None)
                 self.pending.update(changed)
-                self._subscribe(ROUTES, {*self._referred(self.listeners), *self._referred(self.pending)})
-                self.routes = {n: r for n, r in self.routes.items() if n in self.asked[ROUTES]}
+                self._subscribe_to_routes()
             case t if t == ROUTES:
                 self.routes.update({n: r for n, r in changed.items() if n in self.asked[ROUTES]})
         self._ack(type_url, nonce)
@@ -128,6 +127,11 @@ class WarmingClient:
         for name, listener in list(self.pending.items()):
             if referred(listener) <= self.routes.keys():
                 self.listeners[name] = self.pending.pop(name)
+        self._subscribe_to_routes()
+
+    def _subscribe_to_routes(self) -> None:
+        self._subscribe(ROUTES, {*self._referred(self.listeners), *self._referred(self.pending)})
+        self.routes = {n: r for n, r in self.routes.items() if n in self.asked[ROUTES]}
 
     def _referred(self, resources: Mapping[str, Resource]) -> Iterator[str]:
         for resource in resources.values():

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from sluice.launcher import launch_command
 from sluice.mesh_directory import MeshDirectory
@@ -73,7 +72,7 @@ class Node:
         directory = self.mesh.objects / "Pod"
         directory.mkdir(parents=True, exist_ok=True)
         fresh = directory / ".fresh"
-        fresh.write_text(yaml.safe_dump(pod))
+        fresh.write_text(json.dumps(pod))
         fresh.rename(directory / f"{namespace}_{name}.yaml")
 
     def delete(self, name: str, namespace: str = "shop") -> None:

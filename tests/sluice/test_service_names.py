@@ -69,7 +69,8 @@ def test_a_new_service_is_known_in_a_pod_that_runs_and_a_control_plane_that_dies
     manifest = tmp_path / "mesh.yaml"
     manifest.write_text(yaml.safe_dump_all([pod("web"), service("catalog")]))
     node.start(manifest)
-    pid = node.ready("web") and node.state("web")["containers"][0]["pid"]
+    node.ready("web")
+    pid = eventually(lambda: node.state("web")["containers"][0]["pid"])
     record = node.mesh.run / "xds.json"
     first = json.loads(record.read_text())["pid"]
     os.kill(first, signal.SIGKILL)

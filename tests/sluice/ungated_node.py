@@ -1,6 +1,7 @@
 """A mesh's node without an agent, for tests of the pod runtime: `python FILE NAME [MANIFEST...]`.
 
-With manifests there is a control plane, which reads them. The gate opens when the file RUN/open exists, so a test can hold pods back.
+With manifests there is a control plane, which reads them. The gate opens when the file RUN/open
+exists, so a test can hold pods back.
 """
 
 from __future__ import annotations

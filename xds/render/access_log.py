@@ -1,8 +1,8 @@
 """Where requests are reported: to the agent, which makes flow records of them.
 
 The log's name is the listener's, so the agent knows the class that judged; the metadata of the RBAC filter
-(`enforced_effective_policy_id`) names the rule that allowed, the route's name the rule that routed. The client
-is `downstream_direct_remote_address`: every other notion of it can be forged.
+(`enforced_effective_policy_id`) names the rule that allowed, the route's name the rule that routed. The
+client is `downstream_direct_remote_address`: every other notion of it can be forged.
 """
 
 from __future__ import annotations

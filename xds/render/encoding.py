@@ -1,17 +1,29 @@
 """Messages to bytes and back. Deterministic: who builds a map gives it sorted keys, for it is encoded in
 the order of insertion.
+
+Two parts of betterproto2 are replaced, because they repeat for every message what can be done once: building
+a message validates it, and encoding does so again with a validator made anew (most of the time that encoding
+takes); and turning a message into plain data compiles the annotations of its class.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, cast
 
 import betterproto2
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
-# Building a message validates it; betterproto2 does so once more on encoding, with a validator made anew for
-# every message, which is most of the time that encoding takes.
+_compile_hints = betterproto2.Message._type_hints.__func__  # type: ignore[attr-defined]
+
+
+@cache
+def _hints(cls: type[betterproto2.Message]) -> dict[str, type]:
+    return cast(dict[str, type], _compile_hints(cls))
+
+
 betterproto2.Message._is_pydantic = lambda self: False  # type: ignore[method-assign]
+betterproto2.Message._type_hints = classmethod(_hints)  # type: ignore[method-assign,assignment,arg-type]
 
 
 def typed(message: betterproto2.Message) -> AnyMessage:

@@ -66,10 +66,16 @@ def ask(port: int, path: str, method: str = "GET", headers: Iterable[tuple[str, 
 
 
 def say(port: int, data: bytes) -> bytes:
-    """Everything the proxy answers to some bytes before it closes the connection."""
+    """What the proxy answers to some bytes: until the end of the message, or of the connection."""
     heard = b""
     with socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT) as connection:
         connection.sendall(data)
-        while more := connection.recv(4096):
+        while not _complete(heard) and (more := connection.recv(4096)):
             heard += more
     return heard
+
+
+def _complete(heard: bytes) -> bool:
+    head, end, body = heard.partition(b"\r\n\r\n")
+    _, found, length = head.lower().partition(b"content-length: ")
+    return bool(end and found) and len(body) >= int(length.split(b"\r\n")[0])

