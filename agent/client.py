@@ -83,13 +83,15 @@ class DiscoveryClient:
                 reason = f"{error.code().name}: {error.details()}"
             except WireError as error:
                 reason = f"a response is malformed: {error}"
+            outage = f"connect to {self._target} failed"
             if self._connected:
                 self._connected, reported, backoff = False, False, FIRST_BACKOFF
+                outage = f"the stream from {self._target} broke"
             if not reported:
                 log.warning(
-                    "connect to %s failed; %s; is the control plane running? "
+                    "%s; %s; is the control plane running? "
                     "The last good state stays in force; trying again every %g s",
-                    self._target,
+                    outage,
                     reason,
                     LAST_BACKOFF,
                 )

@@ -37,13 +37,12 @@ log = logging.getLogger(__name__)
 class Enforcement:
     """Owns the desired tables. Everything that may take long is called from one thread."""
 
-    def __init__(self, kernel: Kernel, node_addresses: Iterable[str]) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         """Reads what an earlier agent left in the kernel."""
         self._kernel = kernel
         table = kernel.table("sl_maglev")
         self._store = MaglevStore(MaglevArray(table.fd, table.max_entries))
         self._desired = Desired()
-        self._desired.replace(("node", ""), entries.node_entries(node_addresses))
         self._reconciler = Reconciler(kernel, self._store)
         self._reconciler.adopt()
         self._pods: dict[WorkloadName, PodRecord] = {}

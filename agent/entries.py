@@ -14,7 +14,6 @@ from bpf import layout
 from mesh.model import Protocol, ServiceName
 from mesh.node import (
     EVERYONE,
-    HOST_ID,
     BlockRecord,
     PodRecord,
     PolicyClass,
@@ -87,18 +86,13 @@ def view_id(namespace: str) -> int:
     return stable_id("view", namespace)
 
 
-def node_entries(addresses: Iterable[str]) -> Entries:
-    """The node's own addresses: the host (rule 11)."""
-    return tuple(_address(address, HOST_ID, 0) for address in addresses)
-
-
 def workload_entries(record: WorkloadRecord) -> Entries:
     """Who has the workload's addresses."""
     return tuple(_address(address, record.security_id, cidrs) for address, cidrs in record.addresses)
 
 
 def block_entries(record: BlockRecord) -> Entries:
-    """Which policy CIDRs cover a block outside the mesh."""
+    """Which policy CIDRs cover a block outside the mesh, or a node's own address (rule 11)."""
     slot = layout.AddrSlot(id=record.security_id, cidrs=record.cidr_set)
     return (("sl_addr", layout.AddrKey.of(record.cidr).pack(), slot.pack()),)
 

@@ -56,7 +56,7 @@ class NodeAgent:
         KernelError, OSError."""
         self._options = options
         self._kernel = Kernel.open(options.pin, options.cgroup)
-        self._enforcement = Enforcement(self._kernel, options.node_addresses)
+        self._enforcement = Enforcement(self._kernel)
         self._records = Records()
         self._rollout = Rollout()
         self._names = Names()

@@ -18,7 +18,6 @@ class Options:
     node: str
     control_plane: str
     envoy: Path
-    node_addresses: tuple[str, ...] = ()
 
     @property
     def sandboxes(self) -> Path:

@@ -35,7 +35,8 @@ def main() -> int:
     if os.geteuid() != 0:
         parser.exit(1, "bench needs root: it makes network namespaces and loads programs\n")
     os.sched_setaffinity(0, {options.cpu})
-    console, found = Console(), list[Figure]()
+    console = Console() if sys.stdout.isatty() else Console(width=150)
+    found: list[Figure] = []
     console.print(f"everything pinned to CPU {options.cpu} of {os.cpu_count()}, Linux {os.uname().release}")
     for part in options.parts or PARTS:
         console.print(f"measuring: {part}")

@@ -19,8 +19,8 @@ from sluice.demo.live_mesh import Conversation, LiveMesh
 
 SMALL, LARGE = Size(100), Size(10_000)
 CLIENT = "caller/client"
-#: Seconds between changes, so that each is a change of its own.
-PAUSE = 0.1
+#: Seconds between changes, so that each is a change of its own and the sweep after the one before is over.
+PAUSE = 0.5
 
 
 def measure(folder: Path, size: Size, changes: int) -> tuple[list[float], list[float]]:

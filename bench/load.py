@@ -19,7 +19,7 @@ ECHO_PORT, HTTP_PORT = 7000, 8080
 #: The command line of this file.
 LOAD = (sys.executable, "-m", "bench.load")
 #: Seconds between two probes of a watcher, which leaves the CPU to what it watches: the figure's resolution.
-WATCH_GAP = 0.0005
+WATCH_GAP = 0.002
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 REQUEST = b"GET / HTTP/1.1\r\nhost: %s\r\n\r\n"
 

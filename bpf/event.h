@@ -2,9 +2,10 @@
 /* Counters and the ring of events. */
 #pragma once
 
-/* The reader is woken when this much is pending, and drains on a timer besides: a wake-up for each
- * event would cost more than the flow does. */
+/* The reader is woken each time another so much is pending, and drains on a timer besides: a wake-up
+ * for each event would cost more than the flow does. */
 #define WAKE_BYTES (64 * 1024)
+#define RECORD_BYTES (sizeof(struct event) + BPF_RINGBUF_HDR_SZ)
 
 static __always_inline void count(__u32 counter)
 {
@@ -35,7 +36,7 @@ static __always_inline struct event *new_event(__u8 type, __u32 now)
 
 static __always_inline void publish(struct event *e)
 {
-	bool wake = bpf_ringbuf_query(&sl_event, BPF_RB_AVAIL_DATA) >= WAKE_BYTES;
+	bool wake = bpf_ringbuf_query(&sl_event, BPF_RB_AVAIL_DATA) % WAKE_BYTES < RECORD_BYTES;
 
 	bpf_ringbuf_submit(e, wake ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from sluice.failure import Failure
 from sluice.mesh_directory import MeshDirectory
-from sluice.teardown import supervisor_pid
+from sluice.supervisor_lock import supervisor_pid
 
 #: Seconds for which a part that is being restarted is waited for.
 _RESTART_PATIENCE = 5.0

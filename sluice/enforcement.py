@@ -8,7 +8,7 @@ from sluice.admin import Admin, Refused
 from sluice.failure import Failure
 from sluice.mesh_directory import MeshDirectory
 from sluice.stored_pod import supervisor_report
-from sluice.teardown import supervisor_pid
+from sluice.supervisor_lock import supervisor_pid
 
 
 def wait_until_enforced(mesh: MeshDirectory, generation: int, timeout: float) -> None:

@@ -31,13 +31,6 @@ class PodObjects:
     def problems(self) -> list[Problem]:
         return sorted(p for r in self._readings.values() for p in r.problems)
 
-    def find(self, name: WorkloadName) -> PodSpec | None:
-        """A pod's spec as it stands on disk."""
-        path = self._directory / f"{name.namespace}_{name.name}.yaml"
-        self._read(path)
-        reading = self._readings.get(path.name)
-        return reading.spec if reading else None
-
     async def changes(self) -> AsyncIterator[None]:
         """Yields once all is read, then after every change."""
         with Inotify() as inotify:

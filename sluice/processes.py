@@ -65,9 +65,7 @@ class Process:
 
     def has_ended(self, patience: float) -> bool:
         """Wait, blocking, at most `patience` seconds for the end."""
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        return bool(poll.poll(patience * 1000))
+        return _has_ended(self._pidfd, patience)
 
     def _collect(self, loop: asyncio.AbstractEventLoop, exit_: asyncio.Future[int | None]) -> None:
         loop.remove_reader(self._pidfd)
@@ -80,6 +78,27 @@ class Process:
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
+
+
+def end_process(pid: int, number: signal.Signals, patience: float) -> bool:
+    """Signal a process and wait, blocking, at most `patience` seconds; whether it is gone."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+        return _has_ended(pidfd, patience)
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(pidfd)
+
+
+def _has_ended(pidfd: int, patience: float) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(patience * 1000))
 
 
 def start_time_of(pid: int) -> int | None:

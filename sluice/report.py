@@ -10,7 +10,7 @@ from sluice.admin import Admin
 from sluice.failure import Failure
 from sluice.mesh_directory import NODE, MeshDirectory
 from sluice.stored_pod import supervisor_report
-from sluice.teardown import supervisor_pid
+from sluice.supervisor_lock import supervisor_pid
 
 _NO_PROXY: dict[str, Any] = {"running": False, "pid": None, "ready": False, "reasons": [], "error": ""}
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from mesh.model import WorkloadName
 from sluice.failure import Failure
-from sluice.mesh_directory import NODE, MeshDirectory
-from sluice.pod_objects import PodObjects
-from sluice.pod_spec import PodSpec
+from sluice.mesh_directory import MeshDirectory
+from sluice.pod_spec import PodSpec, read_pod
 from sluice.sandbox import Sandbox, recorded
 
 
@@ -20,9 +19,13 @@ def find_pod(mesh: MeshDirectory, name: WorkloadName) -> tuple[PodSpec, Sandbox]
     if name not in sandboxes:
         there = ", ".join(map(str, sandboxes)) or "none"
         raise Failure(f"mesh {mesh.name} runs no pod {name}", f"there is: {there}")
-    spec = PodObjects(mesh.objects / "Pod", NODE).find(name)
+    try:
+        pod = json.loads((mesh.objects / "Pod" / f"{name.namespace}_{name.name}.yaml").read_bytes())
+    except FileNotFoundError:
+        raise Failure(f"pod {name} is being deleted") from None
+    spec = read_pod(pod).spec
     if spec is None:
-        raise Failure(f"pod {name} is being deleted")
+        raise Failure(f"pod {name} cannot be read any more", "see `sluice status`")
     state = pod_states(mesh).get(str(name), {})
     if state.get("phase") == "Pending":
         # Nothing may run in it before the agent guards its link.

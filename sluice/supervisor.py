@@ -134,6 +134,8 @@ def mesh_children(mesh: MeshDirectory, plan: AddressPlan, sources: Sequence[str]
     where = ["--state", str(mesh.state), "--run", str(mesh.run)]
     services = ",".join(str(block) for block in plan.services)
     control_plane = [*where, "--node", NODE, "--service-cidr", services]
+    for address in plan.node:
+        control_plane += ["--node-address", address]
     for source in sources:
         control_plane += ["-f", source]
     agent = [

@@ -3,10 +3,7 @@ and records and never touches anything else."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
 import shutil
 import signal
 import time
@@ -19,59 +16,30 @@ from sluice.failure import Failure
 from sluice.mesh_directory import MeshDirectory
 from sluice.namespaces import delete_netns, netns_names
 from sluice.pod_spec import MAX_GRACE_SECONDS
+from sluice.processes import end_process
 from sluice.sandbox import recorded, remove_sandbox
+from sluice.supervisor_lock import hold_lock, supervisor_pid
 
 #: How long a supervisor may take to end (seconds): its pods' grace, and some more.
 _SUPERVISOR_PATIENCE = MAX_GRACE_SECONDS + 10
 
 
-def hold_lock(mesh: MeshDirectory) -> int | None:
-    """Become the only supervisor of the mesh for as long as the descriptor is open; None: another is."""
-    mesh.run.mkdir(parents=True, exist_ok=True)
-    fd = os.open(mesh.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd
-
-
-def supervisor_pid(mesh: MeshDirectory) -> int | None:
-    """The living supervisor of a mesh."""
-    try:
-        fd = os.open(mesh.lock, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.pread(fd, 32, 0).decode().strip()
-        return int(text) if text else None
-    else:
-        return None
-    finally:
-        os.close(fd)
-
-
 def stop_supervisor(mesh: MeshDirectory) -> int:
     """End the supervisor and take its place; returns the lock's descriptor."""
-    deadline = time.monotonic() + _SUPERVISOR_PATIENCE
-    asked: int | None = None
-    while (lock := hold_lock(mesh)) is None:
-        pid = supervisor_pid(mesh)
-        late = time.monotonic() > deadline
-        if pid and (late or pid != asked):
-            # Asked once: a second SIGTERM would interrupt what the first one made it do.
-            asked = pid
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-        if time.monotonic() > deadline + 5:
-            raise Failure(f"the supervisor of mesh {mesh.name} (process {pid}) does not end")
-        time.sleep(0.05)
-    return lock
+    if lock := hold_lock(mesh):
+        return lock
+    while (pid := supervisor_pid(mesh)) is None:
+        # It holds the lock and has not written who it is yet, or has just ended.
+        if lock := hold_lock(mesh):
+            return lock
+        time.sleep(0.01)
+    # The lock alone does not tell its end: it takes the mesh down, the lock's file included, then goes.
+    for number, patience in ((signal.SIGTERM, _SUPERVISOR_PATIENCE), (signal.SIGKILL, 5.0)):
+        if end_process(pid, number, patience):
+            break
+    if lock := hold_lock(mesh):
+        return lock
+    raise Failure(f"the supervisor of mesh {mesh.name} (process {pid}) does not end, or another began")
 
 
 def take_down(mesh: MeshDirectory, purge: bool) -> None:

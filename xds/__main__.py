@@ -13,6 +13,7 @@ import gc
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mesh.discovery.resource import Snapshot
 from xds.admin import Admin
 from xds.allocations import Locked, lock
 from xds.pipeline import Pipeline
+from xds.render import preload
 from xds.sandbox import SandboxSource
 from xds.server import AdsServer
 from xds.source import FileSource, Source
@@ -66,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
         help="manifests: a file or a folder, watched",
     )
     parser.add_argument(
+        "--node-address",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="an address of the node itself, which reaches its own pods; repeatable",
+    )
+    parser.add_argument(
         "--service-cidr",
         default="10.128.0.0/16,fd51:ce00:0:2::/112",
         metavar="V4,V6",
@@ -82,6 +91,7 @@ async def _serve(options: argparse.Namespace) -> None:
         options.state,
         options.node,
         options.service_cidr.split(","),
+        options.node_address,
         publish=lambda node: server.publish(NODE_PREFIX + node),
     )
     paths = [path for group in options.file for path in group]
@@ -109,6 +119,7 @@ async def _serve(options: argparse.Namespace) -> None:
     # What is here now stays for good: the collector need not walk it at every full pass.
     gc.collect()
     gc.freeze()
+    threading.Thread(target=preload, daemon=True).start()
     await _until_signal(pipeline, sources)
     await admin.stop()
     await server.stop()

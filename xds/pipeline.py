@@ -52,11 +52,16 @@ class _Entry:
 
 
 class Pipeline:
-    """The control plane's truth. `node` is the node of this machine, whose pods are sandboxes;
-    `publish` is called with each node that has a new snapshot."""
+    """The control plane's truth. `node` is the node of this machine, whose pods are sandboxes; `hosts`
+    are its own addresses; `publish` is called with each node that has a new snapshot."""
 
     def __init__(
-        self, state: Path, node: str, service_ranges: Iterable[str], publish: Callable[[str], None]
+        self,
+        state: Path,
+        node: str,
+        service_ranges: Iterable[str],
+        hosts: Iterable[str],
+        publish: Callable[[str], None],
     ) -> None:
         self.store = Store(state)
         self.bundles = Bundles(state)
@@ -65,7 +70,7 @@ class Pipeline:
         self.nodes: dict[str, NodeSnapshot] = {}
         self.node = node
         self._allocations = AllocationFile(state, service_ranges)
-        self.mesh = Mesh(self._allocations.allocations)
+        self.mesh = Mesh(self._allocations.allocations, hosts)
         self._publish = publish
         self._snapshots: dict[str, Snapshot] = {}
         self._file_problems: dict[str, tuple[Problem, ...]] = {}

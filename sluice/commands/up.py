@@ -24,7 +24,8 @@ from sluice.failure import Failure
 from sluice.mesh_directory import BPFFS, MeshDirectory, claim_addresses
 from sluice.node import check_machine, mount_bpffs, run_node
 from sluice.supervisor import mesh_children
-from sluice.teardown import hold_lock, supervisor_pid, take_down
+from sluice.supervisor_lock import hold_lock, supervisor_pid
+from sluice.teardown import take_down
 
 DETACHED = """\
 mesh {name} is up

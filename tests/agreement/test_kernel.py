@@ -16,6 +16,7 @@ import pytest
 from agent import entries
 from agent.desired import Desired
 from agent.kernel import Kernel, libbpf
+from agent.maglev_array import MaglevArray
 from agent.maglev_store import MaglevStore
 from agent.reconcile import Reconciler
 from bpf import layout
@@ -106,7 +107,8 @@ def questions_of(world: World, seed: int, cases: int) -> Iterator[tuple[str, tup
 @pytest.mark.timeout(300)
 def test_reference_and_kernel_agree_on_a_hundred_thousand_verdicts(kernel: Kernel) -> None:
     desired, owners = Desired(), set[str]()
-    reconciler = Reconciler(kernel, MaglevStore(kernel.maglev()))
+    table = kernel.table("sl_maglev")
+    reconciler = Reconciler(kernel, MaglevStore(MaglevArray(table.fd, table.max_entries)))
     reconciler.adopt()
     bulk = Bulk(kernel)
     verdicts: Counter[str] = Counter()

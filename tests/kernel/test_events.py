@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import socket
+from pathlib import Path
 
+from agent.kernel.namespace import run_in_netns
 from bpf.layout import EventFlags, EventType, Verdict, address_text
 from tests.kernel.box import TCP, UDP, Box
 
@@ -61,8 +64,6 @@ def test_no_event_is_lost_in_a_burst(box: Box) -> None:
 
 
 def test_the_ring_wakes_its_reader_when_much_is_pending(box: Box) -> None:
-    import select
-
     one, two, _ = box.pods
     ring = box.kernel.events()
     with one.open_socket(type=socket.SOCK_DGRAM) as client, select.epoll() as poll:
@@ -77,22 +78,18 @@ def test_the_ring_wakes_its_reader_when_much_is_pending(box: Box) -> None:
 def test_local_pods_are_joined_past_the_hosts_stack(box: Box) -> None:
     one, two, _ = box.pods
 
-    def seen_by_to_pod() -> int:
-        path = f"/sys/class/net/{two.interface}/statistics/tx_packets"
-        from agent.kernel.namespace import run_in_netns
+    def sent_by_stack() -> int:
+        return run_in_netns(box.node, lambda: _sent(two.interface))
 
-        return run_in_netns(box.node, lambda: int(_statistic(two.interface)))
-
-    before = seen_by_to_pod()
+    before = sent_by_stack()
     with two.listen(8080) as server, one.connect(two.ip4, 8080) as client, server.accept()[0] as accepted:
         client.sendall(b"x")
         assert accepted.recv(1) == b"x"
-    assert seen_by_to_pod() == before
+    assert sent_by_stack() == before
 
 
-def _statistic(interface: str) -> str:
-    import re
-    from pathlib import Path
-
-    line = next(ln for ln in Path("/proc/thread-self/net/dev").read_text().splitlines() if interface in ln)
-    return re.split(r"\s+", line.split(":")[1].strip())[9]
+def _sent(interface: str) -> int:
+    """Packets that left through a device of this thread's namespace."""
+    lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
+    (line,) = (ln for ln in lines if ln.strip().startswith(f"{interface}:"))
+    return int(line.split(":")[1].split()[9])

@@ -13,7 +13,7 @@ from mesh.model import WorkloadName
 from sluice.mesh_directory import MeshDirectory, claim_addresses
 from sluice.node import run_node
 from sluice.supervisor import mesh_children
-from sluice.teardown import hold_lock
+from sluice.supervisor_lock import hold_lock
 
 
 class FileGate:

@@ -41,7 +41,7 @@ class Client:
 
 @pytest.fixture
 async def admin(tmp_path: Path) -> AsyncIterator[Client]:
-    pipeline = Pipeline(tmp_path / "state", "local", ["10.128.0.0/16"], lambda node: None)
+    pipeline = Pipeline(tmp_path / "state", "local", ["10.128.0.0/16"], (), lambda node: None)
     pipeline.start([*PLACEMENTS, Edit(set=objects(SHOP + "---\n" + http_policy()))])
     status = Status(pipeline, lambda node, type_url: {})
     server = Admin(pipeline, status)

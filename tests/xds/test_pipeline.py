@@ -28,7 +28,7 @@ RANGES = ("10.128.0.0/16", "fd51:ce00:0:2::/112")
 
 
 def begun(state: Path, *changes: Change) -> Pipeline:
-    pipeline = Pipeline(state, "local", RANGES, lambda node: None)
+    pipeline = Pipeline(state, "local", RANGES, (), lambda node: None)
     pipeline.start(changes)
     return pipeline
 
@@ -75,7 +75,7 @@ def published() -> list[str]:
 
 @pytest.fixture
 def shop(tmp_path: Path, published: list[str]) -> Pipeline:
-    pipeline = Pipeline(tmp_path, "local", RANGES, published.append)
+    pipeline = Pipeline(tmp_path, "local", RANGES, (), published.append)
     pipeline.start([*PLACEMENTS, file(SHOP)])
     return pipeline
 

@@ -23,7 +23,7 @@ class Agent:
 
     def __init__(self, state: Path) -> None:
         self.held: dict[str, dict[str, str]] = {}
-        self.pipeline = Pipeline(state, "local", ["10.128.0.0/16"], lambda node: None)
+        self.pipeline = Pipeline(state, "local", ["10.128.0.0/16"], (), lambda node: None)
         self.pipeline.start([*PLACEMENTS, Edit(set=objects(SHOP + "---\n" + http_policy()))])
         self.status = Status(self.pipeline, lambda node, type_url: self.held.get(type_url, {}))
 

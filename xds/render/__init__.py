@@ -10,12 +10,17 @@ from typing import Any
 from mesh.proxy import ProxyView
 from xds.render.resource import EnvoyResource, Rendered
 
-__all__ = ["EnvoyResource", "Rendered", "readable", "render"]
+__all__ = ["EnvoyResource", "Rendered", "preload", "readable", "render"]
+
+
+def preload() -> None:
+    """Import Envoy's messages, which takes a second, before the first rule needs them."""
+    from xds.render import proxy  # noqa: F401
 
 
 def render(view: ProxyView) -> Rendered:
     """The resources of one proxy, sorted by (type, name), clusters first. Equal views give equal bytes."""
-    # Envoy's messages take a second and 40 MiB to import: not before somebody needs a proxy.
+    # Not above: who only wants to read rendered resources need not load Envoy's messages.
     from xds.render.proxy import resources
 
     return resources(view)
