@@ -1,6 +1,6 @@
 """Envoy's admin interface on its Unix socket: is it ready, what is warming, who is connected.
 
-Only questions; nothing here changes an Envoy but `quit`. Knows no mesh.
+Only questions; nothing here changes an Envoy. Knows no mesh.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class EnvoyAdmin:
         async with asyncio.timeout(TIMEOUT):
             reader, writer = await asyncio.open_unix_connection(self._path)
             try:
-                # HTTP/1.0 in form, so the answer is not chunked and ends with the connection.
+                # The answer ends with the connection.
                 writer.write(f"GET {target} HTTP/1.1\r\nHost: envoy\r\nConnection: close\r\n\r\n".encode())
                 return _answer(await reader.read(-1))
             finally:

@@ -8,6 +8,8 @@ state to go back to.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from agent.records import Held, hold
 from mesh.discovery.resource import Resource
 from mesh.discovery.wire import DeltaResponse, bytes_field, fields, integer_field
 from mesh.resources import BODY_TYPE, NODE_TYPES
+
+log = logging.getLogger(__name__)
 
 _KERNEL, _TYPE = 1, 2
 
@@ -64,6 +68,29 @@ def save(path: Path, state: LastGood) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_bytes(state.encode())
     beside.replace(path)
+
+
+class Saver:
+    """Writes in a thread, one state at a time; of those that come meanwhile only the newest."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._next: LastGood | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def save(self, state: LastGood) -> None:
+        """Write soon; a failure is logged, and the next state tried anew."""
+        self._next = state
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        while self._next is not None:
+            state, self._next = self._next, None
+            try:
+                await asyncio.to_thread(save, self._path, state)
+            except OSError as error:
+                log.error("write %s failed: %s; is the disk full?", self._path, error)
 
 
 def load(path: Path) -> LastGood | None:

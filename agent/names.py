@@ -41,9 +41,9 @@ class Names:
             case ServiceRecord() as record:
                 for vip in record.vips:
                     self._services[packed_address(vip)] = record.name
-            case PolicyClass() as record:
+            case PolicyClass(rules=rest, verdicts=verdicts):
                 # Never taken back: classes are named by content, and flows outlive them.
-                for rules in (record.rules, *(verdict.rules for verdict in record.verdicts)):
+                for rules in (rest, *(verdict.rules for verdict in verdicts)):
                     if rules:
                         self._rules[rules_cookie(rules)] = rules
 

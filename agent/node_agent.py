@@ -20,7 +20,7 @@ from agent.client import DiscoveryClient
 from agent.enforcement import Enforcement
 from agent.flows import FlowLog, FlowTeller
 from agent.kernel import Kernel, KernelError
-from agent.last_good import LastGood
+from agent.last_good import LastGood, Saver
 from agent.maglev_store import StoreFullError
 from agent.names import Names
 from agent.options import Options
@@ -81,14 +81,15 @@ class NodeAgent:
         self._wanted = 0
         self._number: int | None = None
         self._applied = 0
+        #: The generation under way may stand in the desired tables in part: it must go through.
+        self._committed = False
         #: The generation to begin with is what the kernel enforces already.
         self._adopting = False
         self._problem = ""
         self._retry_at: float | None = None
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
-        self._saving: asyncio.Task[None] | None = None
-        self._save_again = False
+        self._saver = Saver(options.last_good)
         self._client: DiscoveryClient | None = None
 
     async def run(self) -> None:
@@ -96,6 +97,12 @@ class NodeAgent:
         self._sandboxes = self._folder.read()
         await self._in_kernel(self._workloads.refresh, self._sandboxes)
         self._routed = self._enforcement.routed(self._workloads.guarded)
+        log.info(
+            "agent of node %s begins with %d pods; the kernel is at its generation %d",
+            self._options.node,
+            len(self._sandboxes),
+            self._enforcement.generation,
+        )
         self._restore()
         await self._proxies.adopt(self._sandboxes)
         self._client = DiscoveryClient(
@@ -227,7 +234,9 @@ class NodeAgent:
             self._wake.clear()
 
     def _patience(self) -> float | None:
-        deadlines = [d for d in (self._rollout.deadline(), self._retry_at) if d is not None]
+        # After a failure the deadline of the rollout may long have passed.
+        due = self._rollout.deadline() if self._retry_at is None else self._retry_at
+        deadlines = [] if due is None else [due]
         if self._workloads.failing:
             deadlines.append(_now() + RETRY)
         return max(0.0, min(deadlines) - _now()) if deadlines else None
@@ -241,7 +250,8 @@ class NodeAgent:
         wanted = {pod: guarded[pod].sandbox for pod in self._rollout.needed if pod in guarded}
         await self._proxies.want(wanted, self._sandboxes)
         self._serve()
-        if number is not None and (self._adopting or self._rollout.may_flip(_now(), wanted.keys())):
+        if number is not None and (self._committed or self._rollout.may_flip(_now(), wanted.keys())):
+            self._committed = True
             await self._enforce_generation(number)
         elif self._enforcement.began:
             await self._enforce()
@@ -254,6 +264,7 @@ class NodeAgent:
             self._number = generation.number
             self._answering, self._unanswered = self._unanswered, []
             if self._adopting:
+                self._committed = True
                 self._rollout.adopt(manifests)
             else:
                 self._rollout.want(generation.number, manifests, _now())
@@ -289,7 +300,8 @@ class NodeAgent:
         self._records.finish()
         if self._rollout.warming is not None:
             self._rollout.flipped()
-        self._applied, self._number, self._adopting = number, None, False
+        self._applied, self._number = number, None
+        self._adopting = self._committed = False
         log.info("generation %d is in force: %d records changed", number, len(changes))
         self._answer()
         self._serve()
@@ -328,20 +340,7 @@ class NodeAgent:
         ]
 
     def _save(self) -> None:
-        if self._saving is not None and not self._saving.done():
-            self._save_again = True
-            return
-        self._save_again = False
-        state = LastGood(self._enforcement.generation, self._records.applied())
-        self._saving = asyncio.create_task(self._write(state))
-
-    async def _write(self, state: LastGood) -> None:
-        try:
-            await asyncio.to_thread(last_good.save, self._options.last_good, state)
-        except OSError as error:
-            log.error("write %s failed: %s; is the disk full?", self._options.last_good, error)
-        if self._save_again:
-            asyncio.get_running_loop().call_soon(self._save)
+        self._saver.save(LastGood(self._enforcement.generation, self._records.applied()))
 
     def _pod_status(self, pod: WorkloadName) -> dict[str, Any]:
         record = self._enforcement.pods.get(pod)

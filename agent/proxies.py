@@ -89,9 +89,6 @@ class Proxies:
         """The revision that a pod's proxy is to serve; 0 for none."""
         return self._proxies[pod].revision if pod in self._proxies else 0
 
-    def __contains__(self, pod: WorkloadName) -> bool:
-        return pod in self._proxies
-
     def running(self) -> set[WorkloadName]:
         """Pods that have a proxy, be it one that drains."""
         return set(self._proxies)

@@ -72,11 +72,6 @@ class Relay:
     def access_log(self) -> Path:
         return self._folder / "als.sock"
 
-    @property
-    def connected(self) -> bool:
-        """Is an Envoy on the line?"""
-        return bool(self._streams)
-
     async def start(self) -> None:
         """Listen. Raises OSError, or RuntimeError where gRPC cannot bind."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

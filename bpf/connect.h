@@ -9,7 +9,6 @@ struct dialling {
 	__u32 reason; /* enum drop_reason, 0: go to origin.target */
 	__u32 cookie;
 	__u32 src_id;
-	__u32 dst_id;
 	struct addr own; /* the caller's address of that family */
 	__u8 protocol;
 	__u8 proxy;
@@ -44,8 +43,8 @@ static __noinline int judge_backend(struct bpf_sock_addr *ctx, struct dialling *
 	struct rule_value answer = {};
 	struct peer peer = {};
 
-	find_peer(&to, &peer, now);
-	d->dst_id = peer.id;
+	if (pod->egress_set)
+		find_peer(&to, &peer, now);
 	verdict(pod->egress_set, &peer, service, now, &answer);
 	d->cookie = answer.cookie;
 	if (answer.verdict == SL_DENY) {
@@ -54,7 +53,7 @@ static __noinline int judge_backend(struct bpf_sock_addr *ctx, struct dialling *
 	}
 	listener = answer.verdict == SL_STEER && !d->proxy ? answer.listener : 0;
 	peer_pod = pod_at(&to, now);
-	if (peer_pod) {
+	if (peer_pod && peer_pod->ingress_set) {
 		find_peer(&d->own, &peer, now);
 		ingress_verdict(peer_pod, &peer, service, now, &answer);
 		if (answer.verdict == SL_DENY) {
@@ -133,18 +132,22 @@ static __noinline int dial(struct bpf_sock_addr *ctx, struct dialling *d, __u32 
 static __noinline int report_dialling(const struct dialling *d, __u32 now)
 {
 	struct event *e = new_event(SL_EVENT_CONNECT, now);
+	struct addr dst;
+	struct peer peer = {};
 
 	if (!e)
 		return 0;
+	dst = d->origin.steered ? d->origin.original : d->origin.target;
+	find_peer(&dst, &peer, now);
+	e->dst_id = peer.id;
 	e->src = d->own;
-	e->dst = d->origin.steered ? d->origin.original : d->origin.target;
+	e->dst = dst;
 	e->dst_port_be = d->origin.steered ? d->origin.original_port_be : d->origin.target_port_be;
 	if (!same(&d->origin.dialled, &e->dst)) {
 		e->vip = d->origin.dialled;
 		e->vip_port_be = d->origin.dialled_port_be;
 	}
 	e->src_id = d->src_id;
-	e->dst_id = d->dst_id;
 	e->cookie = d->cookie;
 	e->protocol = d->protocol;
 	e->verdict = d->reason ? SL_DENY : SL_STEER;

@@ -45,6 +45,14 @@ static __always_inline void opening_of(const struct flow_key *key, __u32 flags, 
 		t->policy_port_be = bpf_htons(ICMPV6_ECHO_REQUEST);
 }
 
+/* How long ago its last packet was, ns. A sweep writes the fine clock, which is ahead of the coarse. */
+static __always_inline __u64 silence_of(const struct flow_value *flow)
+{
+	__u64 now_ns = bpf_ktime_get_coarse_ns();
+
+	return now_ns > flow->seen_ns ? now_ns - flow->seen_ns : 0;
+}
+
 /* `since` ns after the last packet that changed it, is this still the same conversation? */
 static __always_inline bool is_live(const struct flow_value *flow, __u8 protocol, __u64 since)
 {

@@ -81,11 +81,23 @@ SUBPROGRAM int report_end(const struct tuple *t, __u32 reason, __u32 now)
 	return 0;
 }
 
+/* The peer must hear of it: tc lets a RST pass that has an entry. */
+static __noinline int admit_reset(const struct flow_key *key, __u32 now)
+{
+	struct flow_value closed = { .seen_ns = bpf_ktime_get_ns(), .flags = SL_FLOW_CLOSED };
+	const struct pod_slot *pod = pod_at(&key->a, now);
+
+	closed.ifindex[0] = pod ? pod->ifindex : 0;
+	pod = pod_at(&key->b, now);
+	closed.ifindex[1] = pod ? pod->ifindex : 0;
+	return bpf_map_update_elem(&sl_flow, key, &closed, BPF_NOEXIST);
+}
+
 SEC("iter/tcp")
 int sweep(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *skc = ctx->sk_common;
-	struct flow_value *flow, closed = {};
+	struct flow_value *flow;
 	struct flow_key key;
 	struct tuple t = {};
 	__u32 now, reason;
@@ -104,12 +116,8 @@ int sweep(struct bpf_iter__tcp *ctx)
 	reason = flow ? rejudge(&key, flow, now) : judge_stray(&t, is_proxy_socket(skc), now);
 	if (!reason)
 		return 0;
-	/* The peer must hear of it: tc lets a RST pass that has an entry. */
-	if (!flow) {
-		closed.flags = SL_FLOW_CLOSED;
-		closed.seen_ns = bpf_ktime_get_ns();
-		bpf_map_update_elem(&sl_flow, &key, &closed, BPF_NOEXIST);
-	}
+	if (!flow)
+		admit_reset(&key, now);
 	if (bpf_sock_destroy(skc))
 		return 0;
 	report_end(&t, reason, now);

@@ -271,7 +271,7 @@ static __always_inline int enforce(struct __sk_buff *skb, enum direction directi
 	side = flow_key_of(&p.t, &key);
 	flow = bpf_map_lookup_elem(&sl_flow, &key);
 	if (flow && (p.t.protocol != IPPROTO_TCP || flow->flags & SL_FLOW_CLOSED))
-		since = bpf_ktime_get_coarse_ns() - flow->seen_ns;
+		since = silence_of(flow);
 	live = flow && is_live(flow, p.t.protocol, since);
 	mine = live && !!(flow->flags & SL_FLOW_FROM_B) == side;
 	opens = p.kind == PACKET_FLOW && (is_syn(&p) || (is_icmp(p.t.protocol) && !mine));

@@ -34,7 +34,8 @@ from mesh.model import (
 
 @dataclass(slots=True)
 class Change:
-    """What an `apply` touched. `peers`: an identity or a covering CIDR set came, went or moved."""
+    """What an `apply` touched. `peers`: some workload's identity or address is another's now, or
+    policies name other CIDRs."""
 
     workloads: set[WorkloadName] = field(default_factory=set)
     services: set[ServiceName] = field(default_factory=set)
@@ -184,12 +185,15 @@ class Mesh:
                 self._fragments[ref] = fragment
                 for noun in fragment.nouns:
                     self._add(ref, noun, change, moved, rehome)
-        for name in rehome:
+        # In order, so that numbers and addresses do not depend on how sets are walked.
+        for name in sorted(rehome):
             self._number(name, change)
         for address in moved:
-            self._own(address, change)
-        for service in list(change.services):
-            self._resolve(service, change)
+            rehome |= self._own(address, change)
+        for name in rehome & self.workloads.keys():
+            self._check_workload(name)
+        for service in sorted(change.services):
+            self._resolve(service)
         for service in change.services | change.routed:
             self._check_routes(service)
         if self.cidrs.version != version:
@@ -292,27 +296,24 @@ class Mesh:
     def _number(self, name: WorkloadName, change: Change) -> None:
         workload = self.workloads.get(name)
         if workload is None:
-            if self.identities.forget(name):
-                change.peers = True
-            self._refs.pop(name, None)
-            return
-        ref = self._refs[name]
-        try:
-            moved = self.identities.assign(workload, self.namespaces.get(name.namespace))
-        except Exhausted as error:
-            # Without a number it is nobody: no policy allows it (fail closed).
             moved = self.identities.forget(name)
-            self._problems[ref] = (Problem(ref, "metadata.labels", f"{error}; the pod stays cut off"),)
+            self._refs.pop(name, None)
+        else:
+            try:
+                moved = self.identities.assign(workload, self.namespaces.get(name.namespace))
+            except Exhausted:
+                moved = self.identities.forget(name)
         if moved:
             change.peers = True
             change.workloads.add(name)
 
-    def _own(self, address: str, change: Change) -> None:
-        """An address belongs to one workload; of several that claim it, to the first by name."""
-        claimants = sorted(self._addressed.get(address, ()))
+    def _own(self, address: str, change: Change) -> set[WorkloadName]:
+        """An address belongs to one workload, of several that claim it to the first by name.
+        Returns the claimants."""
+        claimants = self._addressed.get(address, set())
         before = self.owners.get(address)
         if claimants:
-            self.owners[address] = claimants[0]
+            self.owners[address] = min(claimants)
         else:
             self.owners.pop(address, None)
             self._addressed.pop(address, None)
@@ -321,15 +322,27 @@ class Mesh:
         for name in {*claimants, before}:
             if name is not None and name in self.workloads:
                 self._touch(self.workloads[name], change)
-        for name in claimants:
-            ref = self._refs[name]
-            if name == claimants[0]:
-                self._problems.pop(ref, None)
-            else:
-                message = f"{address} already belongs to Pod {claimants[0]}"
-                self._problems[ref] = (Problem(ref, "status.podIPs", message),)
+        return claimants
 
-    def _resolve(self, name: ServiceName, change: Change) -> None:
+    def _check_workload(self, name: WorkloadName) -> None:
+        ref = self._refs[name]
+        problems = [
+            Problem(ref, "status.podIPs", f"{address} already belongs to Pod {self.owners[address]}")
+            for address in self.workloads[name].addresses
+            if self.owners[address] != name
+        ]
+        if name not in self.identities.of:
+            # It is nobody then: no policy allows it (fail closed).
+            problems.append(Problem(ref, "metadata.labels", "no security id is left; the pod stays cut off"))
+        self._tell(ref, problems)
+
+    def _tell(self, ref: ObjectRef, problems: Iterable[Problem]) -> None:
+        if found := tuple(problems):
+            self._problems[ref] = found
+        else:
+            self._problems.pop(ref, None)
+
+    def _resolve(self, name: ServiceName) -> None:
         service = self.services.get(name)
         for vip in self.vips.get(name, ()):
             if self._allocated.get(vip) == name:
@@ -362,10 +375,7 @@ class Mesh:
             port.port: tuple(sorted(self._backends(service, port.name, port.target, port.protocol)))
             for port in service.ports
         }
-        if problems:
-            self._problems[ref] = tuple(problems)
-        else:
-            self._problems.pop(ref, None)
+        self._tell(ref, problems)
 
     def _backends(
         self, service: Service, port_name: str, target: int | str, protocol: str
@@ -400,11 +410,7 @@ class Mesh:
     def _check_routes(self, service: ServiceName) -> None:
         """Problems of the routes that name this service, as parent or as backend."""
         for ref in self._mentions.get(service, ()):
-            found = tuple(self._route_problems(self.routes[ref]))
-            if found:
-                self._problems[ref] = found
-            else:
-                self._problems.pop(ref, None)
+            self._tell(ref, self._route_problems(self.routes[ref]))
 
     def _route_problems(self, route: Route) -> Iterator[Problem]:
         for index, parent in enumerate(route.parents):

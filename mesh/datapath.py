@@ -6,6 +6,7 @@ last `NodeState`, mapping by mapping. It knows records, not map entries, and no 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -61,7 +62,11 @@ class Node:
         self._destinations: dict[tuple[int, ServiceName, int], Destination | None] = {}
         self._subjects: dict[int, _Subject] = {}
         self._selecting: dict[int, frozenset[ObjectRef]] = {}
-        self._peers: Peers | None = None
+        #: Peer keys that occur, with how many workloads have them, and those the tables know.
+        self._known: Counter[PeerKey] = Counter()
+        self._keys: dict[WorkloadName, set[PeerKey]] = {}
+        self._compiled_for: set[PeerKey] = set()
+        self._peers = self._all_peers(self.state)
         self.update(_everything(mesh))
 
     # --- reading -------------------------------------------------------------------------
@@ -88,7 +93,7 @@ class Node:
     def update(self, change: Change) -> NodeState:
         """Bring the records up to date with the mesh after `change`."""
         state = self.state
-        if change.workloads or change.peers:
+        if change.workloads:
             state = replace(state, workloads=_patched(state.workloads, change.workloads, self._workload))
             for name in change.workloads:
                 self._settle(name, state)
@@ -97,21 +102,31 @@ class Node:
         if change.services or change.routed:
             touched = change.services | change.routed
             state = replace(state, services=_patched(state.services, touched, self._service))
-        if change.peers or self._peers is None:
+        stale = change.blocks or self._known.keys() != self._compiled_for
+        if stale:
+            self._compiled_for = set(self._known)
             self._peers = self._all_peers(state)
         self.state = state
         if change:
             self._select(change)
-            self._pods(change)
+            self._pods(change, stale)
         return self.state
 
     def _settle(self, name: WorkloadName, state: NodeState) -> None:
-        """A pod is local, and can be enforced, once it has a record here."""
+        """A pod is local, and can be enforced, once it has a record here; and it is a peer."""
         record = state.workloads.get(str(name))
         if record is not None and (record.node == self.name or (self._default and not record.node)):
             self._locals.add(name)
         else:
             self._locals.discard(name)
+        keys = {(record.security_id, cidr_set) for _, cidr_set in record.addresses} if record else set()
+        for key in self._keys.pop(name, set()):
+            self._known[key] -= 1
+            if not self._known[key]:
+                del self._known[key]
+        if keys:
+            self._keys[name] = keys
+            self._known.update(keys)
 
     def _workload(self, name: WorkloadName) -> WorkloadRecord | None:
         mesh = self._mesh
@@ -161,17 +176,14 @@ class Node:
         return tuple(sorted(views))
 
     def _all_peers(self, state: NodeState) -> Peers:
-        by_id: dict[int, set[PeerKey]] = {}
-        for record in state.workloads.values():
-            for _, cidr_set in record.addresses:
-                by_id.setdefault(record.security_id, set()).add((record.security_id, cidr_set))
-        by_id[HOST_ID] = {(HOST_ID, 0)}
-        by_id[WORLD_ID] = {(WORLD_ID, 0)}
+        by_id: dict[int, set[PeerKey]] = {HOST_ID: {(HOST_ID, 0)}, WORLD_ID: {(WORLD_ID, 0)}}
         for block in state.blocks.values():
             by_id[block.security_id].add((block.security_id, block.cidr_set))
-        keys = {key for group in by_id.values() for key in group}
+        for key in self._known:
+            by_id.setdefault(key[0], set()).add(key)
         identities = self._mesh.identities
-        return Peers(keys, by_id, identities.all, identities.select, self._mesh.cidrs)
+        everyone = {key for group in by_id.values() for key in group}
+        return Peers(everyone, by_id, identities.all, identities.select, self._mesh.cidrs)
 
     def _select(self, change: Change) -> None:
         """Which policies select each local identity."""
@@ -195,7 +207,7 @@ class Node:
                 if (number in chosen) != (ref in selecting):
                     self._selecting[number] = selecting ^ {ref}
 
-    def _pods(self, change: Change) -> None:
+    def _pods(self, change: Change, stale: bool) -> None:
         for key in [k for k in self._routed if k[1] in change.routed or k[1] in change.services]:
             del self._routed[key]
         if change.peers or change.policies:
@@ -203,7 +215,7 @@ class Node:
         for place in [k for k in self._destinations if k[1] in change.services]:
             del self._destinations[place]
         used: dict[int, _Subject] = {}
-        sets = {name: self._sets(name, used, change.peers) for name in sorted(self._locals)}
+        sets = {name: self._sets(name, used, stale) for name in sorted(self._locals)}
         self._subjects = used
         pods: dict[str, PodRecord] = {}
         proxies: dict[str, ProxyView] = {}
@@ -303,7 +315,6 @@ class Node:
         if number and number not in used:
             known = self._subjects.get(number)
             if known is None or stale or known.policies != policies:
-                assert self._peers is not None
                 compiled = compile_set(
                     policies, direction, ports, self._peers, self._mesh.allocations.listener
                 )

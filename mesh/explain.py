@@ -13,7 +13,7 @@ from typing import Any, Literal
 from mesh import routing, steer
 from mesh.assemble import Mesh
 from mesh.model import Backend, Direction, Protocol, RouteBackend, ServiceName, WorkloadName
-from mesh.policy import Allow, Deny, Party, Request, Steer, Verdict, judge, permits
+from mesh.policy import Deny, Party, Request, Steer, Verdict, judge, permits
 from mesh.proxy import RoutedPort, RouteEntry
 from mesh.request_path import normalise
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from mesh.assemble import Change, Mesh
 from mesh.datapath import Node
@@ -20,9 +19,7 @@ from mesh.model import ObjectRef
 from mesh.node import Generation, Manifest, NodeState, Record
 from mesh.proxy import ProxyView
 from mesh.resources import BODY_TYPE, GENERATION_TYPE, MANIFEST_TYPE, NODE_TYPES, TABLE_TYPES, encode
-
-if TYPE_CHECKING:
-    from xds.render import Rendered
+from xds.render import Rendered, render
 
 _GENERATION = "generation"
 
@@ -98,9 +95,6 @@ class NodeSnapshot:
         gone = self._views.keys() - views.keys()
         if not changed and not gone:
             return
-        # Envoy's messages take 60 MB: a mesh without proxies never loads them.
-        from xds.render import render
-
         before = set(self._used)
         bodies: dict[str, Resource] = {}
         manifests: dict[str, Resource] = {}

@@ -34,6 +34,7 @@ _CGROUP_HOOKS = {
     "getpeername6": libbpf.CGROUP_INET6_GETPEERNAME,
     "sock_ops": libbpf.CGROUP_SOCK_OPS,
 }
+_POD_HOOKS = {"to_pod": libbpf.TCX_EGRESS, "from_pod": libbpf.TCX_INGRESS}
 _PROXY_HOOKS = {"original_dst": libbpf.CGROUP_GETSOCKOPT}
 
 #: Tables whose values end in a spin lock (see layout.h).
@@ -98,9 +99,10 @@ class Kernel:
     def quiesce(self) -> None:
         """Returns when no program still reads a generation that was in force before the call: to
         be called between a flip and the next write, because that write reuses the old slots."""
-        number = _MEMBARRIER.get(platform.machine())
-        if number is None or _libc.syscall(number, _MEMBARRIER_GLOBAL, 0, 0) < 0:
-            raise KernelError("wait for", "the programs' readers", "membarrier(2) is missing", ctypes.get_errno())
+        call = _MEMBARRIER.get(platform.machine())
+        if call is None or _libc.syscall(call, _MEMBARRIER_GLOBAL, 0, 0) < 0:
+            number = ctypes.get_errno()
+            raise KernelError("wait for", "running programs", "does the kernel have membarrier(2)?", number)
 
     def set_config(self, word: int, value: int) -> None:
         """`word` is a `layout.Config`."""
@@ -108,13 +110,13 @@ class Kernel:
 
     def attach_pod(self, name: str, host_ifindex: int) -> None:
         """Both directions of the host's end of a pod's veth, in this network namespace. Idempotent."""
-        for program, attach_type in (("to_pod", libbpf.TCX_EGRESS), ("from_pod", libbpf.TCX_INGRESS)):
-            self._links.attach(f"{program}:{name}", self.program(program), host_ifindex, host_ifindex, attach_type)
+        for hook, attach_type in _POD_HOOKS.items():
+            self._links.attach(f"{hook}:{name}", self.program(hook), host_ifindex, host_ifindex, attach_type)
 
     def detach_pod(self, name: str) -> None:
         """Idempotent. The pod's traffic is no longer judged here: its veth should be gone."""
-        self._links.detach(f"from_pod:{name}")
-        self._links.detach(f"to_pod:{name}")
+        for hook in _POD_HOOKS:
+            self._links.detach(f"{hook}:{name}")
 
     def attach_inbound(self, name: str, netns: Path) -> None:
         """From now on new inbound connections of the pod are judged per policy class. Idempotent."""
@@ -132,7 +134,7 @@ class Kernel:
 
     def attached(self) -> set[str]:
         """Names of pods that have any link."""
-        return {pod for hook, _, pod in (n.partition(":") for n in self._links.names()) if pod and hook != "cgroup"}
+        return {pod for hook, pod in self._attachments() if hook != "cgroup"}
 
     def put_listener(self, key: bytes, fd: int) -> None:
         """Puts a listening socket into sl_listener. Close your copy of `fd` afterwards: with it
@@ -156,9 +158,11 @@ class Kernel:
 
     def counters(self) -> Mapping[str, int]:
         """Counts since the maps were made: "events_lost", "flows_lost", "dropped_<reason>"."""
-        names = {Counter.EVENTS_LOST: "events_lost", Counter.FLOWS_LOST: "flows_lost"}
-        names |= {Counter.DROPPED + reason: f"dropped_{reason.name.lower()}" for reason in DropReason if reason}
-        return {name: self._counter(index) for index, name in sorted(names.items())}
+        names = {"events_lost": int(Counter.EVENTS_LOST), "flows_lost": int(Counter.FLOWS_LOST)}
+        for reason in DropReason:
+            if reason:
+                names[f"dropped_{reason.name.lower()}"] = Counter.DROPPED + reason
+        return {name: self._counter(index) for name, index in names.items()}
 
     def maglev(self) -> memoryview:
         """The mapped array of `layout.Backend`; a write is visible to the programs at once."""
@@ -193,11 +197,14 @@ class Kernel:
             os.close(fd)
 
     def _replace_programs(self) -> None:
-        for name in self._links.names():
-            hook, _, pod = name.partition(":")
+        for hook, pod in self._attachments():
             if hook != "cgroup":
-                self._links.replace(name, self.program(hook))
+                self._links.replace(f"{hook}:{pod}", self.program(hook))
         self._programs.drop_others()
+
+    def _attachments(self) -> list[tuple[str, str]]:
+        """(program, pod), and ("cgroup", program)."""
+        return [(hook, pod) for hook, _, pod in (name.partition(":") for name in self._links.names())]
 
     def _sweep_one(self, netns: Path) -> int:
         link = libbpf.create_link(self.program("sweep"), 0, libbpf.TRACE_ITER, "iter/tcp")
@@ -211,7 +218,8 @@ class Kernel:
                     return total
         finally:
             os.close(link)
-        raise KernelError("sweep", str(netns), f"sockets that policy forbids appear after {_SWEEP_ROUNDS} rounds")
+        hint = f"after {_SWEEP_ROUNDS} rounds it still has sockets that policy forbids"
+        raise KernelError("sweep", str(netns), hint)
 
     def _config(self, word: int) -> int:
         value = self._tables["sl_config"].lookup(word.to_bytes(4, "little"))

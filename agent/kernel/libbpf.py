@@ -189,11 +189,11 @@ class ObjectFile:
         names = []
         map_ = _lib.bpf_object__next_map(self._object, None)
         while map_:
-            name = _lib.bpf_map__name(map_)
-            if not name.decode().startswith("sl_"):
-                raise KernelError("load", name.decode(), "a map of ours starts with sl_: a global variable?")
-            checked(_lib.bpf_map__set_pin_path(map_, os.fsencode(directory / name.decode())), "pin", name.decode())
-            names.append(name.decode())
+            name = _lib.bpf_map__name(map_).decode()
+            if not name.startswith("sl_"):
+                raise KernelError("load", name, "a map of ours starts with sl_; is it a global variable?")
+            checked(_lib.bpf_map__set_pin_path(map_, os.fsencode(directory / name)), "pin", name)
+            names.append(name)
             map_ = _lib.bpf_object__next_map(self._object, map_)
         return names
 
@@ -231,7 +231,8 @@ _Info = TypeVar("_Info", bound=ctypes.Structure)
 def info(fd: int, kind: type[_Info]) -> _Info:
     result = kind()
     size = c_uint32(ctypes.sizeof(result))
-    checked(_lib.bpf_obj_get_info_by_fd(fd, ctypes.byref(result), ctypes.byref(size)), "read info of", kind.__name__)
+    outcome = _lib.bpf_obj_get_info_by_fd(fd, ctypes.byref(result), ctypes.byref(size))
+    checked(outcome, "read", kind.__name__)
     return result
 
 
@@ -278,9 +279,9 @@ def update_batch(fd: int, keys: bytes, values: bytes, count: int, elem_flags: in
 def delete_batch(fd: int, keys: bytes, count: int) -> int:
     """How many were deleted; stops at the first absent key."""
     number = c_uint32(count)
-    if _lib.bpf_map_delete_batch(fd, keys, ctypes.byref(number), None) < 0:
-        if ctypes.get_errno() != errno.ENOENT:
-            raise failure("delete from", _name_of(fd))
+    result = _lib.bpf_map_delete_batch(fd, keys, ctypes.byref(number), None)
+    if result < 0 and ctypes.get_errno() != errno.ENOENT:
+        raise failure("delete from", _name_of(fd))
     return number.value
 
 
@@ -305,11 +306,12 @@ def lookup_batches(fd: int, key_size: int, value_size: int, chunk: int) -> Itera
 def run_program(program: int, packet: bytes, context: bytes) -> int:
     """BPF_PROG_TEST_RUN once: the program's return value."""
     opts = _TestRunOpts(sz=ctypes.sizeof(_TestRunOpts), repeat=1)
-    data, ctx = ctypes.create_string_buffer(packet, len(packet)), ctypes.create_string_buffer(context, len(context))
+    data = ctypes.create_string_buffer(packet, len(packet))
+    ctx = ctypes.create_string_buffer(context, len(context))
     opts.data_in, opts.data_size_in = ctypes.addressof(data), len(packet)
     opts.ctx_in, opts.ctx_size_in = ctypes.addressof(ctx), len(context)
     checked(_lib.bpf_prog_test_run_opts(program, ctypes.byref(opts)), "run", "a program")
-    return opts.retval
+    return int(opts.retval)
 
 
 def possible_cpus() -> int:
@@ -317,4 +319,5 @@ def possible_cpus() -> int:
 
 
 def _name_of(fd: int) -> str:
-    return info(fd, MapInfo).name.decode()
+    name: bytes = info(fd, MapInfo).name
+    return name.decode()

@@ -31,7 +31,8 @@ class Programs:
         try:
             digest = hashlib.sha256(object_file.read_bytes()).hexdigest()[:16]
         except OSError as error:
-            raise KernelError("read", str(object_file), "build it with `make -C bpf`", error.errno or 0) from error
+            hint = "build it with `make -C bpf`"
+            raise KernelError("read", str(object_file), hint, error.errno or 0) from error
         home = self._home = directory / "programs" / digest
         self.reloaded = not (home / "complete").exists()
         if self.reloaded:

@@ -46,7 +46,7 @@ class EventRing:
                 break
             size = length & ~_DISCARDED
             if not length & _DISCARDED:
-                events.append(Event.unpack(self._data[start + _HEADER : start + _HEADER + size]))
+                events.append(Event.unpack(bytes(self._data[start + _HEADER : start + _HEADER + size])))
             position += (_HEADER + size + 7) & ~7
         _POSITION.pack_into(self._consumer, 0, position)
         return events

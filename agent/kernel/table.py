@@ -40,8 +40,8 @@ class Table:
         changed in place: no program sees an entry missing or another key's."""
         for part in _chunks(entries.items()):
             keys, values = b"".join(k for k, _ in part), b"".join(v for _, v in part)
-            if len(keys) != self.key_size * len(part) or len(values) != self.value_size * len(part):
-                raise ValueError(f"{self.name} has keys of {self.key_size} and values of {self.value_size} bytes")
+            if (len(keys), len(values)) != (self.key_size * len(part), self.value_size * len(part)):
+                raise ValueError(f"{self.name} has {self.key_size} bytes of key, {self.value_size} of value")
             libbpf.update_batch(self.fd, keys, values, len(part), self._flags)
 
     def delete(self, keys: Iterable[bytes]) -> None:

@@ -135,7 +135,9 @@ class Tour:
         for manifest in ("reviews.httproute.yaml", "catalog.ciliumnetworkpolicy.yaml"):
             self.mesh.delete(manifest)
         post = self.visit(STOREFRONT, "request", "catalog", "POST", "/products")
-        self.screen.see(post["status"] == 201, f"storefront -> catalog: POST {post['status']} {post.get('error', '')}")
+        self.screen.see(
+            post["status"] == 201, f"storefront -> catalog: POST {post.get('error', post['status'])}"
+        )
         with self.screen.doing("waiting for the Envoys to drain and go"):
             self.until(lambda: not self.mesh.envoys())
         self.expect_envoys([])

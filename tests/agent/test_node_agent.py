@@ -152,7 +152,7 @@ class Node:
     def remove(self) -> None:
         self.kill_agent()
         for folder in (*self.cgroup.glob("proxies/*"), self.cgroup / "proxies", self.cgroup):
-            if folder.exists():
+            if folder.is_dir():
                 _remove(folder)
         ip(f"netns delete {self.name}p", f"netns delete {self.name}")
         shutil.rmtree(self.pin, ignore_errors=True)

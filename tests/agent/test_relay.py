@@ -106,14 +106,6 @@ async def test_an_envoy_that_is_back_is_settled_anew(relay: Relay, told: Told) -
         await envoy.end()
 
 
-async def test_before_anything_is_known_an_envoy_waits(relay: Relay, told: Told) -> None:
-    envoy = EnvoyInTest(relay.discovery)
-    await until(lambda: relay.connected)
-    relay.serve(1, snapshot("v1"))
-    await until(lambda: told.settled == [1])
-    await envoy.end()
-
-
 async def test_a_refused_resource_is_named_and_nothing_is_settled_until_it_is_replaced(
     relay: Relay, told: Told
 ) -> None:

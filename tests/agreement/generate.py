@@ -76,11 +76,11 @@ def assemble(objects: Sequence[Object]) -> Mesh:
 HTTP_KINDS = ("cnp-method", "cnp-path", "cnp-host", "cnp-header")
 
 
-def generate(seed: int, policies: int = 12, pods: int = 12) -> World:
+def generate(seed: int, policies: int = 12, pods: int = 12, *, services: bool = False) -> World:
     """A mesh of some pods in three namespaces under random policies, half of them with HTTP rules.
 
     Namespaces differ in who writes there: in `red` all kinds meet, in the others mostly HTTP, for
-    an L4 allow beside an HTTP rule voids it (rule 16)."""
+    an L4 allow beside an HTTP rule voids it (rule 16). With `services`, the same mesh with some."""
     rng = random.Random(seed)
     objects = [*_things(rng, pods)]
     http = [item for item in KINDS.items() if item[0] in HTTP_KINDS]
@@ -93,6 +93,8 @@ def generate(seed: int, policies: int = 12, pods: int = 12) -> World:
             kind, make = kinds[(seed * policies + index) // 2 % len(kinds)]
             namespace = "red"
         objects.append(make(rng, f"{kind}-{index}", namespace))
+    if services:
+        objects += _services(random.Random(f"services of {seed}"), objects)
     return World(tuple(objects), assemble(objects))
 
 
@@ -140,6 +142,58 @@ def _things(rng: random.Random, pods: int) -> list[Object]:
             }
         )
     return objects
+
+
+def _services(rng: random.Random, objects: Sequence[Object]) -> list[Object]:
+    """Backends by label in every namespace, anywhere by endpoint slices, and none."""
+    found = [
+        _service(
+            "tier",
+            namespace,
+            [
+                {"name": "web", "port": 80, "targetPort": _port(rng)},
+                {"name": "named", "port": 81, "targetPort": "http"},
+                {"name": "plain", "port": 5432},
+                {"name": "dns", "port": 53, "targetPort": _port(rng), "protocol": "UDP"},
+            ],
+            selector={"tier": rng.choice(TIERS)},
+            sessionAffinity=rng.choice(("None", "ClientIP")),
+        )
+        for namespace in NAMESPACES
+    ]
+    ports = [{"name": "web", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}]
+    found.append(_service("mixed", "red", ports))
+    pods = [document for document in objects if document["kind"] == "Pod"]
+    chosen = [[ip["ip"] for ip in pod["status"]["podIPs"]] for pod in rng.sample(pods, 4)]
+    chosen.append([rng.choice(WORLD)])
+    targets = [port | {"port": _port(rng)} for port in ports]
+    for family in ("IPv4", "IPv6"):
+        addresses = [a for group in chosen for a in group if (":" in a) == (family == "IPv6")]
+        found.append(
+            {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {
+                    "name": f"mixed-{family.lower()}",
+                    "namespace": "red",
+                    "labels": {"kubernetes.io/service-name": "mixed"},
+                },
+                "addressType": family,
+                "ports": targets,
+                "endpoints": [{"addresses": [address]} for address in addresses],
+            }
+        )
+    found.append(_service("nobody", "green", [{"port": 80}], selector={"app": "nobody"}))
+    return found
+
+
+def _service(name: str, namespace: str, ports: list[Object], **spec: Any) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"ports": ports, **spec},
+    }
 
 
 def _labels(rng: random.Random) -> Object:

@@ -1,17 +1,12 @@
-"""A node in a box: a node's network namespace, pods behind veths, and the world, with real sockets.
-
-Sockets are made by a short-lived child inside the pod's namespace and cgroup and handed to the
-test, so that they are the pod's while the test drives them.
-"""
+"""A node in a box: a node's network namespace, pods behind veths, the world, and the tables."""
 
 from __future__ import annotations
 
 import os
-import select
 import socket
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +15,10 @@ from agent.kernel import Kernel
 from agent.kernel.namespace import run_in_netns
 from bpf import layout
 from bpf.layout import Verdict, packed_address
-
-#: Linux binds to an IPv6 address that only a local route makes local with this option only.
-_IPV6_FREEBIND = 78
+from tests.kernel.host import TCP, Host, Pod, ip
 
 NODE4, NODE6 = "10.64.0.1", "fd51:ce00:0:1::1"
 WORLD4, WORLD6 = "192.0.2.2", "2001:db8::2"
-TCP, UDP, ICMP, ICMP6 = socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6
 
 
 def cgroup2_mount() -> Path:
@@ -35,124 +27,6 @@ def cgroup2_mount() -> Path:
         if kind == "cgroup2":
             return Path(where)
     raise RuntimeError("no cgroup2 file system is mounted")
-
-
-def ip(*lines: str, netns: str | None = None) -> None:
-    where = ["-n", netns] if netns else []
-    subprocess.run(["ip", *where, "-batch", "-"], input="\n".join(lines), text=True, check=True)
-
-
-def child(netns: Path, cgroup: Path | None, work: Callable[[], list[int]]) -> list[int]:
-    """File descriptors made by `work` in a child that joined the namespace and the cgroup."""
-    ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if not pid:
-        status = 1
-        try:
-            if cgroup is not None:
-                (cgroup / "cgroup.procs").write_text(str(os.getpid()))
-            fds = run_in_netns(netns, work)
-            socket.send_fds(theirs, [b"x"], fds)
-            status = 0
-        finally:
-            os._exit(status)
-    theirs.close()
-    with ours:
-        _, fds, _, _ = socket.recv_fds(ours, 1, 4)
-        os.waitpid(pid, 0)
-    if not fds:
-        raise RuntimeError("the child could not make a socket")
-    return fds
-
-
-@dataclass
-class Host:
-    """Something with addresses in a network namespace, in or outside the mesh."""
-
-    netns: Path
-    ip4: str
-    ip6: str
-    id: int
-
-    def _cgroup(self, proxy: bool) -> Path | None:
-        return None
-
-    def open_socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0, *,
-                    proxy: bool = False) -> socket.socket:
-        fds = child(self.netns, self._cgroup(proxy),
-                    lambda: [socket.socket(family, type, proto).detach()])
-        made = socket.socket(family, type, proto, fileno=fds[0])
-        made.settimeout(5)
-        return made
-
-    def listen(self, port: int, family: int = socket.AF_INET, *, address: str = "", proxy: bool = False,
-               transparent: bool = False) -> socket.socket:
-        listener = self.open_socket(family, proxy=proxy)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
-        if transparent:
-            level, option = (socket.SOL_IP, 19) if family == socket.AF_INET else (41, 75)
-            listener.setsockopt(level, option, 1)
-        listener.bind((address, port))
-        listener.listen(64)
-        return listener
-
-    def connect(self, address: str, port: int, *, family: int | None = None, proxy: bool = False,
-                timeout: float = 5, source: tuple[str, int] | None = None) -> socket.socket:
-        """`timeout` is in seconds."""
-        kind = family or (socket.AF_INET6 if ":" in address else socket.AF_INET)
-        client = self.open_socket(kind, proxy=proxy)
-        client.settimeout(timeout)
-        if source:
-            client.bind(source)
-        try:
-            if proxy:
-                self._connect_as_proxy(client, address, port)
-            else:
-                client.connect((address, port))
-        except OSError:
-            client.close()
-            raise
-        return client
-
-    def _connect_as_proxy(self, client: socket.socket, address: str, port: int) -> None:
-        # The hook asks for the calling task's cgroup, so the call is made from inside it.
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if not pid:
-            number = 0
-            try:
-                cgroup = self._cgroup(True)
-                assert cgroup is not None
-                (cgroup / "cgroup.procs").write_text(str(os.getpid()))
-                client.connect((address, port))
-            except TimeoutError:
-                number = 110
-            except OSError as error:
-                number = error.errno or 1
-            os.write(writer, number.to_bytes(4, "little"))
-            os._exit(0)
-        os.close(writer)
-        number = int.from_bytes(os.read(reader, 4), "little")
-        os.close(reader)
-        os.waitpid(pid, 0)
-        if number:
-            raise OSError(number, os.strerror(number))
-
-
-@dataclass
-class Pod(Host):
-    name: str = ""
-    interface: str = ""
-    ifindex: int = 0
-    cgroup: Path = Path()
-    proxies: Path = Path()
-    mac: str = ""
-
-    def _cgroup(self, proxy: bool) -> Path | None:
-        return self.proxies if proxy else self.cgroup
 
 
 @dataclass
@@ -166,8 +40,11 @@ class Tables:
 
 
 _TWO_SLOTS: Mapping[str, Any] = {
-    "sl_addr": layout.AddrValue, "sl_pod": layout.PodValue, "sl_service": layout.ServiceValue,
-    "sl_route": layout.RouteValue, "sl_peer": layout.PeerValue,
+    "sl_addr": layout.AddrValue,
+    "sl_pod": layout.PodValue,
+    "sl_service": layout.ServiceValue,
+    "sl_route": layout.RouteValue,
+    "sl_peer": layout.PeerValue,
 }
 _EPHEMERAL = ("sl_flow", "sl_fragment", "sl_steered", "sl_reply", "sl_affinity")
 
@@ -191,7 +68,12 @@ class Box:
             subprocess.run(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"], check=True)
         self.cgroup.mkdir()
         self._namespace(self.node.name)
-        ip("link set lo up", f"addr add {NODE4}/32 dev lo", f"addr add {NODE6}/128 dev lo", netns=self.node.name)
+        ip(
+            "link set lo up",
+            f"addr add {NODE4}/32 dev lo",
+            f"addr add {NODE6}/128 dev lo",
+            netns=self.node.name,
+        )
         run_in_netns(self.node, _forward)
         self.kernel = Kernel.open(self.pins, self.cgroup)
         for index, name in enumerate(("one", "two", "three")):
@@ -217,21 +99,45 @@ class Box:
 
     def _pod(self, index: int, name: str) -> Pod:
         ip4, ip6 = f"10.64.0.{index + 5}", f"fd51:ce00:0:1::{index + 5}"
-        outside, inside = f"slt{self.tag}{index}", "eth0"
+        outside = f"slt{self.tag}{index}"
         netns = self._namespace(f"sluice-test-{self.tag}-{name}")
         host_mac, mac = f"02:00:00:00:01:{index:02x}", f"02:00:00:00:02:{index:02x}"
-        ip(f"link add {outside} address {host_mac} type veth peer name {inside} address {mac} netns {netns.name}",
-           f"link set {outside} up", f"route add {ip4}/32 dev {outside}", f"route add {ip6}/128 dev {outside}",
-           f"neigh add {ip4} lladdr {mac} dev {outside} nud permanent",
-           f"neigh add {ip6} lladdr {mac} dev {outside} nud permanent", netns=self.node.name)
-        ip("link set lo up", "link set eth0 up", f"addr add {ip4}/32 dev eth0", f"addr add {ip6}/128 dev eth0 nodad",
-           f"neigh add 169.254.1.1 lladdr {host_mac} dev eth0 nud permanent",
-           f"neigh add fe80::1 lladdr {host_mac} dev eth0 nud permanent",
-           "route add 169.254.1.1 dev eth0 scope link", f"route add default via 169.254.1.1 dev eth0 src {ip4}",
-           f"route add default via fe80::1 dev eth0 src {ip6}",
-           "route add local fd51:ce:1::/96 dev lo", "addr add ::6/128 dev lo", netns=netns.name)
-        pod = Pod(netns, ip4, ip6, 256 + index, name, outside, 0,
-                  self.cgroup / "pods" / name, self.cgroup / "proxies" / name, host_mac)
+        ip(
+            f"link add {outside} address {host_mac} type veth"
+            f" peer name eth0 address {mac} netns {netns.name}",
+            f"link set {outside} up",
+            f"route add {ip4}/32 dev {outside}",
+            f"route add {ip6}/128 dev {outside}",
+            f"neigh add {ip4} lladdr {mac} dev {outside} nud permanent",
+            f"neigh add {ip6} lladdr {mac} dev {outside} nud permanent",
+            netns=self.node.name,
+        )
+        ip(
+            "link set lo up",
+            "link set eth0 up",
+            f"addr add {ip4}/32 dev eth0",
+            f"addr add {ip6}/128 dev eth0 nodad",
+            f"neigh add 169.254.1.1 lladdr {host_mac} dev eth0 nud permanent",
+            f"neigh add fe80::1 lladdr {host_mac} dev eth0 nud permanent",
+            "route add 169.254.1.1 dev eth0 scope link",
+            f"route add default via 169.254.1.1 dev eth0 src {ip4}",
+            f"route add default via fe80::1 dev eth0 src {ip6}",
+            "route add local fd51:ce:1::/96 dev lo",
+            "addr add ::6/128 dev lo",
+            netns=netns.name,
+        )
+        pod = Pod(
+            netns,
+            ip4,
+            ip6,
+            256 + index,
+            name,
+            outside,
+            0,
+            self.cgroup / "pods" / name,
+            self.cgroup / "proxies" / name,
+            host_mac,
+        )
         pod.cgroup.mkdir(parents=True)
         pod.proxies.mkdir(parents=True)
         pod.ifindex = run_in_netns(self.node, lambda: socket.if_nametoindex(outside))
@@ -244,12 +150,22 @@ class Box:
     def _world(self) -> Host:
         netns = self._namespace(f"sluice-test-{self.tag}-world")
         outside = f"slw{self.tag}"
-        ip(f"link add {outside} type veth peer name eth0 netns {netns.name}", f"link set {outside} up",
-           f"addr add 192.0.2.1/24 dev {outside}", f"addr add 2001:db8::1/64 dev {outside} nodad",
-           netns=self.node.name)
-        ip("link set lo up", "link set eth0 up", f"addr add {WORLD4}/24 dev eth0",
-           f"addr add {WORLD6}/64 dev eth0 nodad", "route add default via 192.0.2.1",
-           "route add default via 2001:db8::1", netns=netns.name)
+        ip(
+            f"link add {outside} type veth peer name eth0 netns {netns.name}",
+            f"link set {outside} up",
+            f"addr add 192.0.2.1/24 dev {outside}",
+            f"addr add 2001:db8::1/64 dev {outside} nodad",
+            netns=self.node.name,
+        )
+        ip(
+            "link set lo up",
+            "link set eth0 up",
+            f"addr add {WORLD4}/24 dev eth0",
+            f"addr add {WORLD6}/64 dev eth0 nodad",
+            "route add default via 192.0.2.1",
+            "route add default via 2001:db8::1",
+            netns=netns.name,
+        )
         return Host(netns, WORLD4, WORLD6, layout.WORLD_ID)
 
     def reset(self) -> None:
@@ -278,19 +194,39 @@ class Box:
         for (id, cidrs), class_id in peers.items():
             self.wanted.put("sl_peer", layout.PeerKey(set, cidrs, id), layout.PeerSlot(class_id=class_id))
 
-    def rule(self, class_id: int, verdict: Verdict, *, protocol: int | None = None, port: int | None = None,
-             bits: int = 16, listener: int = 0, cookie: int = 7) -> None:
+    def rule(
+        self,
+        class_id: int,
+        verdict: Verdict,
+        *,
+        protocol: int | None = None,
+        port: int | None = None,
+        bits: int = 16,
+        listener: int = 0,
+        cookie: int = 7,
+    ) -> None:
         prefix = layout.RULE_CLASS_BITS
         if protocol is not None:
             prefix = layout.RULE_PROTOCOL_BITS + (bits if port is not None else 0)
-        self.wanted.put("sl_rule", layout.RuleKey(prefix, class_id, protocol or 0, port or 0),
-                        layout.RuleValue(verdict, listener, cookie))
+        self.wanted.put(
+            "sl_rule",
+            layout.RuleKey(prefix, class_id, protocol or 0, port or 0),
+            layout.RuleValue(verdict, listener, cookie),
+        )
 
     def block(self, cidr: str, id: int, cidrs: int = 0) -> None:
         self.wanted.put("sl_addr", layout.AddrKey.of(cidr), layout.AddrSlot(id=id, cidrs=cidrs))
 
-    def service(self, vip: str, port: int, backends: list[tuple[str, int]], *, protocol: int = TCP,
-                routed: bool = False, affinity: int = 0) -> None:
+    def service(
+        self,
+        vip: str,
+        port: int,
+        backends: list[tuple[str, int]],
+        *,
+        protocol: int = TCP,
+        routed: bool = False,
+        affinity: int = 0,
+    ) -> None:
         size = 0 if not backends else 7
         view = self.kernel.maglev()
         width = layout.Backend.sizeof()
@@ -299,13 +235,18 @@ class Box:
             at = (self._offset + i) * width
             view[at : at + width] = layout.Backend(packed_address(address), backend_port).pack()
         flags = layout.ServiceFlags.PRESENT | (layout.ServiceFlags.ROUTED if routed else 0)
-        self.wanted.put("sl_service", layout.ServiceKey(packed_address(vip), port, protocol),
-                        layout.ServiceSlot(size=size, offset=self._offset, affinity=affinity, flags=flags, id=9))
+        self.wanted.put(
+            "sl_service",
+            layout.ServiceKey(packed_address(vip), port, protocol),
+            layout.ServiceSlot(size=size, offset=self._offset, affinity=affinity, flags=flags, id=9),
+        )
         self.wanted.put("sl_vip", layout.VipKey(packed_address(vip)), layout.VipValue())
         self._offset += size
 
     def route(self, vip: str, port: int, view: int = 0) -> None:
-        self.wanted.put("sl_route", layout.RouteKey(view, packed_address(vip), port, TCP), layout.RouteSlot(present=1))
+        self.wanted.put(
+            "sl_route", layout.RouteKey(view, packed_address(vip), port, TCP), layout.RouteSlot(present=1)
+        )
 
     def forget(self, pod: Pod) -> None:
         """At once, and until the next `apply`: as if the agent had not heard of the pod."""
@@ -316,8 +257,11 @@ class Box:
         kernel, before = self.kernel, self.kernel.generation
         for pod in self.pods:
             for address in (pod.ip4, pod.ip6):
-                self.wanted.put("sl_pod", layout.PodKey(packed_address(address)), layout.PodSlot(
-                    id=pod.id, ifindex=pod.ifindex, **self.policies.get(pod.name, {})))
+                self.wanted.put(
+                    "sl_pod",
+                    layout.PodKey(packed_address(address)),
+                    layout.PodSlot(id=pod.id, ifindex=pod.ifindex, **self.policies.get(pod.name, {})),
+                )
                 bits = 128 if ":" in address else 32
                 key = layout.AddrKey.of(f"{address}/{bits}")
                 if key.pack() not in self.wanted.slots.get("sl_addr", {}):
@@ -357,22 +301,6 @@ def _entries(
         yield key, kind((will, was) if now % 2 else (was, will)).pack()
 
 
-def arrives(receiver: socket.socket, within: float = 5) -> bool:
-    """Whether something becomes readable; `within` is in seconds."""
-    return bool(select.select([receiver], [], [], within)[0])
-
-
 def _forward() -> None:
     for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
         Path("/proc/sys/net", name).write_text("1")
-
-
-def original_dst(accepted: socket.socket) -> tuple[str, int]:
-    """What Envoy's original_dst listener filter would read."""
-    if accepted.family == socket.AF_INET:
-        data = accepted.getsockopt(socket.SOL_IP, 80, 16)
-        return socket.inet_ntop(socket.AF_INET, data[4:8]), int.from_bytes(data[2:4], "big")
-    data = accepted.getsockopt(41, 80, 28)
-    return socket.inet_ntop(socket.AF_INET6, data[8:24]), int.from_bytes(data[2:4], "big")
-
-

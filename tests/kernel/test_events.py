@@ -8,7 +8,8 @@ from pathlib import Path
 
 from agent.kernel.namespace import run_in_netns
 from bpf.layout import EventFlags, EventType, Verdict, address_text
-from tests.kernel.box import TCP, UDP, Box
+from tests.kernel.box import Box
+from tests.kernel.host import TCP, UDP
 
 VIP = "10.128.0.10"
 

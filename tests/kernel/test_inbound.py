@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from bpf.layout import DropReason, EventType, ListenerKey, PodFlags, Verdict, packed_address
-from tests.kernel.box import TCP, Box, Pod
+from tests.kernel.box import Box
+from tests.kernel.host import TCP, Pod
 
 LISTENER = 0x000100
 

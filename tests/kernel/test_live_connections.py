@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import socket
 import struct
@@ -10,25 +11,45 @@ from contextlib import contextmanager
 
 import pytest
 
-from bpf.layout import DropReason, EventType, FlowKey, PodKey, PodSlot, PodValue, Verdict, packed_address
-from tests.kernel.box import TCP, UDP, Box, Host, arrives
-from tests.kernel.test_enforcement import outsider
+from bpf.layout import (
+    DropReason,
+    EventType,
+    FlowKey,
+    PodKey,
+    PodSlot,
+    PodValue,
+    Verdict,
+    packed_address,
+)
+from tests.kernel.box import Box
+from tests.kernel.host import TCP, UDP, Host, arrives
+from tests.kernel.wire import outsider
+
+SO_ATTACH_FILTER = 26
 
 
 @contextmanager
-def connection(client: Host, server: Host, port: int = 8080, family: int = socket.AF_INET,
-               ) -> Iterator[tuple[socket.socket, socket.socket]]:
+def connection(
+    client: Host, server: Host, port: int = 8080, family: int = socket.AF_INET
+) -> Iterator[tuple[socket.socket, socket.socket]]:
     """Both ends."""
     address = server.ip4 if family == socket.AF_INET else server.ip6
-    with server.listen(port, family) as listener, client.connect(address, port) as near, listener.accept()[0] as far:
-        far.settimeout(5)
-        yield near, far
+    with server.listen(port, family) as listener, client.connect(address, port) as near:
+        with listener.accept()[0] as far:
+            far.settimeout(5)
+            yield near, far
 
 
 def talks(near: socket.socket, far: socket.socket) -> bool:
     near.sendall(b"x")
     far.sendall(b"y")
     return far.recv(1) == b"x" and near.recv(1) == b"y"
+
+
+def flow_key(near: socket.socket, client: Host, server: Host) -> bytes:
+    """Of an IPv4 connection to port 8080."""
+    source = packed_address(client.ip4), near.getsockname()[1]
+    return FlowKey.of(*source, packed_address(server.ip4), 8080, TCP).pack()
 
 
 def allow(box: Box, set: int, port: int) -> None:
@@ -79,9 +100,10 @@ def test_a_connection_being_made_is_swept_too(box: Box) -> None:
     one, two, _ = box.pods
     box.apply()
     with two.listen(8080) as listener, one.open_socket() as client:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        # A filter that drops all keeps the client in SYN_SENT.
-        listener.setsockopt(socket.SOL_SOCKET, 26, struct.pack("=HxxxxxxQ", 1, _deny_all()))
+        # A filter of one instruction, "return 0", drops every SYN: the client stays in SYN_SENT.
+        instruction = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0))
+        program = struct.pack("=H6xQ", 1, ctypes.addressof(instruction))
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
         client.setblocking(False)
         with pytest.raises(BlockingIOError):
             client.connect((two.ip4, 8080))
@@ -89,17 +111,6 @@ def test_a_connection_being_made_is_swept_too(box: Box) -> None:
         box.apply()
         assert box.sweep() == 1
         assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNABORTED
-
-
-def _deny_all() -> int:
-    import ctypes
-
-    buffer = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0))
-    _kept.append(buffer)
-    return ctypes.addressof(buffer)
-
-
-_kept: list[object] = []
 
 
 def test_an_unaccepted_connection_is_swept_too(box: Box) -> None:
@@ -114,10 +125,16 @@ def test_an_unaccepted_connection_is_swept_too(box: Box) -> None:
         assert arrives(listener)
 
 
-def test_the_reset_of_an_ended_connection_reaches_a_peer_outside(box: Box) -> None:
+@pytest.mark.parametrize("entry", ["present", "lost"])
+def test_the_reset_of_an_ended_connection_reaches_a_peer_outside(box: Box, entry: str) -> None:
     one, _, _ = box.pods
+    box.select(one, ingress=2)
+    box.apply()
     with connection(one, box.world, 9090) as (near, far):
-        box.select(one, egress=1)
+        if entry == "lost":
+            flows = box.kernel.table("sl_flow")
+            flows.delete([key for key, _ in list(flows.items())])
+        box.select(one, ingress=2, egress=1)
         box.apply()
         assert box.sweep() == 1
         with pytest.raises(ConnectionError):
@@ -134,7 +151,7 @@ def test_a_flow_survives_the_loss_of_its_entry_while_it_is_allowed(box: Box, evi
     box.select(one, ingress=2)
     box.apply()
     with connection(one, two) as (near, far):
-        key = FlowKey.of(packed_address(one.ip4), near.getsockname()[1], packed_address(two.ip4), 8080, TCP).pack()
+        key = flow_key(near, one, two)
         assert box.kernel.table("sl_flow").lookup(key)
         box.kernel.table("sl_flow").delete([key])
         far.sendall(b"y")
@@ -172,12 +189,12 @@ def test_an_envoys_connection_goes_on_where_an_applications_must_be_steered(box:
             box.peers(1, {(0, 0): 100})
             box.rule(100, Verdict.STEER, listener=0x100)
             box.apply()
-            key = FlowKey.of(packed_address(one.ip4), upstream.getsockname()[1], packed_address(two.ip4), 8080, TCP)
+            key = flow_key(upstream, one, two)
             assert box.sweep() >= 1
             assert talks(upstream, far)
             with pytest.raises(ConnectionError):
                 direct[0].recv(1)
-            box.kernel.table("sl_flow").delete([key.pack()])
+            box.kernel.table("sl_flow").delete([key])
             assert box.sweep() == 0
             assert talks(upstream, far)
 
@@ -215,7 +232,7 @@ def test_a_flow_whose_entry_was_lost_is_allowed_whoever_opened_it(box: Box) -> N
     one, two, _ = box.pods
     box.apply()
     with connection(one, two) as (near, far):
-        key = FlowKey.of(packed_address(one.ip4), near.getsockname()[1], packed_address(two.ip4), 8080, TCP).pack()
+        key = flow_key(near, one, two)
         box.kernel.table("sl_flow").delete([key])
         far.sendall(b"y")
         assert near.recv(1) == b"y"

@@ -21,31 +21,65 @@ from tests.kernel.box import Box
 VERIFIED_LIMIT = 100_000
 
 STRUCTS: dict[str, type[layout.Struct] | type[layout.TwoSlots]] = {
-    "addr_key": layout.AddrKey, "addr_slot": layout.AddrSlot, "addr_value": layout.AddrValue,
-    "netns_value": layout.NetnsValue, "pod_slot": layout.PodSlot, "pod_value": layout.PodValue,
-    "service_key": layout.ServiceKey, "service_slot": layout.ServiceSlot, "service_value": layout.ServiceValue,
-    "backend": layout.Backend, "route_key": layout.RouteKey, "route_slot": layout.RouteSlot,
-    "route_value": layout.RouteValue, "peer_key": layout.PeerKey, "peer_slot": layout.PeerSlot,
-    "peer_value": layout.PeerValue, "rule_key": layout.RuleKey, "rule_value": layout.RuleValue,
-    "listener_key": layout.ListenerKey, "flow_key": layout.FlowKey, "flow_value": layout.FlowValue,
-    "event": layout.Event, "bulk": layout.Bulk,
+    "addr_key": layout.AddrKey,
+    "addr_slot": layout.AddrSlot,
+    "addr_value": layout.AddrValue,
+    "netns_value": layout.NetnsValue,
+    "pod_slot": layout.PodSlot,
+    "pod_value": layout.PodValue,
+    "service_key": layout.ServiceKey,
+    "service_slot": layout.ServiceSlot,
+    "service_value": layout.ServiceValue,
+    "backend": layout.Backend,
+    "route_key": layout.RouteKey,
+    "route_slot": layout.RouteSlot,
+    "route_value": layout.RouteValue,
+    "peer_key": layout.PeerKey,
+    "peer_slot": layout.PeerSlot,
+    "peer_value": layout.PeerValue,
+    "rule_key": layout.RuleKey,
+    "rule_value": layout.RuleValue,
+    "listener_key": layout.ListenerKey,
+    "flow_key": layout.FlowKey,
+    "flow_value": layout.FlowValue,
+    "event": layout.Event,
+    "bulk": layout.Bulk,
 }
 ENUMS = {
-    "sl_verdict": layout.Verdict, "sl_config": layout.Config, "pod_flags": layout.PodFlags,
-    "service_flags": layout.ServiceFlags, "flow_flags": layout.FlowFlags, "event_type": layout.EventType,
-    "drop_reason": layout.DropReason, "event_flags": layout.EventFlags, "counter": layout.Counter,
+    "sl_verdict": layout.Verdict,
+    "sl_config": layout.Config,
+    "pod_flags": layout.PodFlags,
+    "service_flags": layout.ServiceFlags,
+    "flow_flags": layout.FlowFlags,
+    "event_type": layout.EventType,
+    "drop_reason": layout.DropReason,
+    "event_flags": layout.EventFlags,
+    "counter": layout.Counter,
 }
-PREFIXES = ("SL_CFG_", "SL_POD_", "SL_SERVICE_", "SL_FLOW_", "SL_EVENT_", "SL_DROP_", "SL_EV_", "SL_COUNT_", "SL_")
+PREFIXES = (
+    "SL_CFG_",
+    "SL_POD_",
+    "SL_SERVICE_",
+    "SL_FLOW_",
+    "SL_EVENT_",
+    "SL_DROP_",
+    "SL_EV_",
+    "SL_COUNT_",
+    "SL_",
+)
 
 
 class Btf:
     """The types of an object."""
 
     def __init__(self, path: Path) -> None:
-        dump = subprocess.run(["bpftool", "btf", "dump", "file", str(path), "-j"], capture_output=True, check=True)
+        dump = subprocess.run(
+            ["bpftool", "btf", "dump", "file", str(path), "-j"], capture_output=True, check=True
+        )
         self.types = {entry["id"]: entry for entry in json.loads(dump.stdout)["types"]}
 
     def struct(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any]
         (found,) = (t for t in self.types.values() if t["kind"] == "STRUCT" and t["name"] == name)
         return found
 
@@ -87,11 +121,29 @@ def header(tmp_path_factory: pytest.TempPathFactory) -> Btf:
     """Constants, and the record of a ring buffer, reach no object's BTF: the header alone, compiled."""
     source, target = (tmp_path_factory.mktemp("btf") / name for name in ("header.c", "header.o"))
     bpf = Path(layout.__file__).parent
-    multiarch = subprocess.run(["cc", "-print-multiarch"], capture_output=True, text=True, check=True).stdout.strip()
-    source.write_text('#include <linux/bpf.h>\n#include "layout.h"\nstruct event event;\n'
-                      + "".join(f"enum {name} of_{name};\n" for name in ENUMS))
-    subprocess.run(["clang", "-target", "bpf", "-g", "-O2", f"-I{bpf}", f"-I/usr/include/{multiarch}", "-c", source,
-                    "-o", target], check=True)
+    multiarch = subprocess.run(
+        ["cc", "-print-multiarch"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    source.write_text(
+        '#include <linux/bpf.h>\n#include "layout.h"\nstruct event event;\n'
+        + "".join(f"enum {name} of_{name};\n" for name in ENUMS)
+    )
+    subprocess.run(
+        [
+            "clang",
+            "-target",
+            "bpf",
+            "-g",
+            "-O2",
+            f"-I{bpf}",
+            f"-I/usr/include/{multiarch}",
+            "-c",
+            source,
+            "-o",
+            target,
+        ],
+        check=True,
+    )
     return Btf(target)
 
 
@@ -120,7 +172,9 @@ def test_every_struct_is_laid_out_as_in_the_object(btf: Btf, header: Btf, name: 
         assert struct["members"][0]["name"] == "slot"
         return
     named = {(at, size) for path, at, size in btf.leaves(struct["id"]) if not re.search(r"\bpad\d?\b", path)}
-    explicit_padding = {(at, size) for path, at, size in btf.leaves(struct["id"]) if re.search(r"\bpad\d?\b", path)}
+    explicit_padding = {
+        (at, size) for path, at, size in btf.leaves(struct["id"]) if re.search(r"\bpad\d?\b", path)
+    }
     assert named <= set(python_leaves(mirror)) <= named | explicit_padding
 
 
@@ -133,7 +187,10 @@ def test_every_field_has_its_name_in_c(btf: Btf, header: Btf, name: str) -> None
     at = {offset: path for path, offset, _ in btf.leaves(btf.struct(name)["id"])}
     for field, (offset, _) in zip(mirror.names(), python_leaves(mirror), strict=True):
         c_name = at[offset].rsplit(".", 1)[-1].removesuffix("_be")
-        assert c_name in (field, {"ifindex_a": "ifindex[0]", "ifindex_b": "ifindex[1]"}.get(field)), (field, at[offset])
+        assert c_name in (field, {"ifindex_a": "ifindex[0]", "ifindex_b": "ifindex[1]"}.get(field)), (
+            field,
+            at[offset],
+        )
         assert at[offset].endswith("_be") == (field in mirror.PORTS)
 
 
@@ -148,7 +205,9 @@ def test_every_constant_is_the_same(header: Btf, name: str) -> None:
 
 
 def test_programs_are_far_from_the_verifiers_limit(node: Box) -> None:
-    programs = [path for path in (node.pins / layout.LAYOUT_HASH / "programs").glob("*/*") if not path.is_dir()]
+    programs = [
+        path for path in (node.pins / layout.LAYOUT_HASH / "programs").glob("*/*") if not path.is_dir()
+    ]
     assert len(programs) == 15
     for path in programs:
         verified = libbpf.info(node.kernel.program(path.name), libbpf.ProgInfo).verified_insns

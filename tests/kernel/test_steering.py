@@ -8,7 +8,8 @@ import socket
 import pytest
 
 from bpf.layout import EventFlags, EventType, PodFlags, Verdict
-from tests.kernel.box import TCP, Box, Pod, original_dst
+from tests.kernel.box import Box
+from tests.kernel.host import TCP, Pod, original_dst
 
 VIP4, VIP6 = "10.128.0.10", "fd51:ce00:0:2::a"
 LISTENER = 0x010203
@@ -40,11 +41,17 @@ def test_ipv6_and_ipv4_mapped_sockets_are_steered_too(box: Box) -> None:
     one, two, _ = box.pods
     steer_egress(box, one)
     box.apply()
-    with one.listen(15001, socket.AF_INET6, address=AT6, proxy=True) as envoy, one.connect(two.ip6, 8080) as client:
+    with (
+        one.listen(15001, socket.AF_INET6, address=AT6, proxy=True) as envoy,
+        one.connect(two.ip6, 8080) as client,
+    ):
         with envoy.accept()[0] as accepted:
             assert original_dst(accepted) == (two.ip6, 8080)
             assert client.getpeername()[:2] == (two.ip6, 8080)
-    with one.listen(15001, address=AT4, proxy=True) as envoy, one.connect(f"::ffff:{two.ip4}", 8080) as client:
+    with (
+        one.listen(15001, address=AT4, proxy=True) as envoy,
+        one.connect(f"::ffff:{two.ip4}", 8080) as client,
+    ):
         with envoy.accept()[0] as accepted:
             assert original_dst(accepted) == (two.ip4, 8080)
             assert client.getpeername()[:2] == (f"::ffff:{two.ip4}", 8080)
@@ -70,7 +77,10 @@ def test_a_route_for_everyone_binds_every_view(box: Box) -> None:
     box.service(VIP6, 80, [(two.ip6, 8080)], routed=True)
     box.route(VIP6, 80)
     box.apply()
-    with one.listen(15001, socket.AF_INET6, address="fd51:ce:1::1", proxy=True) as envoy, one.connect(VIP6, 80):
+    with (
+        one.listen(15001, socket.AF_INET6, address="fd51:ce:1::1", proxy=True) as envoy,
+        one.connect(VIP6, 80),
+    ):
         with envoy.accept()[0] as accepted:
             assert original_dst(accepted) == (VIP6, 80)
 
@@ -111,7 +121,9 @@ def test_a_listener_that_is_gone_refuses(box: Box) -> None:
     assert refused.value.errno == errno.ECONNREFUSED
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", AT6])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "127.1.2.3", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", AT6]
+)
 def test_an_application_must_not_dial_its_proxy(box: Box, address: str) -> None:
     one, _, _ = box.pods
     steer_egress(box, one)

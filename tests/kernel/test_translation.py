@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.kernel.box import UDP, Box, arrives
+from tests.kernel.box import Box
+from tests.kernel.host import UDP, arrives
 
 VIP4, VIP6 = "10.128.0.10", "fd51:ce00:0:2::a"
 

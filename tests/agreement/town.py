@@ -1,0 +1,182 @@
+"""A node with a generated mesh on it: pods in namespaces of their own, the world outside, and tables,
+listeners and attachments made as the agent makes them.
+
+It knows the agent's enforcement and no policy: what a packet ought to meet is the test's to say.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from agent.enforcement import Enforcement
+from agent.kernel import Kernel
+from agent.kernel.namespace import run_in_netns
+from agent.records import Change
+from agent.sandbox import Sandbox
+from agent.workloads import Workloads
+from bpf.layout import Event
+from mesh.datapath import Node
+from mesh.model import WorkloadName
+from mesh.node import NodeState, Record
+from mesh.resources import TABLE_TYPES
+from tests.agreement.actor import Actor
+from tests.kernel.box import cgroup2_mount
+from tests.kernel.host import ip
+
+#: Whose socket it is: the application's, its Envoy's, or one in the pod's namespace that was made outside
+#: the mesh's cgroup, so that packets are all we see of it. The node and the world have strangers only.
+Role = Literal["app", "envoy", "stranger"]
+
+#: Who acts: the name of a pod, or one of these.
+HOST, OUTSIDE = "node", "world"
+Who = tuple[str, Role]
+
+
+class Town:
+    """Made once, for pods with these addresses; `settle` gives it a mesh. Leaves nothing behind."""
+
+    def __init__(self, pods: Mapping[WorkloadName, tuple[str, ...]], node: str, world: Iterable[str]) -> None:
+        self._pods = pods
+        self._host = node
+        self._world = tuple(world)
+        self._tag = uuid.uuid4().hex[:6]
+        name = f"sluice-town-{os.getpid()}-{self._tag}"
+        self._cgroup = cgroup2_mount() / name
+        self._pins = Path("/sys/fs/bpf") / name
+        self._namespaces: list[str] = []
+        self._state = NodeState()
+        self._kernel: Kernel | None = None
+        self.actors: dict[Who, Actor] = {}
+
+    def open(self, ports: Iterable[int]) -> None:
+        """Everybody serves these ports."""
+        self._cgroup.mkdir()
+        node = self._namespace(HOST)
+        ip("link set lo up", f"addr add {self._host}/32 dev lo", netns=node.name)
+        run_in_netns(node, _forward)
+        kernel = self._kernel = Kernel.open(self._pins, self._cgroup)
+        sandboxes: dict[WorkloadName, Sandbox] = {}
+        for index, (pod, addresses) in enumerate(self._pods.items()):
+            netns = self._namespace(str(index))
+            interface = f"slc{self._tag}{index:02x}"
+            _wire(node, interface, netns, addresses, index)
+            ip("route add local fd51:ce:1::/96 dev lo", netns=netns.name)
+            sandboxes[pod] = Sandbox(pod, self._tag, netns, interface, addresses)
+        world = self._namespace(OUTSIDE)
+        _wire(node, f"slw{self._tag}", world, self._world, 255)
+        self._enforcement = Enforcement(kernel, [self._host])
+        self._workloads = Workloads(kernel)
+        run_in_netns(node, lambda: self._workloads.refresh(sandboxes))
+        self.events()
+        for pod, sandbox in sandboxes.items():
+            for role, folder in (("app", "pods"), ("envoy", "proxies")):
+                cgroup = self._cgroup / folder / str(pod).replace("/", "_")
+                cgroup.mkdir(parents=True)
+                self.actors[str(pod), role] = Actor(sandbox.netns, cgroup, kernel)
+            self.actors[str(pod), "stranger"] = Actor(sandbox.netns, None, kernel)
+        self.actors[HOST, "stranger"] = Actor(node, None, kernel)
+        self.actors[OUTSIDE, "stranger"] = Actor(world, None, kernel)
+        servers = [(str(pod), "app") for pod in self._pods]
+        self.ask("serve", dict.fromkeys([*servers, *((n, "stranger") for n in (HOST, OUTSIDE))], (list(ports),)))
+
+    def close(self) -> None:
+        """From whatever state `open` left it in."""
+        for actor in self.actors.values():
+            actor.end()
+        if self._kernel is not None:
+            self._kernel.remove()
+        for name in self._namespaces:
+            subprocess.run(["ip", "netns", "del", name], check=False)
+        if self._cgroup.exists():
+            for folder in sorted(self._cgroup.rglob("*/"), key=lambda path: -len(path.parts)):
+                folder.rmdir()
+            self._cgroup.rmdir()
+
+    def settle(self, node: Node) -> None:
+        """Another mesh, as a node agent brings it into force: listeners, then tables and attachments."""
+        state = node.state
+        self.ask(
+            "be_proxy",
+            {
+                (name, "envoy"): (record.addresses, record.ingress_listeners, record.egress_listeners)
+                for name, record in state.pods.items()
+            },
+        )
+        self._enforcement.take(_changes(self._state, state))
+        proxied = [pod for pod in self._pods if str(pod) in node.proxies]
+        self._enforcement.place(self._workloads.guarded, proxied, ())
+        self._enforcement.bring_into_force(self._workloads.guarded)
+        self._state = state
+        unknown = [pod for pod in self._pods if not self._enforcement.enforced(pod)]
+        assert not unknown, f"not enforced: {unknown}"
+
+    def ask(self, order: str, arguments: Mapping[Any, tuple[Any, ...]]) -> dict[Who, Any]:
+        """Gives every actor named its order, all at once, and gathers what they answer."""
+        for who, given in arguments.items():
+            self.actors[who].begin(order, *given)
+        return {who: self.actors[who].finish() for who in arguments}
+
+    def events(self) -> list[Event]:
+        """Since the last call."""
+        assert self._kernel is not None
+        return self._kernel.events().drain()
+
+    def lost(self) -> int:
+        """Events and flows that found no room, ever."""
+        assert self._kernel is not None
+        counters = self._kernel.counters()
+        return counters["events_lost"] + counters["flows_lost"]
+
+    def _namespace(self, name: str) -> Path:
+        full = f"sluice-town-{self._tag}-{name}"
+        subprocess.run(["ip", "netns", "add", full], check=True)
+        self._namespaces.append(full)
+        return Path("/run/netns") / full
+
+
+def _changes(old: NodeState, new: NodeState) -> Iterable[Change]:
+    before, after = old.tables(), new.tables()
+    for table, type_url in TABLE_TYPES.items():
+        names: set[str] = {*before[table], *after[table]}
+        for name in sorted(names):
+            was: Record | None = before[table].get(name)
+            now = after[table].get(name)
+            if was != now:
+                yield Change(type_url, name, was, now)
+
+
+def _wire(node: Path, interface: str, netns: Path, addresses: Iterable[str], index: int) -> None:
+    """A veth as a CNI plugin makes it: nobody needs to ask who the neighbour is."""
+    near, far = f"02:00:00:00:01:{index:02x}", f"02:00:00:00:02:{index:02x}"
+    outer = [f"link add {interface} address {near} type veth peer name eth0 address {far} netns {netns.name}"]
+    outer.append(f"link set {interface} up")
+    inner = ["link set lo up", "link set eth0 up", "route add 169.254.1.1 dev eth0 scope link"]
+    for gateway in ("169.254.1.1", "fe80::1"):
+        inner.append(f"neigh add {gateway} lladdr {near} dev eth0 nud permanent")
+    for address in addresses:
+        bits, gateway, more = (128, "fe80::1", " nodad") if ":" in address else (32, "169.254.1.1", "")
+        outer.append(f"route add {address}/{bits} dev {interface}")
+        outer.append(f"neigh add {address} lladdr {far} dev {interface} nud permanent")
+        inner.append(f"addr add {address}/{bits} dev eth0{more}")
+        inner.append(f"route replace default via {gateway} dev eth0 src {address}")
+    ip(*outer, netns=node.name)
+    ip(*inner, netns=netns.name)
+
+
+def _forward() -> None:
+    for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        Path("/proc/sys/net", name).write_text("1")
+
+
+def until(seconds: float) -> Iterable[None]:
+    """Rounds of looking, a moment apart, for so long at most."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield
+        time.sleep(0.01)
