@@ -12,6 +12,9 @@ from mesh.discovery.wire import fields, text
 #: The gRPC method that Envoy calls.
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
+#: Where the RBAC filter leaves the name of the policy that decided.
+_RBAC, _POLICY = "envoy.filters.http.rbac", "enforced_effective_policy_id"
+
 #: envoy.config.core.v3.RequestMethod
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 
@@ -26,7 +29,8 @@ class Address:
 
 @dataclass(slots=True)
 class LoggedRequest:
-    """One HTTP request. `started` is seconds since the epoch; `local` is the address that was dialled."""
+    """One HTTP request. `started` is seconds since the epoch; `local` is the address that was dialled;
+    `route` is Envoy's name of the route taken, `rule` of the RBAC policy that allowed it."""
 
     remote: Address = field(default_factory=Address)
     local: Address = field(default_factory=Address)
@@ -38,6 +42,8 @@ class LoggedRequest:
     authority: str = ""
     status: int = 0
     details: str = ""
+    route: str = ""
+    rule: str = ""
 
 
 def requests(message: bytes) -> Iterator[LoggedRequest]:
@@ -72,6 +78,10 @@ def _common(request: LoggedRequest, message: bytes) -> None:
                 request.duration = _seconds(data)
             case 13:
                 request.upstream = _address(data)
+            case 17:
+                request.rule = _allowing_rule(data)
+            case 19:
+                request.route = text(data)
 
 
 def _properties(request: LoggedRequest, message: bytes) -> None:
@@ -92,6 +102,18 @@ def _response(request: LoggedRequest, message: bytes) -> None:
                 request.status = next((value for part, value, _ in fields(data) if part == 1), 0)
             case 6:
                 request.details = text(data)
+
+
+def _allowing_rule(metadata: bytes) -> str:
+    """envoy.config.core.v3.Metadata, of which the RBAC filter's Struct names the policy."""
+    for entry in _submessages(metadata, 1):
+        if any(number == 1 and text(data) == _RBAC for number, _, data in fields(entry)):
+            for struct in _submessages(entry, 2):
+                for pair in _submessages(struct, 1):
+                    parts = {number: data for number, _, data in fields(pair)}
+                    if text(parts.get(1, b"")) == _POLICY:
+                        return next((text(data) for data in _submessages(parts.get(2, b""), 3)), "")
+    return ""
 
 
 def _address(message: bytes) -> Address:

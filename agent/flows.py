@@ -111,6 +111,7 @@ class FlowTeller:
             protocol="TCP",
             type="L7",
             drop_reason="L7_POLICY" if denied else "",
+            policies=self._names.judges(request.route, request.rule),
             l7=Request(
                 request.method,
                 request.path,

@@ -21,6 +21,7 @@ class Names:
         self._workloads: dict[bytes, tuple[WorkloadName, int]] = {}
         self._services: dict[bytes, ServiceName] = {}
         self._rules: dict[int, tuple[str, ...]] = {}
+        self._listeners: dict[int, tuple[str, ...]] = {}
 
     def follow(self, change: Change) -> None:
         """One record changed."""
@@ -46,6 +47,7 @@ class Names:
                 for rules in (rest, *(verdict.rules for verdict in verdicts)):
                     if rules:
                         self._rules[rules_cookie(rules)] = rules
+                self._listeners |= {v.listener: v.rules for v in verdicts if v.listener}
 
     def workload(self, packed: bytes) -> tuple[WorkloadName, int] | None:
         """The workload that has an address, and its security id."""
@@ -58,6 +60,22 @@ class Names:
     def rules(self, cookie: int) -> tuple[str, ...]:
         """The rules that decided; () for none, or if they are not known any more."""
         return self._rules.get(cookie, ())
+
+    def judges(self, route: str, rule: str) -> tuple[str, ...]:
+        """Who decided about a request, by Envoy's names: the rule of an L7 class that allowed it, all of the
+        class's rules if none did, or the route that it took."""
+        place, _, number = route.partition("|")
+        if place not in ("inbound", "outbound") or not number.isdigit():
+            return (route,) if " " in route else ()
+        rules = self._listeners.get(int(number), ())
+        return tuple(key for key in rules if _rbac_policy(key) == rule) or rules
+
+
+def _rbac_policy(key: str) -> str:
+    """Envoy's name of a rule (as in Istio) from ours, such as `CiliumNetworkPolicy shop/web ingress[0]`."""
+    _, name, where = key.split(" ", 2)
+    namespace, _, policy = name.rpartition("/")
+    return f"ns[{namespace}]-policy[{policy}]-rule[{where}]"
 
 
 def pack(ip: str) -> bytes:

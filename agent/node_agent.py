@@ -243,6 +243,7 @@ class NodeAgent:
 
     async def _round(self) -> None:
         await self._in_kernel(self._workloads.refresh, self._sandboxes)
+        self._rollout.tick(_now())
         number = self._begin()
         if number is None and not self._enforcement.began:
             return  # Nothing is known yet, and that is no reason to take anything away.
@@ -299,7 +300,7 @@ class NodeAgent:
         await self._enforce(always=True)
         self._records.finish()
         if self._rollout.warming is not None:
-            self._rollout.flipped()
+            self._rollout.flipped(_now())
         self._applied, self._number = number, None
         self._adopting = self._committed = False
         log.info("generation %d is in force: %d records changed", number, len(changes))

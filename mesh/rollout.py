@@ -17,6 +17,9 @@ from mesh.node import Manifest
 
 #: Seconds that a flip waits for proxies that are not ready.
 PATIENCE = 5.0
+#: Seconds after a flip for which the old is served still: connections that the kernel had handed to a
+#: listener just before may not be accepted yet.
+LINGER = 1.0
 
 Key = tuple[str, str]
 Contents = Mapping[Key, str]
@@ -108,6 +111,7 @@ class Rollout:
         self._warming: tuple[int, frozenset[WorkloadName], float] | None = None
         self._wanted: frozenset[WorkloadName] = frozenset()
         self._in_force: frozenset[WorkloadName] = frozenset()
+        self._leaving: tuple[frozenset[WorkloadName], float] | None = None
 
     @property
     def warming(self) -> int | None:
@@ -116,9 +120,9 @@ class Rollout:
 
     @property
     def needed(self) -> frozenset[WorkloadName]:
-        """Pods that need a proxy: by the newest generation begun or by the one still in force, which
-        steers to it until the kernel has flipped."""
-        return self._wanted | self._in_force
+        """Pods that need a proxy: by the newest generation begun, by the one still in force, which steers to
+        it until the kernel has flipped, or by one that was in force just now."""
+        return self._wanted | self._in_force | (self._leaving[0] if self._leaving else frozenset())
 
     def adopt(self, manifests: Mapping[WorkloadName, Manifest]) -> None:
         """Starts from manifests whose generation the kernel already enforces."""
@@ -132,6 +136,7 @@ class Rollout:
         """Begins a generation; `now` is seconds of any clock. The one before must be in force, so what
         comes meanwhile waits with the caller, and the newest of it is what to begin next."""
         assert self._warming is None
+        self._settle()
         self._wanted = frozenset(manifests)
         for pod, manifest in manifests.items():
             self._proxies.setdefault(pod, _Proxy()).aim(_contents(manifest))
@@ -147,17 +152,28 @@ class Rollout:
         _, wanted, deadline = self._warming
         return now >= deadline or not any(self._awaits(pod) for pod in wanted if pod in present)
 
-    def flipped(self) -> None:
-        """The kernel enforces `warming`: from now on serve it alone."""
+    def flipped(self, now: float) -> None:
+        """The kernel enforces `warming`: in a moment it is to be served alone."""
+        self._leaving = (self._in_force, now + LINGER)
         self._warming, self._in_force = None, self._wanted
         for pod in self._wanted:
-            proxy = self._proxies[pod]
-            proxy.given_up = not proxy.ready
-            proxy.settle()
+            self._proxies[pod].given_up = not self._proxies[pod].ready
+
+    def tick(self, now: float) -> None:
+        """Serve the generation in force alone, if it is time."""
+        if self._leaving and now >= self._leaving[1]:
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._leaving:
+            self._leaving = None
+            for pod in self._in_force:
+                self._proxies[pod].settle()
 
     def deadline(self) -> float | None:
-        """When the flip stops waiting; None if nothing is under way."""
-        return self._warming[2] if self._warming else None
+        """When the flip, or what follows it, stops waiting; None if nothing is under way."""
+        due = [found[-1] for found in (self._warming, self._leaving) if found]
+        return min(due, default=None)
 
     def serving(self, pod: WorkloadName) -> Serving | None:
         """What the pod's proxy is to be served, None if it never needed one."""

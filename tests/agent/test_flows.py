@@ -14,10 +14,11 @@ from bpf.layout import NO_ADDRESS, DropReason, Event, EventFlags, EventType, Ver
 from mesh.discovery.wire import bytes_field, integer_field, text_field
 from mesh.flow import Flow, Peer, Request
 from mesh.model import ServiceName, WorkloadName
-from mesh.node import PolicyClass, Record, ServiceRecord, WorkloadRecord
+from mesh.node import PolicyClass, PortVerdict, Record, ServiceRecord, WorkloadRecord
 
 WEB, CLIENT = WorkloadName("shop", "web"), WorkloadName("shop", "client")
 RULE = "NetworkPolicy shop/web ingress[0]"
+HTTP_RULES = ("CiliumNetworkPolicy shop/web ingress[0]", "CiliumNetworkPolicy shop/web ingress[1]")
 
 
 def names() -> Names:
@@ -26,7 +27,7 @@ def names() -> Names:
         WorkloadRecord(WEB, 300, (("10.0.0.2", 0),), "node1"),
         WorkloadRecord(CLIENT, 301, (("10.0.0.1", 0),), "node1"),
         ServiceRecord(ServiceName("shop", "web"), ("10.128.0.1",), 0, ()),
-        PolicyClass(1, (), (RULE,)),
+        PolicyClass(1, (PortVerdict("TCP", 80, 80, "steer", 256, HTTP_RULES),), (RULE,)),
     ]
     for number, record in enumerate(records):
         made.follow(Change("type", str(number), None, record))
@@ -97,7 +98,9 @@ def test_an_address_that_changed_hands_is_told_by_its_new_owner() -> None:
     assert made.workload(packed_address("10.0.0.2")) == (CLIENT, 301)
 
 
-def logged(local: str, remote: str, upstream: str, status: int, details: str) -> bytes:
+def logged(
+    local: str, remote: str, upstream: str, status: int, details: str, route: str = "", rule: str = ""
+) -> bytes:
     def address(ip: str, port: int) -> bytes:
         return bytes_field(1, text_field(2, ip) + integer_field(3, port))
 
@@ -107,11 +110,20 @@ def logged(local: str, remote: str, upstream: str, status: int, details: str) ->
         + bytes_field(5, integer_field(1, 1_700_000_000))
         + bytes_field(12, integer_field(2, 3_500_000))
         + bytes_field(13, address(upstream, 8080))
+        + (bytes_field(17, allowed_by(rule)) if rule else b"")
+        + text_field(19, route)
     )
     request = integer_field(1, 1) + text_field(3, "web") + text_field(5, "/a\x1b[2J")
     response = bytes_field(1, integer_field(1, status)) + text_field(6, details)
     entry = bytes_field(1, common) + bytes_field(3, request) + bytes_field(4, response)
     return bytes_field(2, bytes_field(1, entry))
+
+
+def allowed_by(rule: str) -> bytes:
+    """The metadata that Envoy's RBAC filter leaves, beside some of another filter."""
+    pair = text_field(1, "enforced_effective_policy_id") + bytes_field(2, text_field(3, rule))
+    rbac = text_field(1, "envoy.filters.http.rbac") + bytes_field(2, bytes_field(1, pair))
+    return bytes_field(1, text_field(1, "other") + bytes_field(2, b"")) + bytes_field(1, rbac)
 
 
 def told_request(message: bytes) -> Flow:
@@ -135,6 +147,17 @@ def test_a_request_that_policy_refused_is_a_dropped_flow_and_another_403_is_not(
     denied = told_request(logged("10.0.0.1", "10.0.0.2", "", 403, "rbac_access_denied_matched_policy[none]"))
     assert (denied.verdict, denied.drop_reason, denied.direction) == ("DROPPED", "L7_POLICY", "ingress")
     assert told_request(logged("10.0.0.1", "10.0.0.2", "", 403, "via_upstream")).verdict == "FORWARDED"
+
+
+def test_a_request_names_the_rule_that_allowed_it_or_all_that_did_not_or_its_route() -> None:
+    allowed = logged(
+        "10.0.0.1", "10.0.0.2", "", 200, "", "inbound|256", "ns[shop]-policy[web]-rule[ingress[1]]"
+    )
+    assert told_request(allowed).policies == HTTP_RULES[1:]
+    denied = logged("10.0.0.1", "10.0.0.2", "", 403, "rbac_access_denied_matched_policy[none]", "inbound|256")
+    assert told_request(denied).policies == HTTP_RULES
+    routed = logged("10.128.0.1", "127.0.0.1", "10.0.0.2", 200, "", "HTTPRoute shop/canary rules[0]")
+    assert told_request(routed).policies == ("HTTPRoute shop/canary rules[0]",)
 
 
 def test_a_flow_is_one_line_that_cannot_steer_a_terminal() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mesh.model import WorkloadName
 from mesh.node import Manifest
-from mesh.rollout import Rollout
+from mesh.rollout import LINGER, Rollout
 
 WEB = WorkloadName("shop", "web")
 CART = WorkloadName("shop", "cart")
@@ -24,10 +24,15 @@ def in_force(number: int, manifests: dict[WorkloadName, Manifest]) -> Rollout:
     for pod in manifests:
         get_ready(rollout, pod)
     assert rollout.may_flip(0, manifests)
-    rollout.flipped()
+    flip(rollout)
     for pod in manifests:
         get_ready(rollout, pod)
     return rollout
+
+
+def flip(rollout: Rollout) -> None:
+    rollout.flipped(0)
+    rollout.tick(LINGER)
 
 
 def served(rollout: Rollout, pod: WorkloadName = WEB) -> dict[str, str]:
@@ -51,8 +56,13 @@ def test_a_proxy_serves_old_and_new_until_the_flip_and_the_new_alone_after_it() 
     assert not rollout.may_flip(10, [WEB])
     get_ready(rollout)
     assert rollout.may_flip(10, [WEB])
-    rollout.flipped()
+    rollout.flipped(10)
+    rollout.tick(10)
+    assert served(rollout) == {"a": "a1", "b": "b2", "c": "c2"}, "some connections are not accepted yet"
+    assert rollout.deadline() == 10 + LINGER
+    rollout.tick(10 + LINGER)
     assert served(rollout) == {"b": "b2", "c": "c2"}
+    assert rollout.deadline() is None
 
 
 def test_the_kernel_flips_without_a_proxy_that_is_not_ready_in_time_and_does_not_wait_for_it_again() -> None:
@@ -61,7 +71,7 @@ def test_the_kernel_flips_without_a_proxy_that_is_not_ready_in_time_and_does_not
     assert not rollout.may_flip(14.9, [WEB])
     assert rollout.deadline() == 15
     assert rollout.may_flip(15, [WEB])
-    rollout.flipped()
+    flip(rollout)
     rollout.want(3, manifest(WEB, a="a3"), now=16)
     assert rollout.may_flip(16, [WEB])
 
@@ -69,7 +79,7 @@ def test_the_kernel_flips_without_a_proxy_that_is_not_ready_in_time_and_does_not
 def test_a_proxy_that_recovered_is_waited_for_again() -> None:
     rollout = in_force(1, manifest(WEB, a="a1"))
     rollout.want(2, manifest(WEB, a="a2"), now=0)
-    rollout.flipped()
+    flip(rollout)
     get_ready(rollout)
     rollout.want(3, manifest(WEB, a="a3"), now=20)
     assert not rollout.may_flip(20, [WEB])
@@ -106,7 +116,7 @@ def test_a_refused_new_resource_is_left_out_and_the_old_neighbours_stay() -> Non
     rollout.want(2, manifest(WEB, a="a1", new="n2"), now=0)
     rollout.refused(WEB, LDS, "new", "bad")
     get_ready(rollout)
-    rollout.flipped()
+    flip(rollout)
     assert served(rollout) == {"a": "a1", "gone": "g1"}
 
 
@@ -115,11 +125,11 @@ def test_a_corrected_resource_is_served_and_its_refusal_forgotten() -> None:
     rollout.want(2, manifest(WEB, a="bad"), now=0)
     rollout.refused(WEB, LDS, "a", "bad")
     get_ready(rollout)
-    rollout.flipped()
+    flip(rollout)
     rollout.want(3, manifest(WEB, a="a3"), now=0)
     assert served(rollout) == {"a": "a3", "gone": "g1"}
     get_ready(rollout)
-    rollout.flipped()
+    flip(rollout)
     assert served(rollout) == {"a": "a3"}
     assert rollout.refusals() == ()
 
@@ -138,7 +148,7 @@ def test_a_proxy_that_is_no_longer_needed_keeps_what_it_has_until_it_is_forgotte
     rollout.want(2, manifest(CART, c="c1"), now=0)
     assert rollout.needed == {WEB, CART}, "the kernel steers to it until it flips"
     assert rollout.may_flip(0, [WEB, CART])
-    rollout.flipped()
+    flip(rollout)
     assert rollout.needed == {CART}
     assert served(rollout) == {"a": "a1"}
     rollout.forget(WEB)
@@ -176,7 +186,7 @@ def test_whatever_the_kernel_may_steer_to_is_served_unless_the_proxy_refused_it(
         assert (kernel | versions.keys()) - {n for n, _ in bad} <= served(rollout).keys()
         if data.draw(st.booleans()):
             rollout.down(WEB)
-        rollout.flipped()
+        flip(rollout)
         kernel = set(versions)
         assert kernel - {n for n, _ in bad} <= served(rollout).keys()
         assert all((n, int(v[1:])) not in bad for n, v in served(rollout).items() if n in kernel)

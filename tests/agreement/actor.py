@@ -209,6 +209,7 @@ class _Body:
             except BlockingIOError:  # a TCP connection is on its way
                 error = ""
             except OSError as failure:
+                self._calls.pop(attempt.number)[1].close()
                 error = errno.errorcode.get(failure.errno or 0, str(failure))
             called[attempt.number] = Called(error, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
         return called

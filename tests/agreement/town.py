@@ -70,7 +70,7 @@ class Town:
             sandboxes[pod] = Sandbox(pod, self._tag, netns, interface, addresses)
         world = self._namespace(OUTSIDE)
         _wire(node, f"slw{self._tag}", world, self._world, 255)
-        self._enforcement = Enforcement(kernel, [self._host])
+        self._enforcement = Enforcement(kernel)
         self._workloads = Workloads(kernel)
         run_in_netns(node, lambda: self._workloads.refresh(sandboxes))
         self.events()

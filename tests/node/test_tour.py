@@ -85,6 +85,7 @@ def test_an_http_rule_brings_envoy_and_takes_it_away_again(mesh: RunningMesh) ->
 
             flow = until(seen, "the 403 is observed")[-1]
             assert (flow["verdict"], flow["path"]) == ("DROPPED", "envoy")
+            assert flow["policies"] == ["CiliumNetworkPolicy shop/get-only ingress[0].toPorts[0]"]
         finally:
             mesh.delete(GET_ONLY)
         assert mesh.get("shop/client", "http://web/secret")[0] == 200

@@ -1,0 +1,430 @@
+"""What the reference says of a connection happens to its packets, service translation included (done-when 3).
+
+A town of twelve pods gets one random mesh after another. Applications, their Envoys, sockets that no hook
+of ours sees, the node and the world call pods, services and one another; each call is then held against
+`judge`, by what its socket met, what the servers took in, and what the kernel told of just that call.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from agent.entries import rules_cookie
+from bpf.layout import (
+    DropReason,
+    Event,
+    EventFlags,
+    EventType,
+    Verdict,
+    address_text,
+)
+from mesh.datapath import Node
+from mesh.model import Backend, Direction, ServiceName
+from mesh.policy import Allow, Deny, Party, Steer, judge
+from mesh.policy import Verdict as Judged
+from mesh.proxy import HttpRule
+from tests.agreement.actor import Arrival, Attempt, Called, Kind, Outcome
+from tests.agreement.generate import NODE, PORTS, WORLD, World, generate
+from tests.agreement.test_tables import words
+from tests.agreement.town import HOST, OUTSIDE, Role, Town, Who, until
+
+pytestmark = pytest.mark.root
+
+SEEDS = range(8)
+CALLS = 270
+#: Attempts have numbers from here on, below the ports that the kernel gives out itself.
+FIRST = 20_000
+ICMP_TYPES = {"ICMP": 8, "ICMPv6": 128}
+NUMBERS = {"TCP": 6, "UDP": 17, "ICMP": 1, "ICMPv6": 58}
+KINDS: tuple[tuple[Kind, int], ...] = (
+    ("tcp", 12), ("udp", 2), ("udp-connected", 2), ("icmp", 2), ("icmp-connected", 1)
+)  # fmt: skip
+ROLES: tuple[tuple[Role, int], ...] = (("app", 10), ("stranger", 6), ("envoy", 4))
+BORDERS = sorted({port + d for port in (*PORTS, 1, 1024) for d in (-1, 1) if 0 < port + d < 65536} - {*PORTS})
+
+
+class Mismatch(Exception):
+    """Something happened that the reference does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who calls what. `service` has the backends that may be chosen, None where no service is dialled."""
+
+    attempt: Attempt
+    who: Who
+    caller: Party
+    protocol: str
+    dialled: str
+    service: frozenset[tuple[str, int]] | None = None
+
+    def __str__(self) -> str:
+        backends = "" if self.service is None else f", a service of {sorted(self.service)}"
+        return f"{'/'.join(self.who)} from {self.caller.address}: {self.attempt}{backends}"
+
+    @property
+    def hooked(self) -> bool:
+        """Do the socket hooks see the call? A lone echo request is a packet only."""
+        return self.who[1] != "stranger" and self.attempt.kind != "icmp"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an event says of a decision."""
+
+    type: EventType
+    verdict: Verdict
+    reason: DropReason = DropReason.NONE
+    flags: EventFlags = EventFlags(0)
+    cookie: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a call: what it returned at once, what the kernel told of it, what its socket met
+    later, and who took it in."""
+
+    error: str = ""
+    told: frozenset[Told] = frozenset()
+    outcome: Outcome = "silence"
+    taken: tuple[tuple[str, Arrival], ...] = ()
+
+
+@dataclass(slots=True)
+class Evidence:
+    """As it is gathered."""
+
+    called: Called
+    events: list[Event] = field(default_factory=list)
+    outcome: Outcome = "silence"
+    taken: list[tuple[str, Arrival]] = field(default_factory=list)
+
+    def complete(self, question: Question) -> bool:
+        """Is everything told that will be?"""
+        if self.called.error or any(event.type == EventType.DROP for event in self.events):
+            return True
+        if question.protocol == "UDP" or self.outcome == "connected":
+            return bool(self.taken)
+        return self.outcome != "silence"
+
+    def fate(self) -> Fate:
+        told = {
+            Told(
+                EventType(e.type), Verdict(e.verdict), DropReason(e.reason), EventFlags(e.flags), e.cookie
+            )
+            for e in self.events
+        }
+        return Fate(self.called.error, frozenset(told), self.outcome, tuple(self.taken))
+
+    def target(self, question: Question) -> tuple[str, int]:
+        """Address and port that the kernel chose, port 0 for an echo request."""
+        echo = question.protocol in ICMP_TYPES
+        found = {(address_text(e.dst), 0 if echo else e.dst_port) for e in self.events}
+        if not found and question.service is not None:
+            # Rule 10: within one pod the hook is silent, so the server must say it.
+            own = str(question.caller.workload)
+            found = {(question.caller.address, arrival.port) for place, arrival in self.taken if place == own}
+        if not found:
+            return question.dialled, question.attempt.port
+        if len(found) > 1:
+            raise Mismatch(f"one call was told of as several: {found}")
+        return found.pop()
+
+
+class Reference:
+    """What ought to happen, by `judge` and the model alone; Envoy's classes are named by what they hold."""
+
+    def __init__(self, world: World, node: Node) -> None:
+        self._policies = list(world.mesh.all_policies())
+        self._node = node
+        self.parties = {party.address: party for party in world.parties()}
+
+    def judge(self, question: Question, address: str, port: int) -> tuple[Judged, Judged]:
+        """Egress of the caller and ingress of the destination."""
+        caller, callee = question.caller, self.parties[address]
+        protocol = question.protocol
+        port = 0 if protocol in ICMP_TYPES else port
+        egress = judge(self._policies, "egress", caller, callee, protocol, port)  # type: ignore[arg-type]
+        ingress = judge(self._policies, "ingress", callee, caller, protocol, port)  # type: ignore[arg-type]
+        return egress, ingress
+
+    def fate(self, question: Question, target: tuple[str, int]) -> tuple[str, Fate]:
+        """The verdict in one word, and what must be seen of it."""
+        told_by = EventType.CONNECT if question.hooked else EventType.DROP
+        vip = question.service is not None
+        if vip and (not question.hooked or not question.service):
+            reason = DropReason.NO_BACKEND if question.hooked else DropReason.UNTRANSLATED
+            error = "ECONNREFUSED" if question.hooked else ""
+            flags = self._flags(question, EventFlags.EGRESS)
+            return "deny", Fate(error, frozenset([Told(told_by, Verdict.DENY, reason, flags)]))
+        egress, ingress = self.judge(question, *target)
+        callee = self.parties[target[0]]
+        local = question.caller.workload is not None
+        cookies = [rules_cookie(words(verdict)[1]) for verdict in (egress, ingress)]
+        error = "EPERM" if question.hooked else ""
+        if isinstance(egress, Deny) or isinstance(ingress, Deny):
+            own = isinstance(egress, Deny)
+            reason = DropReason.POLICY_EGRESS if own else DropReason.POLICY_INGRESS
+            flags = self._flags(question, EventFlags.EGRESS if own else EventFlags(0))
+            told = Told(told_by, Verdict.DENY, reason, flags, cookies[0 if own else 1])
+            return "deny", Fate(error, frozenset([told]))
+        if isinstance(egress, Steer) and question.who[1] == "stranger":
+            told = Told(told_by, Verdict.DENY, DropReason.NOT_PROXY, EventFlags.EGRESS, cookies[0])
+            return "steer", Fate("", frozenset([told]))
+        if isinstance(egress, Steer) and question.who[1] == "app":
+            place = str(question.caller.workload)
+            number = self._class(place, "egress", egress.rules)
+            flags = EventFlags.EGRESS | EventFlags.REDIRECTED
+            told = Told(EventType.CONNECT, Verdict.STEER, flags=flags, cookie=cookies[0])
+            taken = ((place, Arrival(f"outbound {number}", *target)),)
+            return "steer", Fate("", frozenset([told]), "connected", taken)
+        word = "allow"
+        server = "app"
+        verdict = Verdict.ALLOW
+        flags = EventFlags.EGRESS if local else EventFlags(0)
+        if isinstance(ingress, Steer):
+            word, verdict, flags = "steer", Verdict.STEER, EventFlags.REDIRECTED
+            server = f"inbound {self._class(str(callee.workload), 'ingress', ingress.rules)}"
+        elif isinstance(egress, Steer):
+            word = "steer"
+        told = Told(
+            EventType.FLOW, verdict, flags=self._flags(question, flags), cookie=cookies[1] or cookies[0]
+        )
+        inside = callee.workload == question.caller.workload and local
+        if question.who[0] == HOST and callee.host:
+            inside = True
+        outcome, taken = self._reached(question, callee, server, target)
+        return word, Fate("", frozenset() if inside else frozenset([told]), outcome, taken)
+
+    def _reached(
+        self, question: Question, callee: Party, server: str, target: tuple[str, int]
+    ) -> tuple[Outcome, tuple[tuple[str, Arrival], ...]]:
+        if question.protocol in ICMP_TYPES:
+            return "answered", ()
+        if server == "app" and target[1] not in PORTS:
+            return "refused", ()
+        place = str(callee.workload) if callee.workload else HOST if callee.host else OUTSIDE
+        if question.protocol == "UDP":
+            return "silence", ((place, Arrival(server, "", target[1])),)
+        return "connected", ((place, Arrival(server, *target)),)
+
+    def _flags(self, question: Question, flags: EventFlags) -> EventFlags:
+        # An Envoy's echo requests are packets like any other: by the socket they are its own.
+        return flags | (EventFlags.BY_PROXY if question.who[1] == "envoy" else 0)
+
+    def _class(self, pod: str, direction: Direction, rules: tuple[HttpRule, ...]) -> int:
+        view = self._node.proxies[pod]
+        classes = view.egress if direction == "egress" else view.ingress
+        (number,) = [c.number for c in classes if set(c.rules) == set(rules)]
+        return number
+
+
+class Asker:
+    """Random calls; every third of them where the reference denies, allows and steers, if it can be had."""
+
+    def __init__(self, seed: int, world: World, reference: Reference) -> None:
+        self._rng = random.Random(f"packets of {seed}")
+        self._reference = reference
+        self._parties = reference.parties
+        self._pods = [p for p in self._parties.values() if p.workload]
+        self._rest = [p for p in self._parties.values() if not p.workload]
+        self._services = [
+            (name, vip, port.port, port.protocol, world.mesh.backends[name].get(port.port, ()))
+            for name, vips in sorted(world.mesh.vips.items())
+            for vip in vips
+            for port in world.mesh.services[name].ports
+        ]
+
+    def questions(self, first: int, count: int) -> Iterator[Question]:
+        for index in range(count):
+            wanted = ("deny", "allow", "steer")[index % 3]
+            for _ in range(60):
+                question = self._draw(first + index)
+                if self._guess(question) == wanted:
+                    break
+            yield question
+
+    def _guess(self, question: Question) -> str:
+        target = (question.dialled, question.attempt.port)
+        if question.service:
+            target = self._rng.choice(sorted(question.service))
+        return self._reference.fate(question, target)[0]
+
+    def _draw(self, number: int) -> Question:
+        rng = self._rng
+        kind = _weighted(rng, KINDS)
+        caller = rng.choice(self._pods if rng.random() < 0.85 else self._rest)
+        six = ":" in caller.address
+        protocol = {"tcp": "TCP", "udp": "UDP"}.get(kind.partition("-")[0], "ICMPv6" if six else "ICMP")
+        who: Who = (HOST if caller.host else OUTSIDE, "stranger")
+        source = caller.address
+        backends: frozenset[tuple[str, int]] | None = None
+        if caller.workload is not None:
+            who, source = (str(caller.workload), _weighted(rng, ROLES)), ""
+        if caller.workload is not None and rng.random() < 0.4:
+            dialled, port, backends = self._service(protocol, six)
+        else:
+            others = self._pods if caller.workload is None or rng.random() < 0.7 else self._rest
+            dialled = rng.choice([p.address for p in others if (":" in p.address) == six])
+            port = rng.choice(PORTS if protocol == "UDP" or rng.random() < 0.85 else BORDERS)
+        host = dialled
+        if protocol in ICMP_TYPES:
+            port = 0
+        elif not six and rng.random() < 0.25:
+            host = f"::ffff:{dialled}"
+            source = f"::ffff:{source}" if source else ""
+        return Question(Attempt(number, kind, source, host, port), who, caller, protocol, dialled, backends)
+
+    def _service(self, protocol: str, six: bool) -> tuple[str, int, frozenset[tuple[str, int]]]:
+        """Address and port of a service, and its backends; sometimes of one that has no such port."""
+        rng = self._rng
+        _, vip, port, spoken, backends = rng.choice(
+            [s for s in self._services if (":" in s[1]) == six and s[3] in (protocol, "TCP")]
+        )
+        if spoken != protocol:
+            return vip, port if protocol == "UDP" else 0, self._known(vip, port, protocol)
+        if rng.random() < 0.03:
+            return vip, 7, frozenset()
+        return vip, port, _of_family(backends, six)
+
+    def _known(self, vip: str, port: int, protocol: str) -> frozenset[tuple[str, int]]:
+        for _, address, number, spoken, backends in self._services:
+            if (address, number, spoken) == (vip, port, protocol):
+                return _of_family(backends, ":" in vip)
+        return frozenset()
+
+
+def _of_family(backends: tuple[Backend, ...], six: bool) -> frozenset[tuple[str, int]]:
+    return frozenset((b.address, b.port) for b in backends if (":" in b.address) == six)
+
+
+def _weighted(rng: random.Random, choices):  # type: ignore[no-untyped-def]
+    names, weights = zip(*choices, strict=True)
+    return rng.choices(names, weights)[0]
+
+
+def carry_out(town: Town, questions: list[Question]) -> Mapping[int, Evidence]:
+    """Lets everybody call at once and waits until what became of each call is known, 5 s at most."""
+    town.events()
+    by_who: dict[Who, list[Attempt]] = {}
+    for question in questions:
+        by_who.setdefault(question.who, []).append(question.attempt)
+    answers = town.ask("call", {who: (attempts,) for who, attempts in by_who.items()})
+    called = {number: done for answer in answers.values() for number, done in answer.items()}
+    evidence = {question.attempt.number: Evidence(called[question.attempt.number]) for question in questions}
+    book = _Book(town, questions, called)
+    for _ in until(5):
+        for answer in town.ask("outcomes", dict.fromkeys(by_who, ())).values():
+            for number, outcome in answer.items():
+                evidence[number].outcome = outcome
+        for who, answer in town.ask("arrivals", dict.fromkeys(town.actors, ())).items():
+            for number, arrivals in answer.items():
+                evidence[number].taken += [(who[0], arrival) for arrival in arrivals]
+        # Last, for an event is written before what it tells of happens.
+        for event in town.events():
+            number = book.number_of(event)
+            assert number in evidence, f"nobody asked for {event}"
+            evidence[number].events.append(event)
+        if all(evidence[q.attempt.number].complete(q) for q in questions):
+            break
+    town.ask("rest", dict.fromkeys(town.actors, ()))
+    return evidence
+
+
+class _Book:
+    """Which call an event is of. At tc the source port says it; a hook's caller has none yet, but makes one
+    call at a time."""
+
+    def __init__(self, town: Town, questions: list[Question], called: Mapping[int, Called]) -> None:
+        self._returns: dict[tuple[str, bool], list[tuple[int, int]]] = {}
+        for question in questions:
+            if question.who[1] == "stranger":
+                continue
+            for party in {p.address for p in (question.caller,)}:
+                self._returns.setdefault((party, question.who[1] == "envoy"), [])
+        whos = {q.who: q.caller for q in questions if q.who[1] != "stranger"}
+        for (pod, role), caller in whos.items():
+            returns = sorted((called[q.attempt.number].at_ns, q.attempt.number) for q in questions if q.who == (pod, role))
+            for q in questions:
+                if q.who == (pod, role):
+                    self._returns[q.caller.address, role == "envoy"] = returns
+
+    def number_of(self, event: Event) -> int:
+        if event.type != EventType.CONNECT:
+            return event.src_port
+        returns = self._returns[address_text(event.src), bool(event.flags & EventFlags.BY_PROXY)]
+        return returns[bisect_left(returns, (event.time_ns, 0))][1]
+
+
+def check(reference: Reference, question: Question, evidence: Evidence) -> tuple[str, tuple[str, int]]:
+    """Verdict and backend of a call that went as it must. Raises Mismatch."""
+    target = evidence.target(question)
+    asked = (question.dialled, question.attempt.port)
+    translated = bool(question.service) and question.hooked
+    if target not in (question.service or ()) if translated else target != asked:
+        raise Mismatch(f"{target} is not where {asked} leads")
+    for event in evidence.events:
+        if (address_text(event.vip), event.vip_port) != (asked if translated else ("", 0)):
+            raise Mismatch(f"the service is said to be {address_text(event.vip)} port {event.vip_port}")
+    word, wanted = reference.fate(question, target)
+    if evidence.fate() != wanted:
+        raise Mismatch(f"seen:   {evidence.fate()}\nwanted: {wanted}")
+    return word, target
+
+
+@pytest.fixture
+def town() -> Iterator[Town]:
+    pods = {name: w.addresses for name, w in sorted(generate(SEEDS[0]).mesh.workloads.items())}
+    made = Town(pods, NODE, WORLD)
+    try:
+        made.open(PORTS)
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.timeout(180)
+def test_reference_and_packets_agree_on_two_thousand_calls(town: Town) -> None:
+    seen: Counter[str] = Counter()
+    backends: dict[tuple[int, str, int, str], set[tuple[str, int]]] = {}
+    mismatches: list[str] = []
+    number = FIRST
+    for seed in SEEDS:
+        world = generate(seed, services=True)
+        node = Node(world.mesh, "recorded")
+        town.settle(node)
+        reference = Reference(world, node)
+        questions = list(Asker(seed, world, reference).questions(number, CALLS))
+        number += CALLS
+        for question, evidence in zip(questions, carry_out(town, questions).values(), strict=True):
+            try:
+                word, target = check(reference, question, evidence)
+            except Mismatch as error:
+                mismatches.append(f"seed {seed}, {question}\n{error}")
+                continue
+            seen.update(
+                [word, question.who[1], question.attempt.kind, f"IPv{6 if ':' in question.dialled else 4}"]
+            )
+            if "::ffff" in question.attempt.host:
+                seen["mapped"] += 1
+            if question.service and question.hooked:
+                seen["translated"] += 1
+                backends.setdefault(
+                    (seed, question.dialled, question.attempt.port, question.protocol), set()
+                ).add(target)
+    assert not mismatches, f"{len(mismatches)} of {number - FIRST}\n\n" + "\n\n".join(mismatches[:5])
+    total = sum(seen[word] for word in ("deny", "allow", "steer"))
+    several = sum(len(chosen) > 1 for chosen in backends.values())
+    print(f"{total} calls: {dict(seen)}; {several} of {len(backends)} service ports led to several backends")
+    assert town.lost() == 0
+    assert total >= 2_000
+    assert all(seen[word] * 5 >= total for word in ("deny", "allow", "steer")), seen
+    assert all(seen[what] * 10 >= total for what in ("app", "envoy", "stranger", "translated")), seen
+    assert all(seen[kind] * 50 >= total for kind, _ in (*KINDS, ("mapped", 0))), seen
+    assert several * 5 >= len(backends)
