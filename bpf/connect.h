@@ -123,7 +123,9 @@ static __noinline int dial(struct bpf_sock_addr *ctx, struct dialling *d, __u32 
 		if (same(&backend.addr, &d->own)) /* rule 10 */
 			return 0;
 	} else if (bpf_map_lookup_elem(&sl_vip, &key.vip)) {
-		d->reason = SL_DROP_NO_BACKEND; /* a service has no such port */
+		/* A service has no such port. Resolvers connect datagram sockets to any port just to see
+		 * whether there is a way: what they would send is dropped at tc. */
+		d->reason = d->protocol == IPPROTO_UDP ? 0 : SL_DROP_NO_BACKEND;
 		return 0;
 	}
 	return judge_backend(ctx, d, pod, now);

@@ -17,6 +17,7 @@ struct judgement {
 	__u32 steer;     /* egress L7 class: only an Envoy may open it; 0: none */
 	__u32 listener;  /* ingress L7 class, 0: none */
 	__u32 cookie;
+	__u32 steer_cookie; /* the rules behind `steer`, where `cookie` is the destination's */
 	__u32 src_id;
 	__u32 dst_id;
 	__u32 ifindex[2]; /* host's end of src's and dst's veth, 0: not a pod of this node */
@@ -70,6 +71,7 @@ SUBPROGRAM int judge(const struct tuple *t, struct judgement *j, __u32 now)
 			return 0;
 		}
 		j->steer = answer.verdict == SL_STEER ? answer.listener : 0;
+		j->steer_cookie = answer.cookie;
 	}
 	if (dst) {
 		ingress_verdict(dst, &from, service_of(t), now, &answer);

@@ -44,12 +44,13 @@ struct affinity_key {
 	struct service_key service;
 };
 
-/* Valid while the service has the same Maglev block; else the backend is looked for in the new one. */
+/* Valid while the service's slot is the same, which its generation says (a Maglev block may be used again, with
+ * other backends); else the backend is looked for in the new one. */
 struct affinity_value {
 	struct addr backend;
 	__u16 port_be;
 	__u16 pad;
-	__u32 offset;
+	__u32 generation;
 	__u64 used_ns;
 };
 
@@ -195,7 +196,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 23);
+	__uint(max_entries, 1 << 22);
 } sl_event SEC(".maps");
 
 struct {

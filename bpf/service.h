@@ -72,12 +72,12 @@ static __noinline bool read_affinity(const struct affinity_key *key, const struc
 	now_ns = bpf_ktime_get_coarse_ns();
 	if (now_ns - last->used_ns > service->affinity * 1000000000ULL)
 		return false;
-	if (last->offset != service->offset) {
+	if (last->generation != service->generation) {
 		search = (struct search){ last->backend, service->offset, last->port_be, 0 };
 		bpf_loop(service->size, compare_backend, &search, 0);
 		if (!search.found)
 			return false;
-		last->offset = service->offset;
+		last->generation = service->generation;
 	}
 	last->used_ns = now_ns;
 	to->addr = last->backend;
@@ -86,12 +86,12 @@ static __noinline bool read_affinity(const struct affinity_key *key, const struc
 	return true;
 }
 
-static __noinline int write_affinity(const struct affinity_key *key, const struct endpoint *to, __u32 offset)
+static __noinline int write_affinity(const struct affinity_key *key, const struct endpoint *to, __u32 generation)
 {
 	struct affinity_value value = {
 		.backend = to->addr,
 		.port_be = to->port_be,
-		.offset = offset,
+		.generation = generation,
 		.used_ns = bpf_ktime_get_coarse_ns(),
 	};
 
@@ -111,6 +111,6 @@ static __always_inline bool pick_backend(const struct service_key *key, const st
 	if (!read_backend(service->offset + hash % service->size, to))
 		return false;
 	if (service->affinity)
-		write_affinity(&affinity, to, service->offset);
+		write_affinity(&affinity, to, service->generation);
 	return true;
 }

@@ -63,7 +63,8 @@ SUBPROGRAM int report(struct __sk_buff *skb, const struct tuple *t, const struct
 	e->reason = j->reason;
 	e->verdict = j->reason ? SL_DENY : j->listener ? SL_STEER : SL_ALLOW;
 	e->flags = (flags & SL_FLOW_BY_PROXY ? SL_EV_BY_PROXY : 0) |
-		   (j->listener ? SL_EV_REDIRECTED : j->ifindex[0] ? SL_EV_EGRESS : 0);
+		   (j->listener ? SL_EV_REDIRECTED :
+		    j->ifindex[0] && j->reason != SL_DROP_POLICY_INGRESS ? SL_EV_EGRESS : 0);
 	if (j->ifindex[0])
 		name_service(skb, t, e);
 	publish(e);
@@ -132,8 +133,11 @@ SUBPROGRAM int judge_opening(struct __sk_buff *skb, struct opening *o, __u32 now
 	if (o->direction == TO_POD && o->j.src_id == SL_HOST_ID && skb->ingress_ifindex)
 		return SL_DROP_SPOOFED_SOURCE;
 	o->proxy = o->direction == FROM_POD && by_proxy(skb);
-	if (!o->j.reason && o->j.steer && !o->proxy)
+	if (!o->j.reason && o->j.steer && !o->proxy) {
+		o->j.listener = 0; /* it does not come so far, and the caller's rules are why */
+		o->j.cookie = o->j.steer_cookie;
 		return o->midway ? SL_DROP_NEEDS_PROXY : SL_DROP_NOT_PROXY;
+	}
 	if (!o->j.reason || !o->midway)
 		return o->j.reason;
 	turn_round(&o->t);
@@ -178,7 +182,7 @@ SUBPROGRAM int open_flow(struct __sk_buff *skb, const struct packet *p, __u32 di
 	o.j.reason = judge_opening(skb, &o, now);
 	if (o.j.reason) {
 		count(SL_COUNT_DROPPED + (o.j.reason & 15));
-		report(skb, &o.t, &o.j, 0, now);
+		report(skb, &o.t, &o.j, o.proxy ? SL_FLOW_BY_PROXY : 0, now);
 		return TC_ACT_SHOT;
 	}
 	if (p->kind == PACKET_FLOW && !o.unknown) {

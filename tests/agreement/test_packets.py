@@ -36,7 +36,7 @@ from tests.agreement.town import HOST, OUTSIDE, Role, Town, Who, until
 
 pytestmark = pytest.mark.root
 
-SEEDS = range(8)
+SEEDS = range(24)
 CALLS = 270
 #: Attempts have numbers from here on, below the ports that the kernel gives out itself.
 FIRST = 20_000
