@@ -25,8 +25,8 @@ from bpf.layout import (
     address_text,
 )
 from mesh.datapath import Node
-from mesh.model import Backend, Direction, ServiceName
-from mesh.policy import Allow, Deny, Party, Steer, judge
+from mesh.model import Direction, WorkloadName
+from mesh.policy import Deny, Party, Steer, judge
 from mesh.policy import Verdict as Judged
 from mesh.proxy import HttpRule
 from tests.agreement.actor import Arrival, Attempt, Called, Kind, Outcome
@@ -55,7 +55,8 @@ class Mismatch(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Who calls what. `service` has the backends that may be chosen, None where no service is dialled."""
+    """Who calls what. `service` has the backends that may be chosen, None where no service is dialled;
+    `offered` says whether that service has such a port at all."""
 
     attempt: Attempt
     who: Who
@@ -63,6 +64,7 @@ class Question:
     protocol: str
     dialled: str
     service: frozenset[tuple[str, int]] | None = None
+    offered: bool = True
 
     def __str__(self) -> str:
         backends = "" if self.service is None else f", a service of {sorted(self.service)}"
@@ -158,11 +160,16 @@ class Reference:
         """The verdict in one word, and what must be seen of it."""
         told_by = EventType.CONNECT if question.hooked else EventType.DROP
         vip = question.service is not None
-        if vip and (not question.hooked or not question.service):
-            reason = DropReason.NO_BACKEND if question.hooked else DropReason.UNTRANSLATED
-            error = "ECONNREFUSED" if question.hooked else ""
+        # Resolvers connect datagram sockets to any port to see whether there is a way: the hooks let them.
+        translated = question.hooked and (question.offered or question.protocol != "UDP")
+        if vip and not translated:
             flags = self._flags(question, EventFlags.EGRESS)
-            return "deny", Fate(error, frozenset([Told(told_by, Verdict.DENY, reason, flags)]))
+            told = Told(EventType.DROP, Verdict.DENY, DropReason.UNTRANSLATED, flags)
+            return "deny", Fate("", frozenset([told]))
+        if vip and not question.service:
+            flags = self._flags(question, EventFlags.EGRESS)
+            told = Told(EventType.CONNECT, Verdict.DENY, DropReason.NO_BACKEND, flags)
+            return "deny", Fate("ECONNREFUSED", frozenset([told]))
         egress, ingress = self.judge(question, *target)
         callee = self.parties[target[0]]
         local = question.caller.workload is not None
@@ -234,12 +241,16 @@ class Asker:
         self._parties = reference.parties
         self._pods = [p for p in self._parties.values() if p.workload]
         self._rest = [p for p in self._parties.values() if not p.workload]
-        self._services = [
-            (name, vip, port.port, port.protocol, world.mesh.backends[name].get(port.port, ()))
+        self._services = {
+            (vip, port.port, str(port.protocol)): frozenset(
+                (backend.address, backend.port)
+                for backend in world.mesh.backends[name].get(port.port, ())
+                if (":" in backend.address) == (":" in vip)
+            )
             for name, vips in sorted(world.mesh.vips.items())
             for vip in vips
             for port in world.mesh.services[name].ports
-        ]
+        }
 
     def questions(self, first: int, count: int) -> Iterator[Question]:
         for index in range(count):
@@ -267,8 +278,11 @@ class Asker:
         backends: frozenset[tuple[str, int]] | None = None
         if caller.workload is not None:
             who, source = (str(caller.workload), _weighted(rng, ROLES)), ""
+        offered = True
         if caller.workload is not None and rng.random() < 0.4:
             dialled, port, backends = self._service(protocol, six)
+            if backends is None:
+                backends, offered = frozenset(), False
         else:
             others = self._pods if caller.workload is None or rng.random() < 0.7 else self._rest
             dialled = rng.choice([p.address for p in others if (":" in p.address) == six])
@@ -279,29 +293,16 @@ class Asker:
         elif not six and rng.random() < 0.25:
             host = f"::ffff:{dialled}"
             source = f"::ffff:{source}" if source else ""
-        return Question(Attempt(number, kind, source, host, port), who, caller, protocol, dialled, backends)
+        attempt = Attempt(number, kind, source, host, port)
+        return Question(attempt, who, caller, protocol, dialled, backends, offered)
 
-    def _service(self, protocol: str, six: bool) -> tuple[str, int, frozenset[tuple[str, int]]]:
-        """Address and port of a service, and its backends; sometimes of one that has no such port."""
-        rng = self._rng
-        _, vip, port, spoken, backends = rng.choice(
-            [s for s in self._services if (":" in s[1]) == six and s[3] in (protocol, "TCP")]
-        )
-        if spoken != protocol:
-            return vip, port if protocol == "UDP" else 0, self._known(vip, port, protocol)
-        if rng.random() < 0.03:
-            return vip, 7, frozenset()
-        return vip, port, _of_family(backends, six)
-
-    def _known(self, vip: str, port: int, protocol: str) -> frozenset[tuple[str, int]]:
-        for _, address, number, spoken, backends in self._services:
-            if (address, number, spoken) == (vip, port, protocol):
-                return _of_family(backends, ":" in vip)
-        return frozenset()
-
-
-def _of_family(backends: tuple[Backend, ...], six: bool) -> frozenset[tuple[str, int]]:
-    return frozenset((b.address, b.port) for b in backends if (":" in b.address) == six)
+    def _service(self, protocol: str, six: bool) -> tuple[str, int, frozenset[tuple[str, int]] | None]:
+        """Address and port of a service, and its backends: None where it has no such port."""
+        vip, port = self._rng.choice([(v, n) for v, n, _ in self._services if (":" in v) == six])
+        backends = self._services.get((vip, port, protocol))
+        if backends is not None and self._rng.random() < 0.03:
+            port, backends = 7, None
+        return vip, port, backends
 
 
 def _weighted(rng: random.Random, choices):  # type: ignore[no-untyped-def]
@@ -318,7 +319,7 @@ def carry_out(town: Town, questions: list[Question]) -> Mapping[int, Evidence]:
     answers = town.ask("call", {who: (attempts,) for who, attempts in by_who.items()})
     called = {number: done for answer in answers.values() for number, done in answer.items()}
     evidence = {question.attempt.number: Evidence(called[question.attempt.number]) for question in questions}
-    book = _Book(town, questions, called)
+    book = _Book(questions, called)
     for _ in until(5):
         for answer in town.ask("outcomes", dict.fromkeys(by_who, ())).values():
             for number, outcome in answer.items():
@@ -341,19 +342,17 @@ class _Book:
     """Which call an event is of. At tc the source port says it; a hook's caller has none yet, but makes one
     call at a time."""
 
-    def __init__(self, town: Town, questions: list[Question], called: Mapping[int, Called]) -> None:
+    def __init__(self, questions: list[Question], called: Mapping[int, Called]) -> None:
         self._returns: dict[tuple[str, bool], list[tuple[int, int]]] = {}
+        owners = {q.who: q.caller.workload for q in questions if q.who[1] != "stranger"}
+        addresses: dict[WorkloadName | None, set[str]] = {}
         for question in questions:
-            if question.who[1] == "stranger":
-                continue
-            for party in {p.address for p in (question.caller,)}:
-                self._returns.setdefault((party, question.who[1] == "envoy"), [])
-        whos = {q.who: q.caller for q in questions if q.who[1] != "stranger"}
-        for (pod, role), caller in whos.items():
-            returns = sorted((called[q.attempt.number].at_ns, q.attempt.number) for q in questions if q.who == (pod, role))
-            for q in questions:
-                if q.who == (pod, role):
-                    self._returns[q.caller.address, role == "envoy"] = returns
+            addresses.setdefault(question.caller.workload, set()).add(question.caller.address)
+        for who, workload in owners.items():
+            numbers = [q.attempt.number for q in questions if q.who == who]
+            returns = sorted((called[number].at_ns, number) for number in numbers)
+            for address in addresses[workload]:
+                self._returns[address, who[1] == "envoy"] = returns
 
     def number_of(self, event: Event) -> int:
         if event.type != EventType.CONNECT:

@@ -183,15 +183,20 @@ async def test_what_was_not_accepted_before_the_connection_broke_comes_again(tmp
     path = tmp_path / "xds.sock"
     node = Node(f"unix:{path}")
     node.accepts = lambda update: False
+
+    def of_a() -> list[Update]:
+        return [update for update in node.updates if update.type_url == A]
+
     async with running(node):
         async with serving(path, "a"):
-            await node.until(lambda: len(node.updates) == 1)
+            await node.until(lambda: len(of_a()) == 1)
         node.accepts = lambda update: True
         async with serving(path, "a"):
-            await node.until(lambda: len(node.updates) == 2)
-            node.client.ack(node.updates[0])
-    assert set(node.updates[1].changed) == {"a"}
-    assert node.updates[1].connection > node.updates[0].connection
+            await node.until(lambda: len(of_a()) == 2)
+            node.client.ack(of_a()[0])
+    first, second = of_a()
+    assert set(second.changed) == {"a"}
+    assert second.connection > first.connection
 
 
 async def test_what_it_held_in_an_earlier_life_is_not_sent_again(served: Served) -> None:

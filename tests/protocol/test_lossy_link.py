@@ -11,6 +11,7 @@ import pytest
 from mesh.discovery.resource import Resource, Snapshot
 from mesh.discovery.session import Session
 from mesh.discovery.subscriber import Subscriber, Update
+from mesh.discovery.wire import DeltaRequest
 from tests.protocol.served import resource
 
 TYPES = ("type.googleapis.com/test.A", "type.googleapis.com/test.B", "type.googleapis.com/test.C")
@@ -182,3 +183,13 @@ def test_what_was_delivered_but_never_accepted_is_removed_when_it_vanished_meanw
     link.snapshot = {}
     link.settle()
     assert link.held[TYPES[0]] == {}
+
+
+def test_only_the_first_request_of_a_connection_says_who_asks() -> None:
+    subscriber = Subscriber("node", TYPES)
+    for _ in range(2):
+        assert [DeltaRequest.decode(request).node_id for request in subscriber.connect()] == [
+            "node",
+            None,
+            None,
+        ]

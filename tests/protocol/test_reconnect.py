@@ -74,19 +74,19 @@ async def test_in_the_state_of_the_world_a_new_stream_gets_everything(served: Se
 
 
 async def test_a_node_that_is_not_known_yet_waits_and_is_told_of_no_removal(served: Served) -> None:
-    snapshot = served.snapshots.pop(NODE)
+    del served.snapshots[NODE]
+    a, b = resource(LISTENER, "a"), resource(LISTENER, "b")
     async with DeltaClient(served.address) as client, DeltaClient(served.address, node="other") as other:
-        await client.ask(CLUSTER, "*", initial=versions(A, B))
+        await client.ask(LISTENER, "*", initial=versions(a, b))
         await client.ask(SENTINEL, "sentinel")
         served.snapshots["other"] = {}
         await other.ask(CLUSTER, "*")
         await other.take(CLUSTER)
         served.publish()
         await other.assert_silent()
-        served.snapshots[NODE] = snapshot | {CLUSTER: {"a": A}}
+        served.set(LISTENER, a)
         served.publish()
-        assert await client.take(CLUSTER) == ({}, ())
-        assert await client.take(CLUSTER) == ({}, ("b",))
+        assert await client.take(LISTENER) == ({}, ("b",))
         assert await client.take(SENTINEL) == ({}, ("sentinel",))
 
 
