@@ -132,6 +132,10 @@ class Enforcement:
         self.began = True
         return applied
 
+    def rest(self) -> None:
+        """To be called while nobody waits: what the next change would begin with."""
+        self._reconciler.rest()
+
     def _attach_inbound(self, guarded: Mapping[WorkloadName, Guarded]) -> set[str]:
         """A verdict may hand inbound connections to an Envoy only where the look-up that does so is
         attached; where it cannot be, the pod is not known to the kernel, and cut off."""

@@ -221,6 +221,8 @@ class NodeAgent:
             try:
                 await self._round()
                 self._problem, self._retry_at = "", None
+                if not self._wake.is_set():
+                    await self._in_kernel(self._enforcement.rest)
             except (KernelError, StoreFullError, OSError) as error:
                 if self._problem != str(error):
                     log.error("%s; what was in force stays; trying again every %g s", error, RETRY)

@@ -182,6 +182,12 @@ class Reconciler:
         written = sum(map(len, todo.writes.values()))
         return Applied(self.generation, written, sum(map(len, todo.deletes.values())), swept)
 
+    def rest(self) -> None:
+        """Do what the next change would have to wait for."""
+        if self._deleted and self._is_true:
+            self._kernel.quiesce()
+            self._deleted = False
+
     def _carry_out(self, todo: Plan, sweep: Callable[[], int], first: bool) -> int:
         if todo.writes and (self._deleted or first):
             # A program may still hold an entry that was deleted; its memory must not become another's.

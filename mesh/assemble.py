@@ -23,10 +23,12 @@ from mesh.model import (
     ObjectRef,
     Policy,
     Problem,
+    Protocol,
     Route,
     Selector,
     Service,
     ServiceName,
+    ServicePort,
     Workload,
     WorkloadName,
 )
@@ -126,7 +128,8 @@ class Mesh:
         self.owners: dict[str, WorkloadName] = {}
         self.services: dict[ServiceName, Service] = {}
         self.vips: dict[ServiceName, tuple[str, ...]] = {}
-        self.backends: dict[ServiceName, dict[int, tuple[Backend, ...]]] = {}
+        #: Service -> (port, protocol) -> its ready backends.
+        self.backends: dict[ServiceName, dict[tuple[int, Protocol], tuple[Backend, ...]]] = {}
         self.policies: dict[ObjectRef, tuple[Policy, ...]] = {}
         self.routes: dict[ObjectRef, Route] = {}
         self.routes_to: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
@@ -372,19 +375,17 @@ class Mesh:
                 problems.append(Problem(ref, "spec.clusterIP", str(error)))
         self.vips[name] = tuple(vips)
         self.backends[name] = {
-            port.port: tuple(sorted(self._backends(service, port.name, port.target, port.protocol)))
+            (port.port, port.protocol): tuple(sorted(self._backends(service, port)))
             for port in service.ports
         }
         self._tell(ref, problems)
 
-    def _backends(
-        self, service: Service, port_name: str, target: int | str, protocol: str
-    ) -> Iterator[Backend]:
+    def _backends(self, service: Service, port: ServicePort) -> Iterator[Backend]:
         slices = self._slices.get(service.name)
         if slices:
             for entry in slices.values():
-                for name, number, slice_protocol in entry.ports:
-                    if name == port_name and slice_protocol == protocol:
+                for name, number, protocol in entry.ports:
+                    if (name, protocol) == (port.name, port.protocol):
                         for endpoint in entry.endpoints:
                             if endpoint.ready:
                                 for address in endpoint.addresses:
@@ -398,14 +399,14 @@ class Mesh:
             workload = self.workloads[owner]
             if not workload.ready:
                 continue
-            port = target
-            if isinstance(port, str):
-                wanted = (target, protocol)
-                port = next((p.port for p in workload.ports if (p.name, p.protocol) == wanted), 0)
-            if port:
+            target = port.target
+            if isinstance(target, str):
+                wanted = (target, port.protocol)
+                target = next((p.port for p in workload.ports if (p.name, p.protocol) == wanted), 0)
+            if target:
                 for address in workload.addresses:
                     if self.owners.get(address) == owner:
-                        yield Backend(address, int(port), owner)
+                        yield Backend(address, target, owner)
 
     def _check_routes(self, service: ServiceName) -> None:
         """Problems of the routes that name this service, as parent or as backend."""

@@ -159,7 +159,7 @@ class Node:
             ServicePortRecord(
                 port.port,
                 port.protocol,
-                tuple((b.address, b.port) for b in mesh.backends[name].get(port.port, ())),
+                tuple((b.address, b.port) for b in mesh.backends[name].get((port.port, port.protocol), ())),
                 self._views(name, port.port) if port.protocol == "TCP" else (),
             )
             for port in service.ports

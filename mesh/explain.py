@@ -92,7 +92,8 @@ def explain(
             reasons.append(_reason(", ".join(names), "rules", "no rule matches: 404", "caller's Envoy"))
             status = 404
     elif service is not None:
-        shares = [(b, None) for b in _family(mesh.backends[service].get(port, ()), caller.addresses[0], host)]
+        ready = mesh.backends[service].get((port, protocol), ())
+        shares = [(b, None) for b in _family(ready, caller.addresses[0], host)]
         if not shares:
             reasons.append(
                 _reason(f"Service {service}", "", "no ready backend: connection refused", "kernel")
@@ -197,7 +198,7 @@ def _destinations(
 def _backends_of(mesh: Mesh, target: RouteBackend, address: str) -> list[Backend]:
     if target.service is None or target.service not in mesh.backends:
         return []
-    return _family(mesh.backends[target.service].get(target.port, ()), address, address)
+    return _family(mesh.backends[target.service].get((target.port, "TCP"), ()), address, address)
 
 
 def _family(backends: Sequence[Backend], source: str, target: str) -> list[Backend]:

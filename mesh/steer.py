@@ -62,7 +62,7 @@ def destination(
     if found is None or all(p.port != port for p in found.ports):
         return None
     parts: dict[int, list[Backend]] = {0: []}
-    for backend in mesh.backends[service].get(port, ()):
+    for backend in mesh.backends[service].get((port, "TCP"), ()):
         verdict = verdict_of(backend)
         if verdict.verdict != "deny":
             parts.setdefault(verdict.listener, []).append(backend)

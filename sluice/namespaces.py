@@ -18,11 +18,13 @@ from sluice.mesh_directory import NETNS_ROOT
 
 _CLONE_NEWNET = 0x40000000
 
-#: Reverse path filtering would drop what an Envoy or a spoofing test sends; tc judges sources here.
+#: Reverse path filtering would drop what an Envoy or a spoofing test sends; tc judges sources here. Pods
+#: get TCP tables of their own: a sweep after a policy change then walks a pod's sockets, not the machine's.
 _NODE_SYSCTLS = {
     "ipv4/ip_forward": 1,
     "ipv4/conf/all/rp_filter": 0,
     "ipv4/conf/default/rp_filter": 0,
+    "ipv4/tcp_child_ehash_entries": 16384,
     "ipv6/conf/all/forwarding": 1,
     "ipv6/conf/default/forwarding": 1,
     "ipv6/conf/all/accept_ra": 0,

@@ -122,7 +122,7 @@ class Status:
                         "name": port.name,
                         "port": port.port,
                         "protocol": port.protocol,
-                        "backends": len(mesh.backends.get(name, {}).get(port.port, ())),
+                        "backends": len(mesh.backends.get(name, {}).get((port.port, port.protocol), ())),
                     }
                     for port in service.ports
                 ],

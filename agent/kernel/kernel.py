@@ -148,7 +148,11 @@ class Kernel:
     def sweep(self, netns: Iterable[Path]) -> int:
         """Ends the TCP sockets in these namespaces that the generation in force does not allow,
         until it finds none (rule 8); how many that were."""
-        return sum(self._sweep_one(path) for path in netns)
+        link = libbpf.create_link(self.program("sweep"), 0, libbpf.TRACE_ITER, "iter/tcp")
+        try:
+            return sum(_sweep_one(link, path) for path in netns)
+        finally:
+            os.close(link)
 
     def events(self) -> EventRing:
         if self._ring is None:
@@ -206,21 +210,6 @@ class Kernel:
         """(program, pod), and ("cgroup", program)."""
         return [(hook, pod) for hook, _, pod in (name.partition(":") for name in self._links.names())]
 
-    def _sweep_one(self, netns: Path) -> int:
-        link = libbpf.create_link(self.program("sweep"), 0, libbpf.TRACE_ITER, "iter/tcp")
-        try:
-            total = 0
-            for _ in range(_SWEEP_ROUNDS):
-                iterator = run_in_netns(netns, lambda: libbpf.create_iterator(link))
-                ended = _drain(iterator)
-                total += ended
-                if not ended:
-                    return total
-        finally:
-            os.close(link)
-        hint = f"after {_SWEEP_ROUNDS} rounds it still has sockets that policy forbids"
-        raise KernelError("sweep", str(netns), hint)
-
     def _config(self, word: int) -> int:
         value = self._tables["sl_config"].lookup(word.to_bytes(4, "little"))
         return int.from_bytes(value or b"", "little")
@@ -229,6 +218,17 @@ class Kernel:
         size = 8 * libbpf.possible_cpus()
         value = libbpf.lookup(self._tables["sl_counter"].fd, index.to_bytes(4, "little"), size) or b""
         return sum(int.from_bytes(value[i : i + 8], "little") for i in range(0, len(value), 8))
+
+
+def _sweep_one(link: int, netns: Path) -> int:
+    total = 0
+    for _ in range(_SWEEP_ROUNDS):
+        ended = _drain(run_in_netns(netns, lambda: libbpf.create_iterator(link)))
+        total += ended
+        if not ended:
+            return total
+    hint = f"after {_SWEEP_ROUNDS} rounds it still has sockets that policy forbids"
+    raise KernelError("sweep", str(netns), hint)
 
 
 def _depth(cgroup: Path) -> int:

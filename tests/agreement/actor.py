@@ -246,9 +246,7 @@ class _Body:
         for number, (kind, made) in self._calls.items():
             if number not in self._outcomes and made.fileno() in events:
                 failed = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                self._outcomes[number] = (
-                    "refused" if failed else "connected" if kind == "tcp" else "answered"
-                )
+                self._outcomes[number] = "refused" if failed else "connected" if kind == "tcp" else "answered"
         return {number: self._outcomes.get(number, "silence") for number in self._calls}
 
     def rest(self) -> None:

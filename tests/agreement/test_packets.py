@@ -10,38 +10,28 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import pytest
 
-from agent.entries import rules_cookie
-from bpf.layout import (
-    DropReason,
-    Event,
-    EventFlags,
-    EventType,
-    Verdict,
-    address_text,
-)
+from bpf.layout import DropReason, Event, EventFlags, EventType, Verdict, address_text
 from mesh.datapath import Node
-from mesh.model import Direction, WorkloadName
-from mesh.policy import Deny, Party, Steer, judge
-from mesh.policy import Verdict as Judged
-from mesh.proxy import HttpRule
+from mesh.model import WorkloadName
 from tests.agreement.actor import Arrival, Attempt, Called, Kind, Outcome
+from tests.agreement.expectation import ICMP, Fate, Question, Reference, Told
 from tests.agreement.generate import NODE, PORTS, WORLD, World, generate
-from tests.agreement.test_tables import words
 from tests.agreement.town import HOST, OUTSIDE, Role, Town, Who, until
+
+T = TypeVar("T")
 
 pytestmark = pytest.mark.root
 
-SEEDS = range(24)
+SEEDS = range(16)
 CALLS = 270
 #: Attempts have numbers from here on, below the ports that the kernel gives out itself.
 FIRST = 20_000
-ICMP_TYPES = {"ICMP": 8, "ICMPv6": 128}
-NUMBERS = {"TCP": 6, "UDP": 17, "ICMP": 1, "ICMPv6": 58}
 KINDS: tuple[tuple[Kind, int], ...] = (
     ("tcp", 12), ("udp", 2), ("udp-connected", 2), ("icmp", 2), ("icmp-connected", 1)
 )  # fmt: skip
@@ -51,51 +41,6 @@ BORDERS = sorted({port + d for port in (*PORTS, 1, 1024) for d in (-1, 1) if 0 <
 
 class Mismatch(Exception):
     """Something happened that the reference does not say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Who calls what. `service` has the backends that may be chosen, None where no service is dialled;
-    `offered` says whether that service has such a port at all."""
-
-    attempt: Attempt
-    who: Who
-    caller: Party
-    protocol: str
-    dialled: str
-    service: frozenset[tuple[str, int]] | None = None
-    offered: bool = True
-
-    def __str__(self) -> str:
-        backends = "" if self.service is None else f", a service of {sorted(self.service)}"
-        return f"{'/'.join(self.who)} from {self.caller.address}: {self.attempt}{backends}"
-
-    @property
-    def hooked(self) -> bool:
-        """Do the socket hooks see the call? A lone echo request is a packet only."""
-        return self.who[1] != "stranger" and self.attempt.kind != "icmp"
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What an event says of a decision."""
-
-    type: EventType
-    verdict: Verdict
-    reason: DropReason = DropReason.NONE
-    flags: EventFlags = EventFlags(0)
-    cookie: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What became of a call: what it returned at once, what the kernel told of it, what its socket met
-    later, and who took it in."""
-
-    error: str = ""
-    told: frozenset[Told] = frozenset()
-    outcome: Outcome = "silence"
-    taken: tuple[tuple[str, Arrival], ...] = ()
 
 
 @dataclass(slots=True)
@@ -117,16 +62,14 @@ class Evidence:
 
     def fate(self) -> Fate:
         told = {
-            Told(
-                EventType(e.type), Verdict(e.verdict), DropReason(e.reason), EventFlags(e.flags), e.cookie
-            )
+            Told(EventType(e.type), Verdict(e.verdict), DropReason(e.reason), EventFlags(e.flags), e.cookie)
             for e in self.events
         }
         return Fate(self.called.error, frozenset(told), self.outcome, tuple(self.taken))
 
     def target(self, question: Question) -> tuple[str, int]:
         """Address and port that the kernel chose, port 0 for an echo request."""
-        echo = question.protocol in ICMP_TYPES
+        echo = question.protocol in ICMP
         found = {(address_text(e.dst), 0 if echo else e.dst_port) for e in self.events}
         if not found and question.service is not None:
             # Rule 10: within one pod the hook is silent, so the server must say it.
@@ -137,99 +80,6 @@ class Evidence:
         if len(found) > 1:
             raise Mismatch(f"one call was told of as several: {found}")
         return found.pop()
-
-
-class Reference:
-    """What ought to happen, by `judge` and the model alone; Envoy's classes are named by what they hold."""
-
-    def __init__(self, world: World, node: Node) -> None:
-        self._policies = list(world.mesh.all_policies())
-        self._node = node
-        self.parties = {party.address: party for party in world.parties()}
-
-    def judge(self, question: Question, address: str, port: int) -> tuple[Judged, Judged]:
-        """Egress of the caller and ingress of the destination."""
-        caller, callee = question.caller, self.parties[address]
-        protocol = question.protocol
-        port = 0 if protocol in ICMP_TYPES else port
-        egress = judge(self._policies, "egress", caller, callee, protocol, port)  # type: ignore[arg-type]
-        ingress = judge(self._policies, "ingress", callee, caller, protocol, port)  # type: ignore[arg-type]
-        return egress, ingress
-
-    def fate(self, question: Question, target: tuple[str, int]) -> tuple[str, Fate]:
-        """The verdict in one word, and what must be seen of it."""
-        told_by = EventType.CONNECT if question.hooked else EventType.DROP
-        vip = question.service is not None
-        # Resolvers connect datagram sockets to any port to see whether there is a way: the hooks let them.
-        translated = question.hooked and (question.offered or question.protocol != "UDP")
-        if vip and not translated:
-            flags = self._flags(question, EventFlags.EGRESS)
-            told = Told(EventType.DROP, Verdict.DENY, DropReason.UNTRANSLATED, flags)
-            return "deny", Fate("", frozenset([told]))
-        if vip and not question.service:
-            flags = self._flags(question, EventFlags.EGRESS)
-            told = Told(EventType.CONNECT, Verdict.DENY, DropReason.NO_BACKEND, flags)
-            return "deny", Fate("ECONNREFUSED", frozenset([told]))
-        egress, ingress = self.judge(question, *target)
-        callee = self.parties[target[0]]
-        local = question.caller.workload is not None
-        cookies = [rules_cookie(words(verdict)[1]) for verdict in (egress, ingress)]
-        error = "EPERM" if question.hooked else ""
-        if isinstance(egress, Deny) or isinstance(ingress, Deny):
-            own = isinstance(egress, Deny)
-            reason = DropReason.POLICY_EGRESS if own else DropReason.POLICY_INGRESS
-            flags = self._flags(question, EventFlags.EGRESS if own else EventFlags(0))
-            told = Told(told_by, Verdict.DENY, reason, flags, cookies[0 if own else 1])
-            return "deny", Fate(error, frozenset([told]))
-        if isinstance(egress, Steer) and question.who[1] == "stranger":
-            told = Told(told_by, Verdict.DENY, DropReason.NOT_PROXY, EventFlags.EGRESS, cookies[0])
-            return "steer", Fate("", frozenset([told]))
-        if isinstance(egress, Steer) and question.who[1] == "app":
-            place = str(question.caller.workload)
-            number = self._class(place, "egress", egress.rules)
-            flags = EventFlags.EGRESS | EventFlags.REDIRECTED
-            told = Told(EventType.CONNECT, Verdict.STEER, flags=flags, cookie=cookies[0])
-            taken = ((place, Arrival(f"outbound {number}", *target)),)
-            return "steer", Fate("", frozenset([told]), "connected", taken)
-        word = "allow"
-        server = "app"
-        verdict = Verdict.ALLOW
-        flags = EventFlags.EGRESS if local else EventFlags(0)
-        if isinstance(ingress, Steer):
-            word, verdict, flags = "steer", Verdict.STEER, EventFlags.REDIRECTED
-            server = f"inbound {self._class(str(callee.workload), 'ingress', ingress.rules)}"
-        elif isinstance(egress, Steer):
-            word = "steer"
-        told = Told(
-            EventType.FLOW, verdict, flags=self._flags(question, flags), cookie=cookies[1] or cookies[0]
-        )
-        inside = callee.workload == question.caller.workload and local
-        if question.who[0] == HOST and callee.host:
-            inside = True
-        outcome, taken = self._reached(question, callee, server, target)
-        return word, Fate("", frozenset() if inside else frozenset([told]), outcome, taken)
-
-    def _reached(
-        self, question: Question, callee: Party, server: str, target: tuple[str, int]
-    ) -> tuple[Outcome, tuple[tuple[str, Arrival], ...]]:
-        if question.protocol in ICMP_TYPES:
-            return "answered", ()
-        if server == "app" and target[1] not in PORTS:
-            return "refused", ()
-        place = str(callee.workload) if callee.workload else HOST if callee.host else OUTSIDE
-        if question.protocol == "UDP":
-            return "silence", ((place, Arrival(server, "", target[1])),)
-        return "connected", ((place, Arrival(server, *target)),)
-
-    def _flags(self, question: Question, flags: EventFlags) -> EventFlags:
-        # An Envoy's echo requests are packets like any other: by the socket they are its own.
-        return flags | (EventFlags.BY_PROXY if question.who[1] == "envoy" else 0)
-
-    def _class(self, pod: str, direction: Direction, rules: tuple[HttpRule, ...]) -> int:
-        view = self._node.proxies[pod]
-        classes = view.egress if direction == "egress" else view.ingress
-        (number,) = [c.number for c in classes if set(c.rules) == set(rules)]
-        return number
 
 
 class Asker:
@@ -244,7 +94,7 @@ class Asker:
         self._services = {
             (vip, port.port, str(port.protocol)): frozenset(
                 (backend.address, backend.port)
-                for backend in world.mesh.backends[name].get(port.port, ())
+                for backend in world.mesh.backends[name].get((port.port, port.protocol), ())
                 if (":" in backend.address) == (":" in vip)
             )
             for name, vips in sorted(world.mesh.vips.items())
@@ -288,7 +138,7 @@ class Asker:
             dialled = rng.choice([p.address for p in others if (":" in p.address) == six])
             port = rng.choice(PORTS if protocol == "UDP" or rng.random() < 0.85 else BORDERS)
         host = dialled
-        if protocol in ICMP_TYPES:
+        if protocol in ICMP:
             port = 0
         elif not six and rng.random() < 0.25:
             host = f"::ffff:{dialled}"
@@ -305,9 +155,8 @@ class Asker:
         return vip, port, backends
 
 
-def _weighted(rng: random.Random, choices):  # type: ignore[no-untyped-def]
-    names, weights = zip(*choices, strict=True)
-    return rng.choices(names, weights)[0]
+def _weighted(rng: random.Random, choices: Sequence[tuple[T, int]]) -> T:
+    return rng.choices([item for item, _ in choices], [weight for _, weight in choices])[0]
 
 
 def carry_out(town: Town, questions: list[Question]) -> Mapping[int, Evidence]:

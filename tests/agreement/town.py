@@ -11,6 +11,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,17 +50,19 @@ class Town:
         name = f"sluice-town-{os.getpid()}-{self._tag}"
         self._cgroup = cgroup2_mount() / name
         self._pins = Path("/sys/fs/bpf") / name
-        self._namespaces: list[str] = []
         self._state = NodeState()
         self._kernel: Kernel | None = None
+        self._made = ExitStack()
         self.actors: dict[Who, Actor] = {}
 
     def open(self, ports: Iterable[int]) -> None:
         """Everybody serves these ports."""
+        self._made.callback(_remove_cgroup, self._cgroup)
         self._cgroup.mkdir()
         node = self._namespace(HOST)
         ip("link set lo up", f"addr add {self._host}/32 dev lo", netns=node.name)
         run_in_netns(node, _forward)
+        self._made.callback(self._unpin)
         kernel = self._kernel = Kernel.open(self._pins, self._cgroup)
         sandboxes: dict[WorkloadName, Sandbox] = {}
         for index, (pod, addresses) in enumerate(self._pods.items()):
@@ -74,29 +77,22 @@ class Town:
         self._workloads = Workloads(kernel)
         run_in_netns(node, lambda: self._workloads.refresh(sandboxes))
         self.events()
+        folders: tuple[tuple[Role, str], ...] = (("app", "pods"), ("envoy", "proxies"))
         for pod, sandbox in sandboxes.items():
-            for role, folder in (("app", "pods"), ("envoy", "proxies")):
+            for role, folder in folders:
                 cgroup = self._cgroup / folder / str(pod).replace("/", "_")
                 cgroup.mkdir(parents=True)
-                self.actors[str(pod), role] = Actor(sandbox.netns, cgroup, kernel)
-            self.actors[str(pod), "stranger"] = Actor(sandbox.netns, None, kernel)
-        self.actors[HOST, "stranger"] = Actor(node, None, kernel)
-        self.actors[OUTSIDE, "stranger"] = Actor(world, None, kernel)
-        servers = [(str(pod), "app") for pod in self._pods]
-        self.ask("serve", dict.fromkeys([*servers, *((n, "stranger") for n in (HOST, OUTSIDE))], (list(ports),)))
+                self._cast((str(pod), role), sandbox.netns, cgroup)
+            self._cast((str(pod), "stranger"), sandbox.netns, None)
+        self._cast((HOST, "stranger"), node, None)
+        self._cast((OUTSIDE, "stranger"), world, None)
+        servers: list[Who] = [(str(pod), "app") for pod in self._pods]
+        servers += [(HOST, "stranger"), (OUTSIDE, "stranger")]
+        self.ask("serve", dict.fromkeys(servers, (list(ports),)))
 
     def close(self) -> None:
-        """From whatever state `open` left it in."""
-        for actor in self.actors.values():
-            actor.end()
-        if self._kernel is not None:
-            self._kernel.remove()
-        for name in self._namespaces:
-            subprocess.run(["ip", "netns", "del", name], check=False)
-        if self._cgroup.exists():
-            for folder in sorted(self._cgroup.rglob("*/"), key=lambda path: -len(path.parts)):
-                folder.rmdir()
-            self._cgroup.rmdir()
+        """From whatever state `open` left it in, and all of it even if some of it fails."""
+        self._made.close()
 
     def settle(self, node: Node) -> None:
         """Another mesh, as a node agent brings it into force: listeners, then tables and attachments."""
@@ -136,8 +132,24 @@ class Town:
     def _namespace(self, name: str) -> Path:
         full = f"sluice-town-{self._tag}-{name}"
         subprocess.run(["ip", "netns", "add", full], check=True)
-        self._namespaces.append(full)
+        self._made.callback(subprocess.run, ["ip", "netns", "del", full], check=False)
         return Path("/run/netns") / full
+
+    def _cast(self, who: Who, netns: Path, cgroup: Path | None) -> None:
+        assert self._kernel is not None
+        actor = self.actors[who] = Actor(netns, cgroup, self._kernel)
+        self._made.callback(actor.end)
+
+    def _unpin(self) -> None:
+        if self._kernel is not None:
+            self._kernel.remove()
+
+
+def _remove_cgroup(cgroup: Path) -> None:
+    if cgroup.exists():
+        for folder in sorted(cgroup.rglob("*/"), key=lambda path: -len(path.parts)):
+            folder.rmdir()
+        cgroup.rmdir()
 
 
 def _changes(old: NodeState, new: NodeState) -> Iterable[Change]:

@@ -1,5 +1,5 @@
-"""The whole compiler on small meshes: `<case>/in.yaml` -> `node.yaml` (the kernel's tables) and `envoy.yaml` (each
-pod's resources), readable, and the latter accepted by the real Envoy. `make golden` writes them anew.
+"""The whole compiler on small meshes: `<case>/in.yaml` -> `node.yaml` (the kernel's tables) and `envoy.yaml`
+(each pod's resources), readable, and the latter accepted by the real Envoy. `make golden` writes them anew.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ def apply(mesh, text):  # type: ignore[no-untyped-def]
 
 def test_a_named_target_port_is_each_pods_own() -> None:
     mesh = mesh_of(SHOP)
-    four = [b for b in mesh.backends[REVIEWS][80] if ":" not in b.address]
+    four = [b for b in mesh.backends[REVIEWS][80, "TCP"] if ":" not in b.address]
     assert four == [
         Backend("10.64.0.11", 8080, WorkloadName("shop", "reviews-v1")),
         Backend("10.64.0.12", 8081, WorkloadName("shop", "reviews-v2")),
@@ -28,7 +28,7 @@ def test_a_pod_that_is_not_ready_is_no_backend() -> None:
     change = mesh.apply({fragment.ref: fragment})
     assert REVIEWS in change.services
     assert not change.peers, "readiness is no matter of identity"
-    assert {b.workload.name for b in mesh.backends[REVIEWS][80]} == {"reviews-v2"}
+    assert {b.workload.name for b in mesh.backends[REVIEWS][80, "TCP"]} == {"reviews-v2"}
 
 
 def test_of_two_services_with_one_address_the_first_by_name_has_it() -> None:
@@ -94,7 +94,7 @@ ports: [{name: http, port: 9999, protocol: TCP}]
 endpoints: [{addresses: [192.0.2.7]}, {addresses: [192.0.2.8], conditions: {ready: false}}]
 """,
     )
-    assert mesh.backends[REVIEWS][80] == (Backend("192.0.2.7", 9999),)
+    assert mesh.backends[REVIEWS][80, "TCP"] == (Backend("192.0.2.7", 9999),)
 
 
 def test_a_route_to_nowhere_is_a_problem_that_goes_when_the_service_comes() -> None:

@@ -131,3 +131,16 @@ async def test_a_malformed_request_ends_the_stream_and_no_other(served: Served) 
         assert (await broken.status()).name == "INVALID_ARGUMENT"
         await client.assert_silent()
     assert all(node == NODE for node, _ in served.events)
+
+
+async def test_a_client_may_refuse_later_what_it_accepted_and_nothing_is_sent_for_it(served: Served) -> None:
+    # A node accepts a manifest when it has it, and may learn from its Envoy that it is no good.
+    served.put(RECORD, resource(RECORD, "a"))
+    async with DeltaClient(served.address) as client:
+        await client.ask(RECORD, "*")
+        response = await client.next()
+        await client.ack(response)
+        await client.nack(response, "the proxy refused it")
+        await client.assert_silent()
+    (refused,) = (event for _, event in served.events if isinstance(event, Nacked))
+    assert (refused.type_url, refused.message) == (RECORD, "the proxy refused it")
