@@ -6,12 +6,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from agent.admin import Admin
+from agent.envoy import envoy_binary
 from agent.kernel import KernelError
 from agent.node_agent import NodeAgent
 from agent.options import Options
@@ -61,17 +60,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         cgroup=arguments.cgroup,
         node=arguments.node,
         control_plane=arguments.control_plane,
-        envoy=arguments.envoy or _envoy(),
+        envoy=arguments.envoy or envoy_binary() or Path("envoy"),
     )
-
-
-def _envoy() -> Path:
-    package = find_spec("envoy")
-    for folder in (package.submodule_search_locations or ()) if package else ():
-        binary = Path(folder, "_bin", "envoy")
-        if binary.exists():
-            return binary
-    return Path(shutil.which("envoy") or "envoy")
 
 
 if __name__ == "__main__":

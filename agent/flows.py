@@ -7,31 +7,41 @@ and counted, never waited for. Knows no HTTP and no files.
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from functools import partial
 
 from agent.access_log import LoggedRequest
-from agent.names import Names, pack, protocol_name
+from agent.names import Names, Owner, pack, protocol_name
 from bpf.layout import NO_ADDRESS, DropReason, Event, EventFlags, EventType, Verdict, address_text
 from mesh.flow import Flow, FlowPath, FlowVerdict, Peer, Request
+from mesh.model import ServiceName
 
 #: Flows kept for `last`, and those that wait for one slow follower.
 KEPT = 8192
 #: Events told per look at the ring; the rest of that look is counted as lost.
-BUDGET = 2048
+BUDGET = 8192
+
+
+#: Makes a flow of what was seen. Most flows are never asked for, so none is made before somebody does.
+Telling = Callable[[], Flow]
+
+#: src, dst, vip and cookie of a packed Event.
+_NAMED = struct.Struct("=8x16s16s16s8xI")
 
 
 class FlowLog:
     """The newest flows, and those who follow."""
 
     def __init__(self) -> None:
-        self._flows: deque[Flow] = deque(maxlen=KEPT)
-        self._followers: set[asyncio.Queue[Flow]] = set()
+        self._flows: deque[Telling] = deque(maxlen=KEPT)
+        self._followers: set[asyncio.Queue[Telling]] = set()
         self.lost = 0
 
-    def add(self, flow: Flow) -> None:
+    def add(self, flow: Telling) -> None:
         self._flows.append(flow)
         for queue in self._followers:
             if queue.full():
@@ -41,19 +51,22 @@ class FlowLog:
 
     def last(self, count: int) -> list[Flow]:
         """The newest `count` flows, oldest first."""
-        return list(self._flows)[-count:] if count > 0 else []
+        return [tell() for tell in self._newest(count)]
 
     async def follow(self, last: int) -> AsyncIterator[Flow]:
         """The newest `last` flows and then each as it comes; a slow reader loses the oldest."""
-        queue: asyncio.Queue[Flow] = asyncio.Queue(KEPT)
-        for flow in self.last(last):
+        queue: asyncio.Queue[Telling] = asyncio.Queue(KEPT)
+        for flow in self._newest(last):
             queue.put_nowait(flow)
         self._followers.add(queue)
         try:
             while True:
-                yield await queue.get()
+                yield (await queue.get())()
         finally:
             self._followers.discard(queue)
+
+    def _newest(self, count: int) -> list[Telling]:
+        return list(self._flows)[-count:] if count > 0 else []
 
 
 class FlowTeller:
@@ -63,35 +76,21 @@ class FlowTeller:
         self._names = names
         self._log = log
 
-    def tell(self, events: list[Event]) -> None:
-        """Take in what the ring held."""
+    def tell(self, records: list[bytes]) -> None:
+        """Take in what the ring held. Names are those of this moment: an address may change hands."""
         offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        for event in events[:BUDGET]:
-            self._log.add(self._of_event(event, offset))
-        self._log.lost += max(0, len(events) - BUDGET)
+        names, log = self._names, self._log
+        for record in records[:BUDGET]:
+            src, dst, vip, cookie = _NAMED.unpack_from(record)
+            service = names.service(vip) if vip != NO_ADDRESS else None
+            owners = names.workload(src), names.workload(dst)
+            log.add(partial(_of_event, record, offset, owners, service, names.rules(cookie)))
+        log.lost += max(0, len(records) - BUDGET)
 
     def tell_request(self, addresses: tuple[str, ...], request: LoggedRequest) -> None:
         """Take in one entry of the access log of the Envoy of the pod with these addresses."""
-        self._log.add(self._of_request(addresses, request))
-
-    def _of_event(self, event: Event, offset: int) -> Flow:
-        dropped = event.verdict == Verdict.DENY or event.type in (EventType.DROP, EventType.END)
-        redirected = bool(event.flags & EventFlags.REDIRECTED) or event.verdict == Verdict.STEER
-        verdict: FlowVerdict = "DROPPED" if dropped else "REDIRECTED" if redirected else "FORWARDED"
-        path: FlowPath = "envoy" if redirected or event.flags & EventFlags.BY_PROXY else "kernel"
-        service = self._names.service(event.vip) if event.vip != NO_ADDRESS else None
-        destination = self._peer(event.dst, event.dst_port, event.dst_id, str(service) if service else "")
-        return Flow(
-            time=_rfc3339((event.time_ns + offset) / 1e9),
-            source=self._peer(event.src, event.src_port, event.src_id),
-            destination=destination,
-            verdict=verdict,
-            path=path,
-            direction="egress" if event.flags & EventFlags.EGRESS else "ingress",
-            protocol=protocol_name(event.protocol),
-            drop_reason=_reason(event) if dropped else "",
-            policies=self._names.rules(event.cookie),
-        )
+        flow = self._of_request(addresses, request)
+        self._log.add(lambda: flow)
 
     def _of_request(self, addresses: tuple[str, ...], request: LoggedRequest) -> Flow:
         inbound = request.local.ip in addresses
@@ -122,12 +121,43 @@ class FlowTeller:
         )
 
     def _peer(self, address: bytes, port: int, security_id: int = 0, service: str = "") -> Peer:
-        ip = address_text(address)
-        found = self._names.workload(address)
-        if found is None:
-            return Peer(ip, port, security_id=security_id, service=service)
-        name, known_id = found
-        return Peer(ip, port, name.namespace, name.name, security_id or known_id, service)
+        return _peer(address, port, self._names.workload(address), security_id, service)
+
+
+def _of_event(
+    record: bytes,
+    offset: int,
+    owners: tuple[Owner | None, Owner | None],
+    service: ServiceName | None,
+    rules: tuple[str, ...],
+) -> Flow:
+    event = Event.unpack(record)
+    dropped = event.verdict == Verdict.DENY or event.type in (EventType.DROP, EventType.END)
+    redirected = bool(event.flags & EventFlags.REDIRECTED) or event.verdict == Verdict.STEER
+    verdict: FlowVerdict = "DROPPED" if dropped else "REDIRECTED" if redirected else "FORWARDED"
+    path: FlowPath = "envoy" if redirected or event.flags & EventFlags.BY_PROXY else "kernel"
+    source, destination = owners
+    return Flow(
+        time=_rfc3339((event.time_ns + offset) / 1e9),
+        source=_peer(event.src, event.src_port, source, event.src_id),
+        destination=_peer(
+            event.dst, event.dst_port, destination, event.dst_id, str(service) if service else ""
+        ),
+        verdict=verdict,
+        path=path,
+        direction="egress" if event.flags & EventFlags.EGRESS else "ingress",
+        protocol=protocol_name(event.protocol),
+        drop_reason=_reason(event) if dropped else "",
+        policies=rules,
+    )
+
+
+def _peer(address: bytes, port: int, owner: Owner | None, security_id: int = 0, service: str = "") -> Peer:
+    ip = address_text(address)
+    if owner is None:
+        return Peer(ip, port, security_id=security_id, service=service)
+    name, known_id = owner
+    return Peer(ip, port, name.namespace, name.name, security_id or known_id, service)
 
 
 def _reason(event: Event) -> str:

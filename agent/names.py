@@ -13,12 +13,15 @@ from bpf.layout import packed_address
 from mesh.model import ServiceName, WorkloadName
 from mesh.node import PolicyClass, ServiceRecord, WorkloadRecord
 
+#: A workload and its security id.
+Owner = tuple[WorkloadName, int]
+
 
 class Names:
     """Look-ups by packed address or number."""
 
     def __init__(self) -> None:
-        self._workloads: dict[bytes, tuple[WorkloadName, int]] = {}
+        self._workloads: dict[bytes, Owner] = {}
         self._services: dict[bytes, ServiceName] = {}
         self._rules: dict[int, tuple[str, ...]] = {}
         self._listeners: dict[int, tuple[str, ...]] = {}
@@ -49,7 +52,7 @@ class Names:
                         self._rules[rules_cookie(rules)] = rules
                 self._listeners |= {v.listener: v.rules for v in verdicts if v.listener}
 
-    def workload(self, packed: bytes) -> tuple[WorkloadName, int] | None:
+    def workload(self, packed: bytes) -> Owner | None:
         """The workload that has an address, and its security id."""
         return self._workloads.get(packed)
 

@@ -142,6 +142,8 @@ class Proxy:
         self._wanted = False
         if self._task is not None:
             self._task.cancel()
+        # It lives a moment longer, but a generation that needs it again must wait for the next one.
+        self._reports.down()
         if self._envoy is not None:
             self._envoy.terminate() if drain else self._envoy.kill()
             try:
@@ -208,6 +210,8 @@ class Proxy:
         loop.call_later(delay, self._bring_up)
 
     def _settled(self, revision: int) -> None:
+        if not self._wanted:
+            return
         if self._task is not None:
             self._task.cancel()
         self._task = asyncio.get_running_loop().create_task(self._look(revision))

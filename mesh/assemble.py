@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from mesh.cidr import CidrIndex
 from mesh.identity import Allocations, Exhausted, identity_of
@@ -32,6 +33,9 @@ from mesh.model import (
     Workload,
     WorkloadName,
 )
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(slots=True)
@@ -91,7 +95,7 @@ class Identities:
         if not self.members[number]:
             del self.members[number]
             for pair in self.all.pop(number).labels:
-                self._by_label[pair].discard(number)
+                _discard(self._by_label, pair, number)
             for selector, numbers in self._selected.items():
                 if number in numbers:
                     self._selected[selector] = numbers - {number}
@@ -135,7 +139,9 @@ class Mesh:
         self.routes_to: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
         self._fragments: dict[ObjectRef, Fragment] = {}
         self._problems: dict[ObjectRef, tuple[Problem, ...]] = {}
-        self._refs: dict[ServiceName | WorkloadName, ObjectRef] = {}
+        # Two, for a Pod and a Service of one name are equal as keys.
+        self._pod_refs: dict[WorkloadName, ObjectRef] = {}
+        self._service_refs: dict[ServiceName, ObjectRef] = {}
         self._slices: defaultdict[ServiceName, dict[ObjectRef, EndpointSlice]] = defaultdict(dict)
         self._residents: defaultdict[str, set[WorkloadName]] = defaultdict(set)
         self._labelled: defaultdict[tuple[str, str, str], set[WorkloadName]] = defaultdict(set)
@@ -159,10 +165,18 @@ class Mesh:
         for policies in self.policies.values():
             yield from policies
 
-    def routes_for(self, caller: str, service: ServiceName) -> list[Route]:
-        """The routes that bind callers from namespace `caller` (GEP-1226): its own consumer
-        routes if there are any, else the producer routes of the service's namespace."""
-        routes = [self.routes[ref] for ref in self.routes_to.get(service, ())]
+    def routes_at(self, service: ServiceName, port: int) -> list[Route]:
+        """The routes of which this service port is a parent, whomever they bind."""
+        return [
+            route
+            for route in (self.routes[ref] for ref in self.routes_to.get(service, ()))
+            if any(p.service == service and p.port in (None, port) for p in route.parents)
+        ]
+
+    def routes_for(self, caller: str, service: ServiceName, port: int) -> list[Route]:
+        """The routes that bind callers of a service port from namespace `caller` (GEP-1226): its own
+        consumer routes if there are any, else the producer routes of the service's namespace."""
+        routes = self.routes_at(service, port)
         own = [route for route in routes if route.ref.namespace == caller]
         produced = [route for route in routes if route.ref.namespace == service.namespace]
         return own or produced
@@ -215,7 +229,7 @@ class Mesh:
                 rehome.update(self._residents.get(noun.name, ()))
             case Workload():
                 self.workloads[noun.name] = noun
-                self._refs[noun.name] = ref
+                self._pod_refs[noun.name] = ref
                 self._residents[noun.name.namespace].add(noun.name)
                 for pair in noun.labels:
                     self._labelled[noun.name.namespace, *pair].add(noun.name)
@@ -226,7 +240,7 @@ class Mesh:
                 rehome.add(noun.name)
             case Service():
                 self.services[noun.name] = noun
-                self._refs[noun.name] = ref
+                self._service_refs[noun.name] = ref
                 for pair in noun.selector or ():
                     self._selecting[noun.name.namespace, *pair].add(noun.name)
                 for vip in noun.vips:
@@ -260,21 +274,21 @@ class Mesh:
                 rehome.update(self._residents.get(noun.name, ()))
             case Workload():
                 del self.workloads[noun.name]
-                self._residents[noun.name.namespace].discard(noun.name)
+                _discard(self._residents, noun.name.namespace, noun.name)
                 for pair in noun.labels:
-                    self._labelled[noun.name.namespace, *pair].discard(noun.name)
+                    _discard(self._labelled, (noun.name.namespace, *pair), noun.name)
                 for address in noun.addresses:
-                    self._addressed[address].discard(noun.name)
+                    _discard(self._addressed, address, noun.name)
                     moved.add(address)
                 self._touch(noun, change)
                 rehome.add(noun.name)
             case Service():
                 del self.services[noun.name]
                 for pair in noun.selector or ():
-                    self._selecting[noun.name.namespace, *pair].discard(noun.name)
+                    _discard(self._selecting, (noun.name.namespace, *pair), noun.name)
                 for vip in noun.vips:
-                    self._claims[vip].discard(noun.name)
-                    change.services.update(self._claims[vip])
+                    _discard(self._claims, vip, noun.name)
+                    change.services.update(self._claims.get(vip, ()))
                 change.services.add(noun.name)
             case EndpointSlice():
                 self._slices[noun.service].pop(ref, None)
@@ -286,10 +300,10 @@ class Mesh:
             case Route():
                 del self.routes[ref]
                 for parent in noun.parents:
-                    self.routes_to[parent.service].discard(ref)
+                    _discard(self.routes_to, parent.service, ref)
                     change.routed.add(parent.service)
                 for service in _mentioned(noun):
-                    self._mentions[service].discard(ref)
+                    _discard(self._mentions, service, ref)
 
     def _touch(self, workload: Workload, change: Change) -> None:
         change.workloads.add(workload.name)
@@ -300,7 +314,7 @@ class Mesh:
         workload = self.workloads.get(name)
         if workload is None:
             moved = self.identities.forget(name)
-            self._refs.pop(name, None)
+            self._pod_refs.pop(name, None)
         else:
             try:
                 moved = self.identities.assign(workload, self.namespaces.get(name.namespace))
@@ -319,7 +333,6 @@ class Mesh:
             self.owners[address] = min(claimants)
         else:
             self.owners.pop(address, None)
-            self._addressed.pop(address, None)
         if self.owners.get(address) != before:
             change.peers = True
         for name in {*claimants, before}:
@@ -328,7 +341,7 @@ class Mesh:
         return claimants
 
     def _check_workload(self, name: WorkloadName) -> None:
-        ref = self._refs[name]
+        ref = self._pod_refs[name]
         problems = [
             Problem(ref, "status.podIPs", f"{address} already belongs to Pod {self.owners[address]}")
             for address in self.workloads[name].addresses
@@ -354,11 +367,11 @@ class Mesh:
             self.vips.pop(name, None)
             self.backends.pop(name, None)
             self.allocations.release(name)
-            ref = self._refs.pop(name, None)
+            ref = self._service_refs.pop(name, None)
             if ref is not None:
                 self._problems.pop(ref, None)
             return
-        ref = self._refs[name]
+        ref = self._service_refs[name]
         problems: list[Problem] = []
         vips: list[str] = []
         for vip in service.vips:
@@ -375,8 +388,7 @@ class Mesh:
                 problems.append(Problem(ref, "spec.clusterIP", str(error)))
         self.vips[name] = tuple(vips)
         self.backends[name] = {
-            (port.port, port.protocol): tuple(sorted(self._backends(service, port)))
-            for port in service.ports
+            (port.port, port.protocol): tuple(sorted(self._backends(service, port))) for port in service.ports
         }
         self._tell(ref, problems)
 
@@ -419,10 +431,9 @@ class Mesh:
             where = f"spec.parentRefs[{index}]"
             if found is None:
                 yield Problem(route.ref, where, f"there is no Service {parent.service}")
-            elif parent.port is not None and all(p.port != parent.port for p in found.ports):
-                yield Problem(
-                    route.ref, f"{where}.port", f"Service {parent.service} has no port {parent.port}"
-                )
+            elif all(p.protocol != "TCP" or parent.port not in (None, p.port) for p in found.ports):
+                port = "" if parent.port is None else f" {parent.port}"
+                yield Problem(route.ref, f"{where}.port", f"Service {parent.service} has no TCP port{port}")
         for rule in route.rules:
             for index, backend in enumerate(rule.backends):
                 if backend.service is None:
@@ -433,12 +444,19 @@ class Mesh:
                     yield Problem(
                         route.ref, where, f"there is no Service {backend.service}; its share answers 500"
                     )
-                elif all(p.port != backend.port for p in found.ports):
+                elif all((p.port, p.protocol) != (backend.port, "TCP") for p in found.ports):
                     yield Problem(
                         route.ref,
                         f"{where}.port",
-                        f"Service {backend.service} has no port {backend.port}; its share answers 500",
+                        f"Service {backend.service} has no TCP port {backend.port}; its share answers 500",
                     )
+
+
+def _discard(index: defaultdict[K, set[V]], key: K, value: V) -> None:
+    """Take a value out of an index, and the key with the last one: an index holds what is there."""
+    index[key].discard(value)
+    if not index[key]:
+        del index[key]
 
 
 def _mentioned(route: Route) -> set[ServiceName]:

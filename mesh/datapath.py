@@ -39,7 +39,7 @@ DIRECTIONS: tuple[Direction, Direction] = ("ingress", "egress")
 
 @dataclass(slots=True)
 class _Subject:
-    """A policy set in use: its inputs (compared by identity) and what they compiled to."""
+    """A policy set in use: its policies and what they compiled to."""
 
     policies: tuple[Policy, ...]
     compiled: Compiled
@@ -73,9 +73,9 @@ class Node:
 
     def verdict(self, set_number: int, address: str, protocol: str | int, port: int) -> PortVerdict:
         """What the tables say of a peer's address; set 0 restricts nothing."""
-        subject = self._subjects.get(set_number)
-        if subject is None:
+        if not set_number:
             return look_up(None, protocol, port)
+        subject = self._subjects[set_number]
         number = subject.peers.get(self.peer_of(address), subject.compiled.set.default)
         return look_up(subject.classes[number], protocol, port)
 
@@ -168,12 +168,8 @@ class Node:
 
     def _views(self, service: ServiceName, port: int) -> tuple[str, ...]:
         """Whose connections to this port a route steers."""
-        views = set()
-        for ref in self._mesh.routes_to.get(service, ()):
-            route = self._mesh.routes[ref]
-            if any(p.service == service and p.port in (None, port) for p in route.parents):
-                views.add(EVERYONE if ref.namespace == service.namespace else ref.namespace)
-        return tuple(sorted(views))
+        homes = {route.ref.namespace for route in self._mesh.routes_at(service, port)}
+        return tuple(sorted(EVERYONE if home == service.namespace else home for home in homes))
 
     def _all_peers(self, state: NodeState) -> Peers:
         by_id: dict[int, set[PeerKey]] = {HOST_ID: {(HOST_ID, 0)}, WORLD_ID: {(WORLD_ID, 0)}}

@@ -71,7 +71,7 @@ def explain(
             raise UnknownName(f"Envoy refuses the path {request.path!r} with 400")
         request = replace(request, path=path)
     host, port = _split(target)
-    service = _service_at(mesh, host, port)
+    service = _service_at(mesh, host, port, protocol)
     routed: RoutedPort | None = None
     if service is not None and protocol == "TCP":
         ports = steer.routed_ports(mesh, caller.name.namespace, service)
@@ -186,7 +186,8 @@ def _destinations(
                 continue
             backends = _backends_of(mesh, target, address)
             if not backends:
-                status = 500 if target.service not in mesh.services else 503
+                status = 500 if backends is None else 503
+                continue
             for backend in backends:
                 part = target.weight / total / len(backends)
                 shares[backend] = shares.get(backend, 0.0) + part / len(entries)
@@ -195,10 +196,11 @@ def _destinations(
     return [(backend, share) for backend, share in sorted(shares.items())], status if not shares else None
 
 
-def _backends_of(mesh: Mesh, target: RouteBackend, address: str) -> list[Backend]:
-    if target.service is None or target.service not in mesh.backends:
-        return []
-    return _family(mesh.backends[target.service].get((target.port, "TCP"), ()), address, address)
+def _backends_of(mesh: Mesh, target: RouteBackend, address: str) -> list[Backend] | None:
+    """None where the mesh has no such service port."""
+    ports = mesh.backends.get(target.service, {}) if target.service else {}
+    backends = ports.get((target.port, "TCP"))
+    return None if backends is None else _family(backends, address, address)
 
 
 def _family(backends: Sequence[Backend], source: str, target: str) -> list[Backend]:
@@ -223,15 +225,15 @@ def _split(target: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _service_at(mesh: Mesh, host: str, port: int) -> ServiceName | None:
-    """The Service that a name or an address means; None for any other address."""
+def _service_at(mesh: Mesh, host: str, port: int, protocol: Protocol) -> ServiceName | None:
+    """The Service that a name or an address means; None for any other address. Raises UnknownName."""
     if "/" in host:
         name = ServiceName(*host.split("/", 1))
         service = mesh.services.get(name)
         if service is None:
             raise UnknownName(f"there is no Service {name}")
-        if all(p.port != port for p in service.ports):
-            known = ", ".join(str(p.port) for p in service.ports)
-            raise UnknownName(f"Service {name} has no port {port}; it has {known}")
+        if all((p.port, p.protocol) != (port, protocol) for p in service.ports):
+            known = ", ".join(f"{p.protocol} {p.port}" for p in service.ports)
+            raise UnknownName(f"Service {name} has no {protocol} port {port}; it has {known}")
         return name
     return next((name for name, vips in mesh.vips.items() if host in vips), None)

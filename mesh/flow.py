@@ -1,4 +1,4 @@
-"""One observed connection or request: what `sluice flows` prints and the agent's admin API serves.
+"""One observed connection or request: what `sluice observe` prints and the agent's admin API serves.
 
 The JSON keys stay near Hubble's, so that people and scripts feel at home. This file knows neither the
 kernel's event nor Envoy's access log; the agent builds a `Flow` from either. Text that came from the wire

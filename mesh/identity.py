@@ -124,6 +124,7 @@ class Allocations:
         for network in self.service_ranges:
             family = f"IPv{network.version}"
             if family in families and (family not in given or given[family] in avoid):
+                self._taken.discard(given.get(family, ""))
                 given[family] = self._free(network, avoid)
                 self._taken.add(given[family])
                 self.dirty = True

@@ -73,6 +73,14 @@ class Request:
     authority: str = ""
     headers: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """What header matches see: repeated ones joined by commas, and the authority as `host`."""
+        found: dict[str, str] = {}
+        for name, value in self.headers:
+            found[name] = f"{found[name]},{value}" if name in found else value
+        return found | {"host": self.authority}
+
 
 def judge(
     policies: Iterable[Policy],
@@ -130,7 +138,7 @@ def permits(rules: Iterable[HttpRule], request: Request) -> HttpRule | None:
 
 
 def _request_fits(match: HttpMatch, request: Request) -> bool:
-    headers = dict(request.headers)
+    headers = request.fields
     return (
         (match.method is None or compile_expression(match.method).matches(request.method))
         and (match.path is None or compile_expression(match.path).matches(request.path))

@@ -1,6 +1,6 @@
 """What the Envoy of one pod has to do, without a word of Envoy.
 
-`mesh.steer` computes a `ProxyView` from the mesh; `xds.render` turns it into Envoy's resources.
+`mesh.datapath` makes a `ProxyView` for each pod that needs one, `xds.render` Envoy's resources of it.
 A view holds everything that shapes them, so equal views mean equal resources.
 """
 

@@ -59,7 +59,7 @@ def decode(type_url: str, body: bytes) -> Record:
         raise ValueError(f"{type_url} is not a record of a node")
     try:
         return reader(*json.loads(body))
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"malformed {type_url}: {error}") from error
 
 

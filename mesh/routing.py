@@ -5,8 +5,7 @@ Follows Gateway API's HTTPRouteMatch; entries come in the order of precedence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from urllib.parse import parse_qsl
+from collections.abc import Mapping, Sequence
 
 from mesh.expression import compile_expression
 from mesh.model import HeaderChange, PathChange, PathMatch, RouteBackend, RouteMatch, ValueMatch
@@ -52,10 +51,12 @@ def _replaced(change: PathChange, match: PathMatch, path: str) -> str:
 
 
 def matches(match: RouteMatch, request: Request) -> bool:
+    """Does the request fit every part? Query parameters are compared as they are written."""
     path, _, query = request.path.partition("?")
-    headers = dict(request.headers)
+    headers = request.fields
     parameters: dict[str, str] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    for parameter in query.split("&"):
+        name, _, value = parameter.partition("=")
         parameters.setdefault(name, value)
     return (
         _path_fits(match.path, path)
@@ -74,7 +75,7 @@ def _path_fits(match: PathMatch, path: str) -> bool:
     return path == prefix or path.startswith(prefix + "/")
 
 
-def _value_fits(match: ValueMatch, values: dict[str, str]) -> bool:
+def _value_fits(match: ValueMatch, values: Mapping[str, str]) -> bool:
     value = values.get(match.name)
     if value is None:
         return False

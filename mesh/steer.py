@@ -1,5 +1,5 @@
 """Who goes through an Envoy, and why: routes bind callers of a service address, L7 rules bind
-peers of a workload (rules 1-5). Computes the `ProxyView` of one pod from the mesh; pure.
+peers of a workload (rules 1-5). Computes the parts of which `mesh.datapath` makes a pod's `ProxyView`.
 """
 
 from __future__ import annotations
@@ -18,21 +18,16 @@ def routed_ports(mesh: Mesh, caller: str, service: ServiceName) -> tuple[RoutedP
     vips = mesh.vips.get(service)
     if found is None or not vips:
         return ()
-    routes = mesh.routes_for(caller, service)
     ports = []
     for port in found.ports:
         if port.protocol != "TCP":
             continue
-        bound = [
-            route
-            for route in routes
-            if any(p.service == service and p.port in (None, port.port) for p in route.parents)
-        ]
+        bound = mesh.routes_for(caller, service, port.port)
         if bound:
             entries = [
                 (
                     _precedence(match),
-                    route.created or "9",
+                    route.created or "9",  # without a time: behind all that have one
                     route.ref,
                     index,
                     RouteEntry(route.ref, match, rule),
@@ -57,12 +52,14 @@ def _precedence(match: RouteMatch) -> tuple[int, int, int, int, int]:
 def destination(
     mesh: Mesh, service: ServiceName, port: int, verdict_of: Callable[[Backend], PortVerdict]
 ) -> Destination | None:
-    """A service port as one caller may reach it: backends grouped by egress verdict (rule 4)."""
-    found = mesh.services.get(service)
-    if found is None or all(p.port != port for p in found.ports):
+    """A service port as one caller may reach it: backends grouped by egress verdict (rule 4).
+
+    None where there is no such port."""
+    backends = mesh.backends.get(service, {}).get((port, "TCP"))
+    if backends is None:
         return None
     parts: dict[int, list[Backend]] = {0: []}
-    for backend in mesh.backends[service].get((port, "TCP"), ()):
+    for backend in backends:
         verdict = verdict_of(backend)
         if verdict.verdict != "deny":
             parts.setdefault(verdict.listener, []).append(backend)

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sluice.mesh_directory import MeshDirectory, write_atomically
+from sluice.mesh_directory import MeshDirectory
 from sluice.processes import Process
+from xds import atomic
 
 log = logging.getLogger("sluice")
 
@@ -41,7 +42,7 @@ class Child:
             if not process:
                 process = Process.launch(self.argv, self._log, child_environment())
                 record = process.record() | {"argv": self.argv}
-                write_atomically(self._record, json.dumps(record) + "\n")
+                atomic.write(self._record, json.dumps(record) + "\n")
             status = await process.wait()
             process = None
             delay = _FIRST if loop.time() - began >= _STABLE else delay

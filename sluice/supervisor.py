@@ -18,11 +18,12 @@ from sluice.address_plan import AddressPlan
 from sluice.admin_session import unix_session
 from sluice.child import Child
 from sluice.gate import AgentGate, Gate
-from sluice.mesh_directory import NODE, MeshDirectory, write_atomically
+from sluice.mesh_directory import NODE, MeshDirectory
 from sluice.pod_objects import PodObjects
 from sluice.pods import Pod, Runtime
 from sluice.sandbox import Sandboxes, recorded
 from sluice.service_names import ServiceNames
+from xds import atomic
 
 log = logging.getLogger("sluice")
 
@@ -125,7 +126,7 @@ class Supervisor:
                     for p in self._objects.problems
                 ],
             }
-            write_atomically(self._mesh.pod_status, json.dumps(status) + "\n")
+            atomic.write(self._mesh.pod_status, json.dumps(status) + "\n")
             await asyncio.sleep(0.02)
 
 

@@ -60,10 +60,6 @@ class NodeSnapshot:
         generation = replace(Resource.of(GENERATION_TYPE, _GENERATION, body), version=str(number))
         return self._resources | {GENERATION_TYPE: {_GENERATION: generation}}
 
-    def manifest_version(self, pod: str) -> str | None:
-        resource = self._resources[MANIFEST_TYPE].get(pod)
-        return resource.version if resource else None
-
     def origins(self, pod: str, type_url: str, name: str) -> tuple[ObjectRef, ...]:
         """The objects to which a resource of a proxy goes back."""
         for resource in self.rendered.get(pod, ()):

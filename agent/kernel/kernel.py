@@ -7,7 +7,6 @@ and values are `bpf.layout` structs, packed.
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 import platform
 from collections.abc import Iterable, Mapping
@@ -20,7 +19,7 @@ from agent.kernel.namespace import netns_cookie, run_in_netns
 from agent.kernel.program import OBJECT, Programs, make_private
 from agent.kernel.ring import EventRing
 from agent.kernel.table import Table
-from bpf.layout import LAYOUT_HASH, Backend, Config, Counter, DropReason
+from bpf.layout import LAYOUT_HASH, Config, Counter, DropReason
 
 #: Programs of the mesh's cgroup, and of the cgroup below it in which Envoys run.
 _CGROUP_HOOKS = {
@@ -57,7 +56,6 @@ class Kernel:
         self._links = links
         self._tables = {name: Table(name, fd, locked=name in _LOCKED) for name, fd in programs.maps.items()}
         self._ring: EventRing | None = None
-        self._maglev: memoryview | None = None
 
     @classmethod
     def open(cls, pins: Path, cgroup: Path, object_file: Path = OBJECT) -> Kernel:
@@ -141,10 +139,6 @@ class Kernel:
         open, a dead Envoy's listener would go on accepting."""
         libbpf.update(self._tables["sl_listener"].fd, key, fd.to_bytes(8, "little"))
 
-    def drop_listener(self, key: bytes) -> None:
-        """Idempotent."""
-        libbpf.delete(self._tables["sl_listener"].fd, key)
-
     def sweep(self, netns: Iterable[Path]) -> int:
         """Ends the TCP sockets in these namespaces that the generation in force does not allow,
         until it finds none (rule 8); how many that were."""
@@ -167,15 +161,6 @@ class Kernel:
             if reason:
                 names[f"dropped_{reason.name.lower()}"] = Counter.DROPPED + reason
         return {name: self._counter(index) for name, index in names.items()}
-
-    def maglev(self) -> memoryview:
-        """The mapped array of `layout.Backend`; a write is visible to the programs at once."""
-        if self._maglev is None:
-            table = self._tables["sl_maglev"]
-            size = Backend.sizeof() * table.max_entries
-            pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-            self._maglev = memoryview(mmap.mmap(table.fd, pages, mmap.MAP_SHARED))[:size]
-        return self._maglev
 
     def netns_cookie(self, netns: Path) -> int:
         """The key of sl_netns. Raises KernelError when the namespace is gone."""

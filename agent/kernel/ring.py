@@ -9,8 +9,6 @@ from __future__ import annotations
 import mmap
 import struct
 
-from bpf.layout import Event
-
 _BUSY = 1 << 31
 _DISCARDED = 1 << 30
 _HEADER = 8
@@ -34,9 +32,9 @@ class EventRing:
         """Readable when enough events are pending to be worth a wake-up."""
         return self._fd
 
-    def drain(self) -> list[Event]:
-        """All events written so far, oldest first."""
-        events = []
+    def drain(self) -> list[bytes]:
+        """All records written so far, oldest first, as they are: `layout.Event.unpack` reads one."""
+        records = []
         (position,) = _POSITION.unpack_from(self._consumer, 0)
         (end,) = _POSITION.unpack_from(self._producer, 0)
         while position < end:
@@ -46,7 +44,7 @@ class EventRing:
                 break
             size = length & ~_DISCARDED
             if not length & _DISCARDED:
-                events.append(Event.unpack(bytes(self._data[start + _HEADER : start + _HEADER + size])))
+                records.append(bytes(self._data[start + _HEADER : start + _HEADER + size]))
             position += (_HEADER + size + 7) & ~7
         _POSITION.pack_into(self._consumer, 0, position)
-        return events
+        return records

@@ -127,10 +127,6 @@ class Session:
         watch = self._watches.get(type_url)
         return dict(watch.rejected) if watch else {}
 
-    def in_flight(self) -> bool:
-        """Does some response wait for its ACK or NACK?"""
-        return any(watch.flight for watch in self._watches.values())
-
     def settled(self) -> bool:
         """Was the newest snapshot, as far as the client subscribed to it, sent and accepted whole?"""
         return self._snapshot is not None and not any(

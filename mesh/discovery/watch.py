@@ -29,8 +29,9 @@ class Flight:
 
 class Watch:
     """Due are: `_changed` and `_missing` (names asked for that do not exist) at once, `_gone` when
-    the session lets removals go. One response is in flight at most, so while the client is slow
-    newer content replaces older."""
+    the session lets removals go. What a parent's ACK waits for is due whatever its version
+    (`_forced`). One response is in flight at most, so while the client is slow newer content
+    replaces older."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 from sluice.demo.live_mesh import MANIFESTS, Conversation, LiveMesh
 from sluice.demo.screen import Screen
 
-STOREFRONT, CATALOG, CART, PAYMENT = "shop/storefront", "shop/catalog", "shop/cart", "shop/payment"
+STOREFRONT, CATALOG, CART = "shop/storefront", "shop/catalog", "shop/cart"
 VISITOR = ("python3", "-m", "sluice.demo.visitor")
 ROUND_TRIPS = 400
 CANARY_REQUESTS = 400

@@ -36,7 +36,7 @@ def names() -> Names:
 
 def told(event: Event) -> Flow:
     log = FlowLog()
-    FlowTeller(names(), log).tell([event])
+    FlowTeller(names(), log).tell([event.pack()])
     (flow,) = log.last(9)
     return flow
 
@@ -176,12 +176,12 @@ def test_a_flow_survives_json() -> None:
 async def test_a_follower_gets_what_was_and_what_comes() -> None:
     log = FlowLog()
     first, second = told(event()), told(event(src_port=40001))
-    log.add(first)
+    log.add(lambda: first)
     follower = log.follow(1)
     assert await anext(follower) == first
     following = asyncio.ensure_future(anext(follower))
     await asyncio.sleep(0)
-    log.add(second)
+    log.add(lambda: second)
     assert await following == second
 
 

@@ -11,7 +11,7 @@ from mesh.rollout import LINGER, Rollout
 
 WEB = WorkloadName("shop", "web")
 CART = WorkloadName("shop", "cart")
-LDS, RDS = "lds", "rds"
+LDS = "lds"
 
 
 def manifest(pod: WorkloadName, **listeners: str) -> dict[WorkloadName, Manifest]:

@@ -1,4 +1,4 @@
-"""`permits` and `choose` agree with the real Envoy, hostile paths and headers included (done-when 3)."""
+"""`permits` and `choose` agree with the real Envoy, hostile paths and headers included."""
 
 from __future__ import annotations
 

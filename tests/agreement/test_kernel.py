@@ -1,5 +1,5 @@
 """The kernel's verdict function and the reference agree, on tables written by the agent's own
-reconciler, generation after generation (done-when 3)."""
+reconciler, generation after generation."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ def questions_of(world: World, seed: int, cases: int) -> Iterator[tuple[str, tup
         if subject.workload == peer.workload or (direction == "ingress" and peer.host):
             continue  # rules 10 and 11 never ask a policy
         protocol = rng.choice(PROTOCOLS)
-        port = rng.choice(PORTS if rng.random() < 0.85 else borders) if protocol in ("TCP", "UDP", "SCTP") else 0
+        ported = protocol in ("TCP", "UDP", "SCTP")
+        port = rng.choice(PORTS if rng.random() < 0.85 else borders) if ported else 0
         wanted, rules = words(judge(policies, direction, subject, peer, protocol, port))
         if wanted == "allow" and not rules and rng.random() < 0.7:
             continue

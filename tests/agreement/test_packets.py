@@ -1,4 +1,4 @@
-"""What the reference says of a connection happens to its packets, service translation included (done-when 3).
+"""What the reference says of a connection happens to its packets, service translation included.
 
 A town of twelve pods gets one random mesh after another. Applications, their Envoys, sockets that no hook
 of ours sees, the node and the world call pods, services and one another; each call is then held against

@@ -1,4 +1,4 @@
-"""`judge` and the compiled tables agree on every kind of policy (done-when 3, first pair)."""
+"""`judge` and the compiled tables agree on every kind of policy."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class Town:
     def events(self) -> list[Event]:
         """Since the last call."""
         assert self._kernel is not None
-        return self._kernel.events().drain()
+        return [Event.unpack(record) for record in self._kernel.events().drain()]
 
     def lost(self) -> int:
         """Events and flows that found no room, ever."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from agent.kernel import Kernel
 from agent.kernel.namespace import run_in_netns
+from agent.maglev_array import MaglevArray
 from bpf import layout
 from bpf.layout import Verdict, packed_address
 from tests.kernel.host import TCP, Host, Pod, ip
@@ -175,7 +176,7 @@ class Box:
 
     def events(self, kind: layout.EventType, *, dst_port: int | None = None) -> list[layout.Event]:
         """Those written since the last call, of one type."""
-        found = self.kernel.events().drain()
+        found = [layout.Event.unpack(record) for record in self.kernel.events().drain()]
         return [e for e in found if e.type == kind and dst_port in (None, e.dst_port)]
 
     def dropped(self, reason: layout.DropReason) -> int:
@@ -228,12 +229,11 @@ class Box:
         affinity: int = 0,
     ) -> None:
         size = 0 if not backends else 7
-        view = self.kernel.maglev()
-        width = layout.Backend.sizeof()
-        for i in range(size):
-            address, backend_port = backends[i % len(backends)]
-            at = (self._offset + i) * width
-            view[at : at + width] = layout.Backend(packed_address(address), backend_port).pack()
+        chosen = [backends[i % len(backends)] for i in range(size)]
+        content = b"".join(layout.Backend(packed_address(a), p).pack() for a, p in chosen)
+        if content:
+            table = self.kernel.table("sl_maglev")
+            MaglevArray(table.fd, table.max_entries).write(self._offset, content)
         flags = layout.ServiceFlags.PRESENT | (layout.ServiceFlags.ROUTED if routed else 0)
         self.wanted.put(
             "sl_service",

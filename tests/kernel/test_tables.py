@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.kernel import KernelError
+from agent.maglev_array import MaglevArray
 from bpf.layout import AddrKey, AddrSlot, AddrValue, Backend, PeerKey, PeerSlot, PeerValue, packed_address
 from tests.kernel.box import Box
 
@@ -39,10 +40,10 @@ def test_an_entry_of_another_size_is_refused_before_the_kernel_sees_it(box: Box)
 
 def test_the_backends_are_mapped_memory(box: Box) -> None:
     backend = Backend(packed_address("10.64.0.200"), 8080).pack()
-    view = box.kernel.maglev()
-    view[-len(backend) :] = backend
     table = box.kernel.table("sl_maglev")
-    assert table.lookup((table.max_entries - 1).to_bytes(4, "little")) == backend
+    array, last = MaglevArray(table.fd, table.max_entries), table.max_entries - 1
+    array.write(last, backend)
+    assert table.lookup(last.to_bytes(4, "little")) == array.read(last, 1) == backend
 
 
 def test_a_namespace_that_is_gone_is_an_error_with_a_hint(box: Box) -> None:

@@ -81,6 +81,24 @@ status: {podIPs: [{ip: 10.64.0.11}]}
     assert [str(p.object) for p in mesh.problems] == ["Pod street/thief"]
 
 
+def test_a_pod_and_the_service_of_its_name_go_one_by_one() -> None:
+    mesh = mesh_of(SHOP)
+    pod = """
+apiVersion: v1
+kind: Pod
+metadata: {name: reviews, namespace: shop, labels: {app: reviews}}
+spec: {nodeName: there, containers: [{name: c, command: ["true"]}]}
+status: {podIPs: [{ip: 10.64.0.11}]}
+"""
+    apply(mesh, pod)
+    apply(mesh, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {a: b}}")
+    assert [str(p.object) for p in mesh.problems] == ["Pod shop/reviews-v1"], "reviews is first by name"
+    (gone,) = (read(document).ref for document in documents(pod))
+    assert REVIEWS in mesh.apply({gone: None}).services
+    assert mesh.problems == ()
+    assert {b.workload.name for b in mesh.backends[REVIEWS][80, "TCP"]} == {"reviews-v1", "reviews-v2"}
+
+
 def test_endpoint_slices_replace_what_the_selector_finds() -> None:
     mesh = mesh_of(SHOP)
     apply(
@@ -95,6 +113,23 @@ endpoints: [{addresses: [192.0.2.7]}, {addresses: [192.0.2.8], conditions: {read
 """,
     )
     assert mesh.backends[REVIEWS][80, "TCP"] == (Backend("192.0.2.7", 9999),)
+
+
+def test_one_port_number_of_two_protocols_is_two_ports() -> None:
+    mesh = mesh_of(SHOP)
+    apply(
+        mesh,
+        """
+apiVersion: v1
+kind: Service
+metadata: {name: reviews, namespace: shop}
+spec:
+  selector: {version: v1}
+  ports: [{name: tcp, port: 80, targetPort: http}, {name: udp, port: 80, targetPort: 9000, protocol: UDP}]
+""",
+    )
+    ports = {key: {b.port for b in found} for key, found in mesh.backends[REVIEWS].items()}
+    assert ports == {(80, "TCP"): {8080}, (80, "UDP"): {9000}}
 
 
 def test_a_route_to_nowhere_is_a_problem_that_goes_when_the_service_comes() -> None:

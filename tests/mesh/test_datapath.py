@@ -66,6 +66,21 @@ def test_a_consumer_route_steers_only_its_own_namespace() -> None:
     assert node.state.services["shop/reviews"].ports[0].views == ("street",)
 
 
+def test_a_consumer_route_on_one_port_leaves_the_others_to_the_producer() -> None:
+    """GEP-1226 port by port: where the kernel steers a caller, its Envoy has something to serve."""
+    ports = "ports: [{name: http, port: 80, targetPort: http}]"
+    shop = SHOP.replace(ports, "ports: [{name: http, port: 80, targetPort: http}, {name: more, port: 81}]", 1)
+    producer = CANARY.replace("name: reviews, port: 80}]\n  rules", "name: reviews, port: 81}]\n  rules")
+    redirect = "  rules:\n  - filters: [{type: RequestRedirect, requestRedirect: {hostname: x.example}}]\n"
+    consumer = (CANARY.split("  rules:")[0] + redirect).replace("namespace: shop", "namespace: street")
+    consumer = consumer.replace("name: reviews,", "name: reviews, namespace: shop,")
+    node = Node(mesh_of(shop, producer, consumer), "here")
+    views = {port.port: port.views for port in node.state.services["shop/reviews"].ports}
+    assert views == {80: ("street",), 81: (EVERYONE,)}
+    assert [port.port for port in node.proxies[STRANGER].routed] == [80, 81]
+    assert [port.port for port in node.proxies[STOREFRONT].routed] == [81]
+
+
 def test_denied_backends_are_left_out_and_judged_ones_stand_apart() -> None:
     """Rule 4: backends of one service with different verdicts become separate parts."""
     policy = """

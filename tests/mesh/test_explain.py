@@ -72,10 +72,22 @@ def test_an_unknown_name_is_said() -> None:
         explain(mesh_of(SHOP), "shop/storefront", "shop/nothing:80")
 
 
+def test_a_port_of_another_protocol_is_no_port() -> None:
+    with pytest.raises(UnknownName, match="has no UDP port 80; it has TCP 80"):
+        explain(mesh_of(SHOP), "shop/storefront", "shop/reviews:80", "UDP")
+
+
+def test_a_route_to_a_port_that_the_service_lacks_answers_500() -> None:
+    mesh = mesh_of(SHOP, CANARY.replace("{name: reviews-v2, port: 80}", "{name: reviews-v2, port: 81}"))
+    answer = explain(mesh, "shop/storefront", "shop/reviews:80", request=Request("GET", "/new"))
+    assert (answer["status"], answer["backends"]) == (500, [])
+
+
 def test_rules_are_asked_about_the_request_as_the_route_rewrites_it() -> None:
     rewriting = CANARY.replace(
         "    backendRefs: [{name: reviews-v2, port: 80}]",
-        "    filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}]\n"
+        "    filters: [{type: URLRewrite, urlRewrite: "
+        "{path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}]\n"
         "    backendRefs: [{name: reviews, port: 80}]",
     )
     policy = GET_ONLY.replace('"/.*"', '"/item"')

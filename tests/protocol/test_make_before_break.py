@@ -15,7 +15,7 @@ from mesh.discovery.wire import text_field
 from tests.protocol.served import cluster, listener, resource
 from tests.protocol.warming_client import WarmingClient
 
-SEEDS = range(100)
+SEEDS = range(50)
 SERVICES = [f"s{n}" for n in range(5)]
 
 

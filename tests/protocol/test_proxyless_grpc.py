@@ -39,7 +39,7 @@ async def echo(name: str) -> AsyncIterator[int]:
     async def who(request: bytes, context: Any) -> bytes:
         return name.encode()
 
-    class Handlers(grpc.GenericRpcHandler):
+    class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         def service(self, details: Any) -> Any:
             return grpc.unary_unary_rpc_method_handler(who)
 

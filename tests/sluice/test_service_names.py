@@ -70,7 +70,7 @@ def test_a_new_service_is_known_in_a_pod_that_runs_and_a_control_plane_that_dies
     manifest.write_text(yaml.safe_dump_all([pod("web"), service("catalog")]))
     node.start(manifest)
     node.ready("web")
-    pid = eventually(lambda: node.state("web")["containers"][0]["pid"])
+    pid = eventually(lambda: [c["pid"] for c in node.state("web").get("containers", ())])[0]
     record = node.mesh.run / "xds.json"
     first = json.loads(record.read_text())["pid"]
     os.kill(first, signal.SIGKILL)

@@ -154,7 +154,7 @@ async def test_explaining_asks_the_reference_semantics(admin: Client) -> None:
     [
         ("from=shop/web", "to is missing"),
         ("from=shop/nobody&to=shop/cart:80", "shop/nobody"),
-        ("from=shop/web&to=shop/cart:81", "no port 81"),
+        ("from=shop/web&to=shop/cart:81", "no TCP port 81"),
         ("from=shop/web&to=shop/cart:80&protocol=QUIC", "QUIC"),
         ("from=shop/web&to=shop/cart:80&header=x", "NAME=VALUE"),
     ],

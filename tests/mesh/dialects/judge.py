@@ -1,6 +1,6 @@
 """What policies grant in a tiny world, judged the slow and obvious way.
 
-Only good for comparing two readings of one object: it is not the mesh's own `decide`.
+Only good for comparing two readings of one object: it is not the mesh's own `judge`.
 """
 
 from __future__ import annotations

@@ -281,10 +281,6 @@ def test_each_entry_of_to_ports_is_a_rule_with_its_own_requests() -> None:
 CLUSTER = "io.cilium.k8s.policy.cluster"
 
 
-def with_label(key: str) -> Any:
-    return {"fromEndpoints": [{"matchLabels": {key: ""}}]}
-
-
 def with_port(port: Any, **rest: Any) -> Any:
     return {"toPorts": [{"ports": [port]} | rest]}
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mesh.policy import Request
+from mesh.request_path import normalise
+
 _TIMEOUT = 10.0
 
 
@@ -79,3 +82,10 @@ def _complete(heard: bytes) -> bool:
     head, end, body = heard.partition(b"\r\n\r\n")
     _, found, length = head.lower().partition(b"content-length: ")
     return bool(end and found) and len(body) >= int(length.split(b"\r\n")[0])
+
+
+def question(method: str, path: str, headers: tuple[tuple[str, str], ...]) -> Request:
+    """What is sent with these words, as the reference semantics are asked about it."""
+    fields = tuple((name.lower(), value) for name, value in headers)
+    authority = next((value for name, value in fields if name == "host"), "")
+    return Request(method, normalise(path) or "", authority, tuple(f for f in fields if f[0] != "host"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mesh.model import HeaderMatch, HttpMatch, PathChange, Rewrite
+from mesh.policy import permits
 from mesh.proxy import L7Class
 from tests.xds.render.backend import Backend
-from tests.xds.render.client import Client, ask
+from tests.xds.render.client import Client, ask, question
 from tests.xds.render.conftest import Serve
 from tests.xds.render.standalone import Proxy
 from tests.xds.render.views import destination, entry, l7, part, prefix, routed, to, view
@@ -115,6 +116,14 @@ def test_a_request_passes_if_and_only_if_a_match_fits_it(name: str, proxy: Proxy
         **dict.fromkeys(denied, 403),
     }
     assert {verdicts[request].body for request in denied} <= {"RBAC: access denied"}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_reference_agrees(name: str) -> None:
+    match, allowed, denied = TABLE[name]
+    rules = l7(1, "ingress", match).rules
+    found = {request: permits(rules, question(*request)) is not None for request in (*allowed, *denied)}
+    assert found == {**dict.fromkeys(allowed, True), **dict.fromkeys(denied, False)}
 
 
 def test_a_class_allows_what_any_of_its_rules_allows_and_nothing_if_they_are_empty(

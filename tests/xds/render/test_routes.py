@@ -8,8 +8,9 @@ import pytest
 
 from mesh.model import HeaderChange, PathChange, PathMatch, Redirect, Rewrite, RouteMatch, ValueMatch
 from mesh.proxy import Destination, RouteEntry
+from mesh.routing import matches
 from tests.xds.render.backend import Backend
-from tests.xds.render.client import ask
+from tests.xds.render.client import ask, question
 from tests.xds.render.conftest import Serve
 from tests.xds.render.standalone import Proxy
 from tests.xds.render.views import (
@@ -89,6 +90,16 @@ MATCHES: dict[str, tuple[RouteMatch, list[Ask], list[Ask]]] = {
         [get("/?a=1&b=x"), get("/p?b=xyz&c=3&a=1")],
         [get("/?a=1"), get("/?a=2&b=x"), get("/?a=1&b=yx"), get("/", ("a", "1"))],
     ),
+    "query-odd": (
+        prefix("/", query=(ValueMatch("a", "exact", "x%20y"),)),
+        [get("/?a=x%20y"), get("/?a=x%20y&a=z")],
+        [get("/?a=x+y"), get("/?a=x%2520y"), get("/?a=z&a=x%20y"), get("/?A=x%20y"), get("/?%61=x%20y")],
+    ),
+    "query-empty": (
+        prefix("/", query=(ValueMatch("a", "exact", ""),)),
+        [get("/?a"), get("/?a="), get("/?b&a&c")],
+        [get("/"), get("/?"), get("/?aa"), get("/?b=a")],
+    ),
 }
 
 
@@ -106,6 +117,13 @@ def test_a_route_takes_what_its_match_fits_and_nothing_fits_is_404(of: str, matc
         for request in (*fitting, *others)
     }
     assert found == {**dict.fromkeys(fitting, 200), **dict.fromkeys(others, 404)}
+
+
+@pytest.mark.parametrize("of", MATCHES)
+def test_the_reference_agrees(of: str) -> None:
+    match, fitting, others = MATCHES[of]
+    found = {request: matches(match, question(*request)) for request in (*fitting, *others)}
+    assert found == {**dict.fromkeys(fitting, True), **dict.fromkeys(others, False)}
 
 
 def test_the_first_entry_that_fits_wins_and_another_name_in_host_leads_nowhere_else(
