@@ -16,7 +16,7 @@ from functools import partial
 
 from agent.access_log import LoggedRequest
 from agent.names import Names, Owner, pack, protocol_name
-from bpf.layout import NO_ADDRESS, DropReason, Event, EventFlags, EventType, Verdict, address_text
+from bpf.layout import DropReason, Event, EventFlags, EventType, Verdict, address_text
 from mesh.flow import Flow, FlowPath, FlowVerdict, Peer, Request
 from mesh.model import ServiceName
 
@@ -49,6 +49,14 @@ class FlowLog:
                 self.lost += 1
             queue.put_nowait(flow)
 
+    def add_all(self, flows: list[Telling]) -> None:
+        """The same for many that nobody may be waiting for."""
+        if self._followers:
+            for flow in flows:
+                self.add(flow)
+        else:
+            self._flows.extend(flows)
+
     def last(self, count: int) -> list[Flow]:
         """The newest `count` flows, oldest first."""
         return [tell() for tell in self._newest(count)]
@@ -79,13 +87,15 @@ class FlowTeller:
     def tell(self, records: list[bytes]) -> None:
         """Take in what the ring held. Names are those of this moment: an address may change hands."""
         offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        names, log = self._names, self._log
-        for record in records[:BUDGET]:
-            src, dst, vip, cookie = _NAMED.unpack_from(record)
-            service = names.service(vip) if vip != NO_ADDRESS else None
-            owners = names.workload(src), names.workload(dst)
-            log.add(partial(_of_event, record, offset, owners, service, names.rules(cookie)))
-        log.lost += max(0, len(records) - BUDGET)
+        workload, service, rules = self._names.workload, self._names.service, self._names.rules
+        self._log.add_all(
+            [
+                partial(_of_event, record, offset, workload(src), workload(dst), service(vip), rules(cookie))
+                for record in records[:BUDGET]
+                for src, dst, vip, cookie in (_NAMED.unpack_from(record),)
+            ]
+        )
+        self._log.lost += max(0, len(records) - BUDGET)
 
     def tell_request(self, addresses: tuple[str, ...], request: LoggedRequest) -> None:
         """Take in one entry of the access log of the Envoy of the pod with these addresses."""
@@ -127,7 +137,8 @@ class FlowTeller:
 def _of_event(
     record: bytes,
     offset: int,
-    owners: tuple[Owner | None, Owner | None],
+    source: Owner | None,
+    destination: Owner | None,
     service: ServiceName | None,
     rules: tuple[str, ...],
 ) -> Flow:
@@ -136,7 +147,6 @@ def _of_event(
     redirected = bool(event.flags & EventFlags.REDIRECTED) or event.verdict == Verdict.STEER
     verdict: FlowVerdict = "DROPPED" if dropped else "REDIRECTED" if redirected else "FORWARDED"
     path: FlowPath = "envoy" if redirected or event.flags & EventFlags.BY_PROXY else "kernel"
-    source, destination = owners
     return Flow(
         time=_rfc3339((event.time_ns + offset) / 1e9),
         source=_peer(event.src, event.src_port, source, event.src_id),

@@ -24,7 +24,7 @@ Run = Callable[..., str]
 #: One measurement: what to run against an address, and how to read it.
 Probe = Callable[[Run], float]
 
-ROUND_TRIPS, CONNECTIONS, WRK_SECONDS = 4000, 1500, 1
+ROUND_TRIPS, CONNECTIONS, WRK_SECONDS = 10000, 10000, 1
 CLIENT, REDIRECTED = "caller/client", "caller/redirected"
 PROXY_PORT = 15001
 

@@ -15,6 +15,7 @@ from mesh.assemble import Mesh
 from mesh.dialects import read
 from mesh.identity import Allocations
 from mesh.model import Fragment, ObjectRef, Problem, Workload
+from sluice.failure import Failure
 from xds.documents import parse
 
 NODE = "local"
@@ -26,11 +27,15 @@ _SERVICES = ("10.128.0.0/16", "fd51:ce00:0:2::/112")
 def mesh_from(paths: Iterable[Path]) -> tuple[Mesh, tuple[Problem, ...]]:
     """The mesh that these files and folders describe, and everything wrong with them.
 
-    Raises OSError for a path that cannot be read."""
+    Raises OSError for a path that cannot be read, Failure for one that holds no text."""
     fragments: dict[ObjectRef, Fragment | None] = {}
     problems: list[Problem] = []
     for file in _files(paths):
-        documents = parse(file.read_text(), str(file))
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise Failure(f"{file} is not UTF-8") from None
+        documents = parse(text, str(file))
         problems += documents.problems
         for document in documents.objects:
             fragment = read(document.content)

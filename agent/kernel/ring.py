@@ -9,11 +9,13 @@ from __future__ import annotations
 import mmap
 import struct
 
+from bpf.layout import Event
+
 _BUSY = 1 << 31
 _DISCARDED = 1 << 30
-_HEADER = 8
 _POSITION = struct.Struct("=Q")
-_LENGTH = struct.Struct("=I")
+#: The ring's header and one Event: all records are alike, and a multiple of 8 bytes long.
+_RECORD = struct.Struct(f"=I4x{Event.sizeof()}s")
 
 
 class EventRing:
@@ -34,17 +36,16 @@ class EventRing:
 
     def drain(self) -> list[bytes]:
         """All records written so far, oldest first, as they are: `layout.Event.unpack` reads one."""
-        records = []
         (position,) = _POSITION.unpack_from(self._consumer, 0)
         (end,) = _POSITION.unpack_from(self._producer, 0)
-        while position < end:
-            start = position & self._mask
-            (length,) = _LENGTH.unpack_from(self._data, start)
+        # The data pages are mapped twice in a row, so that what is pending never wraps.
+        start = position & self._mask
+        records = []
+        for length, record in _RECORD.iter_unpack(self._data[start : start + end - position]):
             if length & _BUSY:
                 break
-            size = length & ~_DISCARDED
             if not length & _DISCARDED:
-                records.append(bytes(self._data[start + _HEADER : start + _HEADER + size]))
-            position += (_HEADER + size + 7) & ~7
+                records.append(record)
+            position += _RECORD.size
         _POSITION.pack_into(self._consumer, 0, position)
         return records

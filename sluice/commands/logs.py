@@ -50,4 +50,6 @@ def _path(mesh: MeshDirectory, what: str, container: str | None) -> Path:
         return next(iter(found.values()))
     if not found:
         raise Failure(f"mesh {mesh.name} has no log of pod {what}")
+    if container is not None:
+        raise Failure(f"pod {what} has no container {container}; it has {', '.join(found)}")
     raise Failure(f"which container of pod {what}?", f"-c {' | '.join(found)}")

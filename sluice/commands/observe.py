@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 from mesh.flow import Flow, Peer
 from sluice.admin import Admin
-from sluice.commands.options import add_name, add_output
+from sluice.commands.options import add_name, add_output, count
 from sluice.mesh_directory import MeshDirectory
 
 VERDICTS = ("FORWARDED", "REDIRECTED", "DROPPED")
@@ -30,7 +30,7 @@ _COLOURS = {"FORWARDED": "32", "REDIRECTED": "36", "DROPPED": "31"}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--follow", action="store_true", help="go on with new ones as they come")
-    parser.add_argument("--last", type=int, metavar="N", help="default: 20, with --follow 0")
+    parser.add_argument("--last", type=count, metavar="N", help="default: 20, with --follow 0")
     where = "NAMESPACE/POD|NAMESPACE/SERVICE|NAMESPACE|ADDRESS, each also with :PORT"
     parser.add_argument("--from", dest="source", metavar="PEER", help=where)
     parser.add_argument("--to", dest="target", metavar="PEER", help="likewise")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def add_files(parser: argparse.ArgumentParser, text: str, required: bool = True)
 
 def add_timeout(parser: argparse.ArgumentParser, default: float) -> None:
     parser.add_argument(
-        "--timeout", type=float, default=default, metavar="SECONDS", help=f"default: {default:g}"
+        "--timeout", type=seconds, default=default, metavar="SECONDS", help=f"default: {default:g}"
     )
 
 
@@ -45,6 +46,24 @@ def pod_name(text: str) -> WorkloadName:
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/POD")
     return WorkloadName(match[1], match[2])
+
+
+def seconds(text: str) -> float:
+    """An argument that is a span of time."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return number
+
+
+def count(text: str) -> int:
+    """An argument that says how many."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no count")
+    return int(text)
 
 
 def existing_path(text: str) -> Path:

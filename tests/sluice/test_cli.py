@@ -52,6 +52,9 @@ def test_every_command_has_help_with_examples(command: str) -> None:
         ("observe", "--verdict", "MAYBE"),
         ("status", "-o", "xml"),
         ("apply",),
+        ("observe", "--last", "-1"),
+        ("apply", "-f", "x.yaml", "--timeout", "nan"),
+        ("status", "--wait", "--timeout", "-1"),
     ],
 )
 def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
@@ -69,6 +72,7 @@ def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
         (("observe", "--name", MESH), f"mesh {MESH} is not running"),
         (("explain", "--name", MESH, "--from", "a/b", "--to", "c/d:1"), f"mesh {MESH} is not running"),
         (("explain", "--from", "a/b", "--to", "c/d:1", "-f", "/nowhere"), "there is no /nowhere"),
+        (("explain", "--from", "a/b", "--to", "c/d:1", "-f", "/bin/sh"), "/bin/sh is not UTF-8"),
         (("up", "--name", MESH, "-f", "/nowhere"), "there is no /nowhere"),
         (("up", "--name", "../x"), "cannot name a mesh"),
         (("exec", "--name", MESH, "shop/web", "--", "ls"), "runs no pod shop/web"),
