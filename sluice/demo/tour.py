@@ -113,7 +113,7 @@ class Tour:
             self.screen.see(get["status"] == 200, f"then GET on it: {get['status']}")
         self.expect_envoys([CATALOG])
         self.counters(CATALOG, "rbac.(allowed|denied)$")
-        self.screen.output(self.mesh.flows("--to", CATALOG, "--last", "2"))
+        self.screen.output(self.mesh.flows("--from", STOREFRONT, "--to", CATALOG, "--last", "3"))
         self.measure("HTTP rule", STOREFRONT, "catalog", "/products", expected="envoy")
 
     def a_canary(self) -> None:
