@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from sluice.node import mount_bpffs
+
 HERE = Path(__file__).parent
 #: Folders in which every test makes network namespaces or loads programs.
 ROOT_FOLDERS = ("kernel", "node", "threats", "demo")
@@ -21,6 +23,12 @@ CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", action="store_true", help="write the golden files anew instead of comparing")
+
+
+def pytest_sessionstart() -> None:
+    """Programs and maps are pinned in a bpffs, which a fresh machine has not mounted."""
+    if os.geteuid() == 0:
+        mount_bpffs()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

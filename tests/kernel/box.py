@@ -65,8 +65,6 @@ class Box:
         self.reset()
 
     def open(self) -> None:
-        if not os.path.ismount("/sys/fs/bpf"):
-            subprocess.run(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"], check=True)
         self.cgroup.mkdir()
         self._namespace(self.node.name)
         ip(
