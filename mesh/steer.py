@@ -26,7 +26,7 @@ def routed_ports(mesh: Mesh, caller: str, service: ServiceName) -> tuple[RoutedP
         if bound:
             entries = [
                 (
-                    _precedence(match),
+                    precedence(match),
                     route.created or "9",  # without a time: behind all that have one
                     route.ref,
                     index,
@@ -41,7 +41,7 @@ def routed_ports(mesh: Mesh, caller: str, service: ServiceName) -> tuple[RoutedP
     return tuple(ports)
 
 
-def _precedence(match: RouteMatch) -> tuple[int, int, int, int, int]:
+def precedence(match: RouteMatch) -> tuple[int, int, int, int, int]:
     """Gateway API, HTTPRouteRule.matches: exact path, then the longest prefix, a method, most
     headers, most query parameters. Expressions, whose place is ours to choose, follow exact paths."""
     kind = {"exact": 0, "regex": 1, "prefix": 2}[match.path.kind]

@@ -27,6 +27,7 @@ from mesh.discovery.wire import pack_any
 from mesh.model import WorkloadName
 from mesh.node import Generation, Manifest, PodRecord, Record, WorkloadRecord
 from mesh.resources import BODY_TYPE, GENERATION_TYPE, MANIFEST_TYPE, TABLE_TYPES, encode
+from sluice.mesh_directory import cgroup2_mount
 from xds.server import AdsServer
 
 pytestmark = pytest.mark.root
@@ -34,11 +35,6 @@ pytestmark = pytest.mark.root
 WEB = WorkloadName("shop", "web")
 ADDRESSES = ("10.99.0.2", "fd51:ce00:63:1::2")
 REASON = "CiliumNetworkPolicy shop/web ingress[0].toPorts[0]"
-
-
-def cgroup2() -> Path:
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    return Path(next(fields[1] for fields in mounts if fields[2] == "cgroup2"))
 
 
 def ip(*commands: str, netns: str | None = None) -> None:
@@ -96,7 +92,7 @@ class Node:
         self.name = f"agt{self.id}"
         self.state, self.run = folder / "state", Path("/run") / self.name
         self.pin = Path("/sys/fs/bpf") / self.name
-        self.cgroup = cgroup2() / self.name
+        self.cgroup = cgroup2_mount() / self.name
         self.control_plane = ControlPlane(self.run / "xds.sock")
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -31,7 +31,7 @@ from mesh.policy import Request, permits
 from mesh.proxy import Destination, HttpRule, L7Class, Part, ProxyView, RoutedPort, RouteEntry
 from mesh.request_path import normalise
 from mesh.routing import choose
-from mesh.steer import _precedence
+from mesh.steer import precedence
 from tests.agreement.generate import EXPRESSIONS, HOSTS, METHODS
 from tests.xds.render.backend import Backend
 from tests.xds.render.standalone import Proxy
@@ -233,7 +233,7 @@ def random_entries(rng: random.Random) -> tuple[RouteEntry, ...]:
             response_headers=HeaderChange(set=(("x-rule", str(index)),)),
         )
         entries.append(RouteEntry(ObjectRef("HTTPRoute", "shop", "r"), match, rule))
-    return tuple(sorted(entries, key=lambda entry: _precedence(entry.match)))
+    return tuple(sorted(entries, key=lambda entry: precedence(entry.match)))
 
 
 @pytest.mark.timeout(300)

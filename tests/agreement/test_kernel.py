@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import mmap
 import random
+import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 
 import pytest
 
@@ -22,6 +22,8 @@ from agent.reconcile import Reconciler
 from bpf import layout
 from mesh.datapath import Node
 from mesh.policy import judge
+from sluice.cgroups import remove_cgroup
+from sluice.mesh_directory import BPFFS, cgroup2_mount
 from tests.agreement.generate import KINDS, PORTS, World, generate, kind_of
 from tests.agreement.test_tables import PROTOCOLS, words
 
@@ -30,22 +32,18 @@ pytestmark = pytest.mark.root
 WORLDS = 25
 CASES = 100_000
 NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132, "ICMP": 1}
-BPFFS = Path("/sys/fs/bpf")
 
 
 @pytest.fixture
 def kernel() -> Iterator[Kernel]:
     name = f"sluice-agree-{uuid.uuid4().hex[:8]}"
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    cgroup = Path(next(fields[1] for fields in mounts if fields[2] == "cgroup2")) / name
+    cgroup = cgroup2_mount() / name
     cgroup.mkdir()
-    opened = Kernel.open(BPFFS / name, cgroup)
     try:
-        yield opened
+        yield Kernel.open(BPFFS / name, cgroup)
     finally:
-        opened.remove()
-        (cgroup / "proxies").rmdir()
-        cgroup.rmdir()
+        shutil.rmtree(BPFFS / name, ignore_errors=True)
+        remove_cgroup(cgroup)
 
 
 class Bulk:

@@ -10,6 +10,7 @@ import pytest
 
 from mesh.assemble import Mesh
 from mesh.datapath import Node
+from mesh.dialects import ref_of
 from mesh.identity import Allocations
 from mesh.node import PodRecord
 from mesh.policy import Allow, Deny, Party, Steer, Verdict, judge
@@ -92,7 +93,7 @@ def test_a_mesh_built_step_by_step_equals_one_built_at_once() -> None:
     for seed in range(6):
         world = generate(seed)
         fresh = Node(world.mesh, "recorded")  # gives out the numbers that the other must find again
-        fragments = {ref: world.mesh.fragment(ref) for ref in map(_ref, world.objects)}
+        fragments = {ref: world.mesh.fragment(ref) for ref in map(ref_of, world.objects)}
         order = list(fragments.items())
         random.Random(seed).shuffle(order)
         allocations = Allocations(("10.128.0.0/16", "fd51:ce00:0:2::/112"))
@@ -108,9 +109,3 @@ def test_a_mesh_built_step_by_step_equals_one_built_at_once() -> None:
         assert node.state == fresh.state
         assert node.proxies == fresh.proxies
         assert stepwise.problems == world.mesh.problems
-
-
-def _ref(document: dict[str, object]):  # type: ignore[no-untyped-def]
-    from mesh.dialects import ref_of
-
-    return ref_of(document)

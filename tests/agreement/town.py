@@ -26,8 +26,8 @@ from mesh.datapath import Node
 from mesh.model import WorkloadName
 from mesh.node import NodeState, Record
 from mesh.resources import TABLE_TYPES
+from sluice.mesh_directory import cgroup2_mount
 from tests.agreement.actor import Actor
-from tests.kernel.box import cgroup2_mount
 from tests.kernel.host import ip
 
 #: Whose socket it is: the application's, its Envoy's, or one in the pod's namespace that was made outside

@@ -16,18 +16,11 @@ from agent.kernel.namespace import run_in_netns
 from agent.maglev_array import MaglevArray
 from bpf import layout
 from bpf.layout import Verdict, packed_address
+from sluice.mesh_directory import cgroup2_mount
 from tests.kernel.host import TCP, Host, Pod, ip
 
 NODE4, NODE6 = "10.64.0.1", "fd51:ce00:0:1::1"
 WORLD4, WORLD6 = "192.0.2.2", "2001:db8::2"
-
-
-def cgroup2_mount() -> Path:
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, where, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(where)
-    raise RuntimeError("no cgroup2 file system is mounted")
 
 
 @dataclass

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sluice.mesh_directory import cgroup2_mount
+
 HERE = Path(__file__).parent
 T = TypeVar("T")
 RUN = (sys.executable, "-m", "sluice")
@@ -122,7 +124,7 @@ class RunningMesh:
 
     def residue(self) -> list[str]:
         """Everything on this machine that still bears the mesh's name."""
-        places = ("/run/netns", "/sys/fs/bpf", "/var/lib/sluice", "/run/sluice", *_cgroup2())
+        places = ("/run/netns", "/sys/fs/bpf", "/var/lib/sluice", "/run/sluice", str(cgroup2_mount()))
         files = [
             str(path)
             for place in places
@@ -130,8 +132,3 @@ class RunningMesh:
             if self.name in path.name
         ]
         return files + [f"process {pid}" for pid in self.pids()]
-
-
-def _cgroup2() -> list[str]:
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    return [fields[1] for fields in mounts if fields[2] == "cgroup2"]
