@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from mesh.model import CidrPeer
-from mesh.node import stable_id
+from mesh.node import HOST_ID, REMOTE_NODE_ID, WORLD_ID, stable_id
 
 #: (IP version, network as a number, prefix length)
 Prefix = tuple[int, int, int]
@@ -44,6 +44,15 @@ def matches(peer: CidrPeer, address: str) -> bool:
     return contains(prefix_of(peer.cidr), prefix) and not any(
         contains(prefix_of(exception), prefix) for exception in peer.exceptions
     )
+
+
+def reaches(peer: CidrPeer, security_id: int) -> bool:
+    """Does the block match addresses of this owner at all (rule 17)?"""
+    if peer.reach == "anyone":
+        return True
+    if peer.reach == "nodes":
+        return security_id in (HOST_ID, REMOTE_NODE_ID)
+    return security_id == WORLD_ID
 
 
 class CidrIndex:
@@ -80,12 +89,11 @@ class CidrIndex:
 
     def _grow(self, peer: CidrPeer) -> None:
         self.version += 1
-        self.pods_version += peer.pods
+        self.pods_version += peer.reach == "anyone"
 
-    def set_for(self, text: str, *, pods: bool) -> int:
-        """Id of the set of peers that match an address, or all of a boundary's own addresses.
-
-        `pods` limits it to those that match workloads (rule 17)."""
+    def set_for(self, text: str, security_id: int) -> int:
+        """Id of the set of peers that match an address, or all of a boundary's own addresses, if
+        it belongs to `security_id` (rule 17)."""
         if not self._count:
             return 0
         prefix = prefix_of(text)
@@ -95,7 +103,7 @@ class CidrIndex:
             if count and version == prefix[0] and length <= prefix[2]:
                 network = prefix[1] >> (bits - length) << (bits - length)
                 for peer in self._peers.get((version, network, length), ()):
-                    if (peer.pods or not pods) and matches(peer, text):
+                    if reaches(peer, security_id) and matches(peer, text):
                         found.append(peer)
         if not found:
             return 0

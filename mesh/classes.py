@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from mesh.cidr import CidrIndex
+from mesh.cidr import CidrIndex, reaches
 from mesh.identity import PORTS_KEY, named_port
 from mesh.model import (
     CidrPeer,
@@ -127,7 +127,7 @@ def _matching(peer: Peer, peers: Peers) -> Iterable[PeerKey]:
             return [
                 key
                 for key in peers.keys
-                if (peer.pods or key[0] == WORLD_ID) and key[1] and peer in peers.cidrs.members(key[1])
+                if reaches(peer, key[0]) and key[1] and peer in peers.cidrs.members(key[1])
             ]
         case EntityPeer("all"):
             return peers.keys

@@ -83,10 +83,10 @@ class Node:
         """The peer key that the kernel finds for an address."""
         owner = self._mesh.owners.get(address)
         if owner is not None:
-            return self._mesh.identities.of.get(owner, 0), self._mesh.cidrs.set_for(address, pods=True)
-        if address in self._mesh.hosts:
-            return HOST_ID, self._mesh.cidrs.set_for(address, pods=True)
-        return WORLD_ID, self._mesh.cidrs.set_for(address, pods=False)
+            number = self._mesh.identities.of.get(owner, 0)
+        else:
+            number = HOST_ID if address in self._mesh.hosts else WORLD_ID
+        return number, self._mesh.cidrs.set_for(address, number)
 
     # --- changing ------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class Node:
         if workload is None or number is None:
             return None
         addresses = tuple(
-            (address, mesh.cidrs.set_for(address, pods=True))
+            (address, mesh.cidrs.set_for(address, number))
             for address in workload.addresses
             if mesh.owners.get(address) == name
         )
@@ -144,9 +144,9 @@ class Node:
     def _blocks(self) -> Mapping[str, BlockRecord]:
         mesh = self._mesh
         hosts = {f"{host}/{128 if ':' in host else 32}" for host in mesh.hosts}
-        blocks = {text: mesh.cidrs.set_for(text, pods=False) for text in mesh.cidrs.boundaries()}
+        blocks = {text: mesh.cidrs.set_for(text, WORLD_ID) for text in mesh.cidrs.boundaries()}
         return {text: BlockRecord(text, WORLD_ID, number) for text, number in blocks.items()} | {
-            text: BlockRecord(text, HOST_ID, mesh.cidrs.set_for(text, pods=True)) for text in hosts
+            text: BlockRecord(text, HOST_ID, mesh.cidrs.set_for(text, HOST_ID)) for text in hosts
         }
 
     def _service(self, name: ServiceName) -> ServiceRecord | None:

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from mesh import routing, steer
 from mesh.assemble import Mesh
 from mesh.model import Backend, Direction, Protocol, RouteBackend, ServiceName, WorkloadName
-from mesh.policy import Deny, Party, Request, Steer, Verdict, judge, permits
+from mesh.policy import Deny, Party, Steer, Verdict, judge, permits
 from mesh.proxy import RoutedPort, RouteEntry
+from mesh.request import Request
 from mesh.request_path import normalise
 
 Path = Literal["kernel", "envoy"]

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-Protocol = Literal["TCP", "UDP", "SCTP", "ICMP", "ICMPv6"]
+Protocol = Literal["TCP", "UDP", "SCTP", "ICMP", "ICMPv6", "VRRP", "IGMP", "GRE", "IPIP", "IPV6", "ESP", "AH"]
 Direction = Literal["ingress", "egress"]
+Reach = Literal["world", "anyone", "nodes"]
 
 #: Keys of identity labels that no user can set (threat N45): dialects lower namespace and
 #: service-account selectors to these, so that every selector in every language is one `Selector`.
@@ -140,7 +141,8 @@ class ServicePort:
 class Service:
     """A Kubernetes Service. `vips` is what the object asks for (empty: to be allocated).
 
-    `headless` is `clusterIP: None`; `affinity_seconds` is 0 without session affinity.
+    `headless` is `clusterIP: None`; `affinity_seconds` is 0 without session affinity. `labels` are
+    the Service's own.
     """
 
     name: ServiceName
@@ -150,6 +152,7 @@ class Service:
     families: tuple[Literal["IPv4", "IPv6"], ...] = ("IPv4", "IPv6")
     headless: bool = False
     affinity_seconds: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +181,34 @@ class Backend:
     workload: WorkloadName | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of the cluster: its own addresses (canonical text) are no pod's."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...] = ()
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CidrGroup:
+    """A CiliumCIDRGroup: blocks under a name, to which policies refer."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...]
+    cidrs: tuple[str, ...]
+
+
 # --- network policy --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NamePattern:
+    """A DNS name in lower case without its final dot, or, with `*` in it, Cilium's matchPattern
+    (`pkg/fqdn/matchpattern`): `*` is any characters of one label, a leading `**.` one or more
+    whole labels, a lone `*` every name."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,23 +222,66 @@ class WorkloadPeer:
 class CidrPeer:
     """An address block less its exceptions (canonical text).
 
-    `pods` says whether it matches mesh workloads too: NetworkPolicy's ipBlock does, Cilium's
-    CIDRs never match pods, nodes or the host (semantics rule 17).
+    `reach` says whose addresses it matches (semantics rule 17): NetworkPolicy's ipBlock matches
+    `anyone`, Cilium's CIDRs the `world` only, and what stands for nodes the `nodes` only.
     """
 
     cidr: str
     exceptions: tuple[str, ...]
-    pods: bool
+    reach: Reach
 
 
 @dataclass(frozen=True, slots=True)
 class EntityPeer:
-    """A Cilium entity: `all`, `world`, `cluster`, `host`."""
+    """A Cilium entity that is a kind of peer; `host` is the pod's own node, `remote-node` another."""
 
-    name: Literal["all", "world", "cluster", "host"]
+    name: Literal["all", "world", "cluster", "host", "remote-node"]
 
 
-Peer = WorkloadPeer | CidrPeer | EntityPeer
+@dataclass(frozen=True, slots=True)
+class CidrGroupPeer:
+    """The blocks of the CidrGroup `name`, or (name None) of all that `selector` matches by their own
+    labels, less the exceptions; they match the world only."""
+
+    name: str | None
+    selector: Selector | None
+    exceptions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodePeer:
+    """Every node whose own labels match; never a pod (threat N48)."""
+
+    selector: Selector
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePeer:
+    """What stands behind Services: pods that their selectors match, and the addresses of the
+    EndpointSlices of those without one. By name, or (name None) by the Service's own labels,
+    in `namespace` or everywhere."""
+
+    namespace: str | None
+    name: str | None
+    selector: Selector | None
+
+
+@dataclass(frozen=True, slots=True)
+class NamePeer:
+    """Addresses outside the mesh that a DNS answer gave for a name of this pattern."""
+
+    pattern: NamePattern
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServerPeer:
+    """The addresses behind the Service `default/kubernetes`, whosoever they are."""
+
+
+#: What a rule says once every reference in it is resolved (`mesh.references`).
+ResolvedPeer = WorkloadPeer | CidrPeer | EntityPeer
+Reference = CidrGroupPeer | NodePeer | ServicePeer | NamePeer | ApiServerPeer
+Peer = ResolvedPeer | Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,28 +313,44 @@ class HeaderMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderAction:
+    """Cilium's HeaderMatch with a mismatch action: a request of a rule that fits, whose header
+    `name` (lower case) has another value, is not refused but changed or only logged."""
+
+    name: str
+    value: str
+    action: Literal["LOG", "ADD", "DELETE", "REPLACE"]
+
+
+@dataclass(frozen=True, slots=True)
 class HttpMatch:
     """Cilium's PortRuleHTTP: RE2 expressions that match the whole of `:method`, `:path` (query
-    included, after normalisation) and `:authority`; None matches anything."""
+    included, after normalisation) and `:authority`; None matches anything. `actions` are taken in
+    order on a request that fits; of several matches that fit, the first one's."""
 
     method: str | None = None
     path: str | None = None
     host: str | None = None
     headers: tuple[HeaderMatch, ...] = ()
+    actions: tuple[HeaderAction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule of one direction. `peers` None is any peer, () is none; `ports` likewise.
 
-    With `http`, TCP connections to those ports go through Envoy and each request must match one
-    entry. `field` is the path in the object, such as `ingress[0].toPorts[1]`.
+    At most one of the last three is there. With `http`, TCP connections to those ports go through
+    Envoy and each request must match one entry; with `server_names`, each must begin with a TLS
+    hello whose SNI is one of the patterns; with `dns`, queries go to the mesh's resolver, which
+    answers names of the patterns. `field` is the path in the object, such as `ingress[0].toPorts[1]`.
     """
 
     field: str
     peers: tuple[Peer, ...] | None = None
     ports: tuple[PortMatch, ...] | None = None
     http: tuple[HttpMatch, ...] | None = None
+    server_names: tuple[NamePattern, ...] | None = None
+    dns: tuple[NamePattern, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,15 +364,155 @@ class RuleSet:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A network policy of any language. A direction that is None is not concerned."""
+    """A NetworkPolicy or Cilium policy. A direction that is None is not concerned. With `audit`
+    it changes no verdict; what it would have changed is told."""
 
     ref: ObjectRef
     subject: Selector
     ingress: RuleSet | None = None
     egress: RuleSet | None = None
+    audit: bool = False
 
     def rules(self, direction: Direction) -> RuleSet | None:
         return self.ingress if direction == "ingress" else self.egress
+
+
+@dataclass(frozen=True, slots=True)
+class RankedRule:
+    """One rule of a tier: `pass` leaves the decision to the tiers behind it."""
+
+    action: Literal["accept", "deny", "pass"]
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class TierPolicy:
+    """A ClusterNetworkPolicy, AdminNetworkPolicy or BaselineAdminNetworkPolicy. In a tier the lowest
+    priority comes first, then the name, then the order of the rules; the first that fits decides."""
+
+    ref: ObjectRef
+    tier: Literal["admin", "baseline"]
+    priority: int
+    subject: Selector
+    ingress: tuple[RankedRule, ...] = ()
+    egress: tuple[RankedRule, ...] = ()
+    audit: bool = False
+
+    def rules(self, direction: Direction) -> tuple[RankedRule, ...]:
+        return self.ingress if direction == "ingress" else self.egress
+
+
+# --- authorization -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TextMatch:
+    """A value of AuthorizationPolicy. `present`: any value that is not empty. `template`: a path in
+    which `{*}` is one element and a final `{**}` any number (Envoy's URI template)."""
+
+    kind: Literal["exact", "prefix", "suffix", "present", "template"]
+    value: str = ""
+
+
+#: What a term looks at. The first six are known of a connection, and the kernel can judge them; the
+#: rest only Envoy sees.
+ConnectionAttribute = Literal[
+    "principal", "namespace", "service_account", "known", "source_ip", "destination_port"
+]
+RequestAttribute = Literal[
+    "method",
+    "path",
+    "host",
+    "header",
+    "request_principal",
+    "audience",
+    "presenter",
+    "claim",
+    "remote_ip",
+    "destination_ip",
+    "sni",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """True if one of `values` matches the attribute, or, negated, if none does.
+
+    Values are `TextMatch`; of `source_ip`, `remote_ip` and `destination_ip` `CidrPeer` that reach
+    anyone; of `destination_port` numbers. Values of `service_account` are `namespace/name`. `key` is
+    a header's lower-case name or a claim's path, its elements joined by dots. `known` has no values:
+    the peer is a workload.
+    """
+
+    attribute: ConnectionAttribute | RequestAttribute
+    values: tuple[TextMatch | CidrPeer | int, ...] = ()
+    negated: bool = False
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationRule:
+    """Fits if some source, some operation and every condition does. A source or operation is a
+    conjunction of terms; None means that any will do, () that none does."""
+
+    field: str
+    sources: tuple[tuple[Term, ...], ...] | None = None
+    operations: tuple[tuple[Term, ...], ...] | None = None
+    conditions: tuple[Term, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """An AuthorizationPolicy: a condition of its own, at the destination, for TCP (rule 15).
+
+    `subject` selects by the pod's own labels, in the policy's namespace or, if that is the root
+    namespace, everywhere; `services` (targetRefs) by what stands behind Services of its namespace.
+    `provider` names MeshConfig's extension provider of a `custom` one.
+    """
+
+    ref: ObjectRef
+    action: Literal["allow", "deny", "audit", "custom"]
+    rules: tuple[AuthorizationRule, ...]
+    subject: Selector = Selector()
+    services: tuple[ServiceName, ...] | None = None
+    provider: str = ""
+    audit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationProvider:
+    """An external authorization service (MeshConfig, ExtAuthzGrpc and ExtAuthzHttp). Times are
+    milliseconds, `body_bytes` 0 sends no body. Header lists hold exact, prefix and suffix matches."""
+
+    name: str
+    kind: Literal["grpc", "http"]
+    service: str
+    port: int
+    timeout_ms: int = 600_000
+    fail_open: bool = False
+    status_on_error: int = 403
+    path_prefix: str = ""
+    include_request_headers: tuple[TextMatch, ...] = ()
+    include_additional_headers: tuple[tuple[str, str], ...] = ()
+    headers_to_upstream_on_allow: tuple[TextMatch, ...] = ()
+    headers_to_downstream_on_deny: tuple[TextMatch, ...] = ()
+    headers_to_downstream_on_allow: tuple[TextMatch, ...] = ()
+    body_bytes: int = 0
+    allow_partial_body: bool = False
+
+
+PathNormalization = Literal["NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeshConfig:
+    """What the whole mesh is told: Istio's ConfigMap `istio`, as far as we read it."""
+
+    root_namespace: str = "istio-system"
+    trust_domain: str = "cluster.local"
+    trust_domain_aliases: tuple[str, ...] = ()
+    path_normalization: PathNormalization = "MERGE_SLASHES"
+    providers: tuple[AuthorizationProvider, ...] = ()
 
 
 # --- routes ----------------------------------------------------------------------------------
@@ -389,7 +618,19 @@ class Route:
 
 # --- what a dialect understood -----------------------------------------------------------------
 
-Noun = Namespace | Workload | Service | EndpointSlice | Policy | Route
+Noun = (
+    Namespace
+    | Workload
+    | Service
+    | EndpointSlice
+    | Node
+    | CidrGroup
+    | Policy
+    | TierPolicy
+    | Authorization
+    | MeshConfig
+    | Route
+)
 
 
 @dataclass(frozen=True, slots=True)

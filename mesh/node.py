@@ -17,6 +17,7 @@ from mesh.model import Protocol, ServiceName, WorkloadName
 #: Reserved security ids, numbered as in Cilium. Workloads start at 256.
 HOST_ID = 1
 WORLD_ID = 2
+REMOTE_NODE_ID = 6
 FIRST_WORKLOAD_ID = 256
 
 #: The view of a route that binds every caller.

@@ -28,6 +28,7 @@ from mesh.model import (
     WorkloadPeer,
 )
 from mesh.proxy import HttpRule
+from mesh.request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +63,6 @@ class Steer:
 
 
 Verdict = Allow | Deny | Steer
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The head of an HTTP request; `path` is `:path` with its query, header names are lower case."""
-
-    method: str = "GET"
-    path: str = "/"
-    authority: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """What header matches see: repeated ones joined by commas, and the authority as `host`."""
-        found: dict[str, str] = {}
-        for name, value in self.headers:
-            found[name] = f"{found[name]},{value}" if name in found else value
-        return found | {"host": self.authority}
 
 
 def judge(
@@ -161,8 +144,8 @@ def peer_matches(candidate: Peer, party: Party) -> bool:
             return party.workload is not None and selector.matches(party.labels)
         case CidrPeer():
             # Rule 17: NetworkPolicy's blocks match every address, Cilium's only the world's.
-            outside = party.workload is None and not party.host
-            return (candidate.pods or outside) and matches(candidate, party.address)
+            kind = "workload" if party.workload else "nodes" if party.host else "world"
+            return candidate.reach in ("anyone", kind) and matches(candidate, party.address)
         case EntityPeer("all"):
             return True
         case EntityPeer("cluster"):

@@ -7,12 +7,17 @@ A view holds everything that shapes them, so equal views mean equal resources.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mesh.model import (
+    AuthorizationProvider,
+    AuthorizationRule,
     Backend,
     Direction,
     HttpMatch,
+    NamePattern,
     ObjectRef,
+    PathNormalization,
     RouteMatch,
     RouteRule,
     ServiceName,
@@ -39,13 +44,54 @@ class HttpRule:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerNameRule:
+    """The SNI part of one policy rule: a TLS hello that names one of `patterns` is allowed."""
+
+    origin: ObjectRef
+    field: str
+    patterns: tuple[NamePattern, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.origin} {self.field}"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationPart:
+    """What is left of one AuthorizationPolicy for some callers and one port: terms about the
+    connection are decided, rules that cannot fit are left out, so what remains is Envoy's to ask.
+
+    A rule without any term fits every request. A part of action `allow` without rules allows none.
+    """
+
+    origin: ObjectRef
+    action: Literal["allow", "deny", "audit", "custom"]
+    rules: tuple[AuthorizationRule, ...]
+    provider: AuthorizationProvider | None = None
+    audit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class L7Class:
-    """The set of HTTP rules that apply to some callers and ports (rule 5). `number` names the
-    set, not its content: an edit of a rule in place keeps it, so it binds live connections."""
+    """The set of L7 rules that apply to some callers and ports (rule 5). `number` names the set,
+    not its content: an edit of a rule in place keeps it, so it binds live connections.
+
+    A connection that begins as HTTP (where `http`) needs for each request one of `rules` (None:
+    none is asked for) and the consent of `authorization`, judged in the order custom, deny, allow.
+    A TLS hello needs, where `server_names` are, one of them. Any other connection, and TLS where
+    they are not, needs the consent of `plain` (None: it is closed). `audit` are the rules that
+    requests would need if policies in audit mode counted; None: the same as now.
+    """
 
     number: int
     direction: Direction
-    rules: tuple[HttpRule, ...]
+    rules: tuple[HttpRule, ...] | None = None
+    server_names: tuple[ServerNameRule, ...] | None = None
+    authorization: tuple[AuthorizationPart, ...] = ()
+    plain: tuple[AuthorizationPart, ...] | None = None
+    http: bool = True
+    audit: tuple[HttpRule, ...] | None = None
+    normalization: PathNormalization = "MERGE_SLASHES"
 
 
 @dataclass(frozen=True, slots=True)

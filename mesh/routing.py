@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from mesh.expression import compile_expression
 from mesh.model import HeaderChange, PathChange, PathMatch, RouteBackend, RouteMatch, ValueMatch
-from mesh.policy import Request
 from mesh.proxy import RouteEntry
+from mesh.request import Request
 
 
 def choose(entries: Sequence[RouteEntry], request: Request) -> RouteEntry | None:

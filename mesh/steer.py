@@ -76,4 +76,4 @@ def classes(direction: Direction, listeners: Mapping[int, tuple[HttpRule, ...]])
 def reasons(routed: Iterable[RoutedPort], found: Iterable[L7Class]) -> tuple[str, ...]:
     """Why a pod needs an Envoy: the routes and rules that steer its connections."""
     routes = {f"{entry.origin} {entry.rule.field}" for port in routed for entry in port.entries}
-    return tuple(sorted(routes | {rule.key for l7 in found for rule in l7.rules}))
+    return tuple(sorted(routes | {rule.key for l7 in found for rule in l7.rules or ()}))

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from mesh.explain import UnknownName, explain
 from mesh.model import ObjectRef, Problem, Protocol
-from mesh.policy import Request
+from mesh.request import Request
 from xds.documents import ApiObject, Documents, parse
 from xds.pipeline import Pipeline, StoreFailed
 from xds.source import Edit

@@ -109,7 +109,7 @@ def _reserved(reader: Reader) -> EntityPeer | None:
 
 def _cidr(reader: Reader) -> Peer:
     """Rule 17: Cilium's CIDRs never match pods."""
-    return CidrPeer(str(network(reader, bare=True)), (), pods=False)
+    return CidrPeer(str(network(reader, bare=True)), (), reach="world")
 
 
 def _cidr_rule(reader: Reader) -> Peer:
@@ -118,7 +118,7 @@ def _cidr_rule(reader: Reader) -> Peer:
     if not cidr.present and reader.sound:
         cidr.require()
     block = network(cidr) if cidr.present else None
-    return CidrPeer(str(block), exceptions(reader.at("except"), block), pods=False)
+    return CidrPeer(str(block), exceptions(reader.at("except"), block), reach="world")
 
 
 def _entity(reader: Reader) -> Peer:

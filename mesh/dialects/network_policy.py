@@ -96,7 +96,7 @@ def _block(reader: Reader) -> CidrPeer:
     reader.at("cidr").require()
     block = network(reader.at("cidr")) if reader.at("cidr").present else None
     # Rule 17: ipBlock matches every address, pods included.
-    return CidrPeer(str(block), exceptions(reader.at("except"), block, strict=True), pods=True)
+    return CidrPeer(str(block), exceptions(reader.at("except"), block, strict=True), reach="anyone")
 
 
 def _port(reader: Reader) -> PortMatch:

@@ -59,7 +59,7 @@ def _online(options: argparse.Namespace) -> dict[str, Any]:
 
 def _offline(options: argparse.Namespace) -> dict[str, Any]:
     from mesh.explain import UnknownName, explain
-    from mesh.policy import Request
+    from mesh.request import Request
     from sluice.offline import mesh_from
 
     try:

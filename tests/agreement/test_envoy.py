@@ -27,8 +27,9 @@ from mesh.model import (
     ValueMatch,
     WorkloadName,
 )
-from mesh.policy import Request, permits
+from mesh.policy import permits
 from mesh.proxy import Destination, HttpRule, L7Class, Part, ProxyView, RoutedPort, RouteEntry
+from mesh.request import Request
 from mesh.request_path import normalise
 from mesh.routing import choose
 from mesh.steer import precedence

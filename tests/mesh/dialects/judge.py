@@ -94,8 +94,8 @@ def _is_peer(peer: Peer, someone: Someone) -> bool:
     match peer:
         case WorkloadPeer(selector):
             return bool(someone.labels) and selector.matches(dict(someone.labels))
-        case CidrPeer(cidr, exceptions, pods):
-            if not pods and (someone.labels or someone.host):
+        case CidrPeer(cidr, exceptions, reach):
+            if reach == "world" and (someone.labels or someone.host):
                 return False
             address = ip_address(someone.address)
             return address in ip_network(cidr) and not any(address in ip_network(e) for e in exceptions)

@@ -226,11 +226,11 @@ def test_a_reserved_label_alone_is_an_entity(name: str) -> None:
         ({"fromCIDR": []}, ()),
         ({"fromEntities": []}, ()),
         ({"fromEntities": ["all", "cluster"]}, (EntityPeer("all"), EntityPeer("cluster"))),
-        ({"fromCIDR": ["10.0.0.0/8"]}, (CidrPeer("10.0.0.0/8", (), pods=False),)),
-        ({"fromCIDR": ["fd00::1"]}, (CidrPeer("fd00::1/128", (), pods=False),)),
+        ({"fromCIDR": ["10.0.0.0/8"]}, (CidrPeer("10.0.0.0/8", (), reach="world"),)),
+        ({"fromCIDR": ["fd00::1"]}, (CidrPeer("fd00::1/128", (), reach="world"),)),
         (
             {"fromCIDRSet": [{"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}]},
-            (CidrPeer("10.0.0.0/8", ("10.1.0.0/16",), pods=False),),
+            (CidrPeer("10.0.0.0/8", ("10.1.0.0/16",), reach="world"),),
         ),
     ],
 )
@@ -375,7 +375,7 @@ def test_an_allow_that_cannot_be_read_grants_nothing_and_says_why(rule: Any, fie
 def test_egress_rules_have_their_own_peers() -> None:
     rule = {"toCIDRSet": [{"cidr": "10.0.0.0/8"}], "toPorts": [{"ports": [TCP_80]}]}
     found = policy(spec(egress=[rule])).egress
-    peers = (CidrPeer("10.0.0.0/8", (), pods=False),)
+    peers = (CidrPeer("10.0.0.0/8", (), reach="world"),)
     assert found == RuleSet((Rule("egress[0].toPorts[0]", peers, (PortRange("TCP", 80, 80),)),))
     for field in ("toServices", "toFQDNs", "toGroups", "toNodes"):
         assert "not supported yet" in refused(spec(egress=[{field: [{}]}]))[f"spec.egress[0].{field}"]

@@ -119,7 +119,7 @@ def test_every_operator_of_a_selector_is_read() -> None:
 def test_an_ip_block_matches_pods_too_and_keeps_its_exceptions_sorted() -> None:
     block = {"cidr": "10.0.0.0/8", "except": ["10.9.0.0/16", "10.1.0.0/16"]}
     peers = first_rule(ingress({"from": [{"ipBlock": block}]})).peers
-    assert peers == (CidrPeer("10.0.0.0/8", ("10.1.0.0/16", "10.9.0.0/16"), pods=True),)
+    assert peers == (CidrPeer("10.0.0.0/8", ("10.1.0.0/16", "10.9.0.0/16"), reach="anyone"),)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from mesh.policy import Request
+from mesh.request import Request
 from mesh.request_path import normalise
 
 _TIMEOUT = 10.0
