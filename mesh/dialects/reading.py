@@ -219,5 +219,5 @@ class Reader:
 
     def _child(self, key: object, value: object, path: str) -> Reader:
         if key not in self._children:
-            self._children[key] = Reader(value, self.ref, self._problems, path, self)
+            self._children[key] = type(self)(value, self.ref, self._problems, path, self)
         return self._children[key]

@@ -23,12 +23,12 @@ CASES = 100_000
 
 def words(verdict: Verdict) -> tuple[str, tuple[str, ...]]:
     match verdict:
-        case Allow(rules):
+        case Allow(rules, _):
             return "allow", rules
         case Deny(rules):
             return "deny", rules
-        case Steer(rules):
-            return "steer", tuple(rule.key for rule in rules)
+        case Steer():
+            return "steer", verdict.keys
 
 
 def tables(
