@@ -77,7 +77,8 @@ class PortVerdict:
 
     Entries of one class do not overlap, but for the protocol None entry that stands behind all.
     `listener` is the L7 class number for `steer`, else 0; `rules` name the deciding objects and
-    fields, such as `CiliumNetworkPolicy shop/web ingress[0].toPorts[0]`.
+    fields, such as `CiliumNetworkPolicy shop/web ingress[0].toPorts[0]`. `audit` is what the verdict
+    would be if policies in audit mode counted, by `audit_rules`; None: the same.
     """
 
     protocol: Protocol | None
@@ -86,6 +87,8 @@ class PortVerdict:
     verdict: Verdict
     listener: int = 0
     rules: tuple[str, ...] = ()
+    audit: Verdict | None = None
+    audit_rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

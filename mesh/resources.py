@@ -87,7 +87,7 @@ def _workload(name: Any, security_id: int, addresses: Any, node: str) -> Workloa
 def _class(number: int, verdicts: Any, rules: Any) -> PolicyClass:
     return PolicyClass(
         number,
-        tuple(PortVerdict(v[0], v[1], v[2], v[3], v[4], tuple(v[5])) for v in verdicts),
+        tuple(PortVerdict(v[0], v[1], v[2], v[3], v[4], tuple(v[5]), v[6], tuple(v[7])) for v in verdicts),
         tuple(rules),
     )
 
