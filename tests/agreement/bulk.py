@@ -7,7 +7,7 @@ bytes, so that the time goes into verdicts and into the reference, and not into 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.kernel import Kernel, libbpf
@@ -28,9 +28,10 @@ class Interval:
 
 
 class Bulk:
-    """The program `bulk_verdict`, which nothing attaches. `fields` are those of its answer to compare."""
+    """The program `bulk_verdict`, which nothing attaches. `fields` are those of its answer to compare, with
+    their size in bytes."""
 
-    def __init__(self, kernel: Kernel, fields: tuple[str, ...]) -> None:
+    def __init__(self, kernel: Kernel, fields: Mapping[str, int]) -> None:
         self._program = kernel.program("bulk_verdict")
         table = kernel.table("sl_bulk")
         assert table.max_entries == PORTS
@@ -38,8 +39,13 @@ class Bulk:
         self._length = PORTS * self._size
         self._memory = mmap.mmap(table.fd, -(-self._length // mmap.PAGESIZE) * mmap.PAGESIZE)
         self._port = _offset("port")
-        self._columns = [_offset(name) + byte for name in fields for byte in range(4)]
-        self._fields = fields
+        #: Offset of a byte, the field that it belongs to, and which byte of it that is.
+        self._columns = [
+            (_offset(name) + byte, index, byte)
+            for index, (name, size) in enumerate(fields.items())
+            for byte in range(size)
+        ]
+        self._fields = tuple(fields)
 
     def ask(self, set: int, peer: tuple[int, int], protocol: int, wanted: Iterable[Interval]) -> int | None:
         """The first port for which the kernel says anything else than what is wanted; None: there is none."""
@@ -55,8 +61,7 @@ class Bulk:
         intervals = list(wanted)
         assert sum(i.last - i.first + 1 for i in intervals) == PORTS
         differs: list[int] = []
-        for column, offset in enumerate(self._columns):
-            field, byte = divmod(column, 4)
+        for offset, field, byte in self._columns:
             expected = b"".join(
                 bytes(((i.answer[field] >> 8 * byte) & 255,)) * (i.last - i.first + 1) for i in intervals
             )

@@ -21,7 +21,7 @@ from agent.reconcile import Reconciler
 from bpf import layout
 from mesh.datapath import DIRECTIONS, Node
 from mesh.model import Direction
-from mesh.policy import Party, judge
+from mesh.policy import Party, judge, would_judge
 from sluice.cgroups import remove_cgroup
 from sluice.mesh_directory import BPFFS, cgroup2_mount
 from tests.agreement import bulk
@@ -36,7 +36,6 @@ WORLDS = 60
 #: Questions about all ports of a protocol, for each world.
 BATCHES = 40
 LONG = 100
-NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132, "ICMP": 1}
 PORTED = ("TCP", "UDP", "SCTP")
 
 
@@ -89,10 +88,13 @@ def wanted(
     """What the reference says of every port; between two borders it says the same."""
     policies = [policy for policy in world.mesh.all_policies() if policy.subject.matches(subject.labels)]
     for first, after in pairwise(borders if protocol in PORTED else (0, bulk.PORTS)):
-        verdict, rules = words(
-            judge(policies, direction, subject, peer, protocol, first, world.mesh.config)  # type: ignore[arg-type]
-        )
-        answer = (layout.Verdict[verdict.upper()], entries.rules_cookie(rules))
+        question = (policies, direction, subject, peer, protocol, first, world.mesh.config)
+        verdict, rules = words(judge(*question))  # type: ignore[arg-type]
+        would, audit_rules = words(would_judge(*question))  # type: ignore[arg-type]
+        audit = (layout.Audit.SAME, 0)
+        if would != verdict:
+            audit = (layout.Audit[would.upper()], entries.rules_cookie(audit_rules))
+        answer = (layout.Verdict[verdict.upper()], audit[0], entries.rules_cookie(rules), audit[1])
         yield Interval(first, after - 1, answer), verdict, rules
 
 
@@ -103,7 +105,7 @@ def test_reference_and_kernel_agree_on_every_port(kernel: Kernel, long: bool) ->
     table = kernel.table("sl_maglev")
     reconciler = Reconciler(kernel, MaglevStore(MaglevArray(table.fd, table.max_entries)))
     reconciler.adopt()
-    program = Bulk(kernel, ("verdict", "cookie"))
+    program = Bulk(kernel, {"verdict": 1, "audit": 1, "cookie": 4, "audit_cookie": 4})
     tally = Tally()
     verdicts = Counter[str]()
     for seed in range(WORLDS * LONG if long else WORLDS):
@@ -117,8 +119,8 @@ def test_reference_and_kernel_agree_on_every_port(kernel: Kernel, long: bool) ->
             number = record.ingress_set if direction == "ingress" else record.egress_set
             found = list(wanted(world, direction, subject, peer, protocol, borders))
             identity, cidrs = node.peer_of(peer.address)
-            where = NUMBERS.get(protocol, protocol) if isinstance(protocol, str) else protocol
-            port = program.ask(number, (identity, cidrs), int(where), [interval for interval, _, _ in found])
+            code = entries.PROTOCOL_NUMBERS[protocol] if isinstance(protocol, str) else protocol
+            port = program.ask(number, (identity, cidrs), code, [interval for interval, _, _ in found])
             if port is not None:
                 said = next(f for f in found if f[0].first <= port <= f[0].last)
                 who = f"{direction} of {subject.workload} with {peer.workload or peer.address}"

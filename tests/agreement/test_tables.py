@@ -16,7 +16,7 @@ from mesh.node import PodRecord
 from mesh.policy import Allow, Deny, Party, Steer, Verdict, judge
 from tests.agreement.generate import KINDS, NODE, PORTS, World, generate, kind_of
 
-PROTOCOLS = (*("TCP",) * 12, "UDP", "SCTP", "ICMP", 47)
+PROTOCOLS: tuple[Protocol | int, ...] = (*("TCP",) * 12, "UDP", "SCTP", "ICMP", "ICMPv6", "GRE", "ESP", 136)
 WORLDS = 60
 CASES = 100_000
 
