@@ -25,6 +25,8 @@ _NAMING = ("app.kubernetes.io/name", "app", "k8s-app")
 #: One block of each family is the whole world; an address of each that no one owns.
 _WORLD = (("0.0.0.0/0", "192.0.2.1"), ("::/0", "2001:db8::1"))
 
+_NOWHERE = Outside(())
+
 #: Blocks that are written out in the name of a group.
 _SHOWN_BLOCKS = 2
 
@@ -37,7 +39,7 @@ class Group:
     name: str
     members: tuple[WorkloadName, ...] = ()
     blocks: tuple[str, ...] = ()
-    outside: Outside = Outside(())
+    outside: Outside = _NOWHERE
 
     @property
     def namespace(self) -> str:

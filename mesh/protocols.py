@@ -1,0 +1,35 @@
+"""What Services call the ports behind them: HTTP, something else, or nothing (rule 21).
+
+By `appProtocol`, else by the name's first word, as Istio's protocol selection has it. Where two
+Services disagree about one port of a workload, nothing is declared and the bytes decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from mesh.model import ServicePort
+
+PortKind = Literal["http", "plain"]
+
+_HTTP = frozenset({"http", "http2", "grpc", "grpc-web"})
+#: Istio's other names, and those of Kubernetes (KEP-3726) for HTTP.
+_PLAIN = frozenset({"tcp", "tls", "https", "mongo", "mysql", "redis"})
+_APP = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "tls"}
+
+
+def declared(port: ServicePort) -> PortKind | None:
+    """What a Service says of its port; None: nothing that we know."""
+    word = _APP.get(port.app_protocol, port.app_protocol.lower())
+    if not word:
+        word = port.name if port.name in _HTTP else port.name.partition("-")[0]
+    if word in _HTTP:
+        return "http"
+    return "plain" if word in _PLAIN else None
+
+
+def joined(kinds: Iterable[PortKind | None]) -> PortKind | None:
+    """What several Services together say of one port."""
+    found = set(kinds)
+    return found.pop() if len(found) == 1 else None
