@@ -188,6 +188,10 @@ class Mesh:
     def fragment(self, ref: ObjectRef) -> Fragment | None:
         return self._fragments.get(ref)
 
+    def fragments(self) -> dict[ObjectRef, Fragment]:
+        """What is known of every object now; a copy."""
+        return dict(self._fragments)
+
     def all_policies(self) -> Iterator[AnyPolicy]:
         for policies in self.policies.values():
             yield from policies

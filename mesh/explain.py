@@ -71,7 +71,7 @@ def explain(
         if path is None:
             raise UnknownName(f"Envoy refuses the path {request.path!r} with 400")
         request = replace(request, path=path)
-    host, port = _split(target)
+    host, port = split_target(target)
     service = _service_at(mesh, host, port, protocol)
     routed: RoutedPort | None = None
     if service is not None and protocol == "TCP":
@@ -220,7 +220,7 @@ def _workload_name(text: str) -> WorkloadName:
     return WorkloadName(namespace, name) if slash else WorkloadName("default", namespace)
 
 
-def _split(target: str) -> tuple[str, int]:
+def split_target(target: str) -> tuple[str, int]:
     host, colon, port = target.rpartition(":")
     if not colon or not port.isdigit() or not 0 < int(port) < 65536:
         raise UnknownName(f"{target!r}: want namespace/service:port or address:port")

@@ -148,6 +148,12 @@ class Allocations:
                 return text
         raise Exhausted(f"no service address is left in {network}")
 
+    def copy(self) -> Allocations:
+        """One that gives the same and is nobody else's."""
+        copy = Allocations(str(network) for network in self.service_ranges)
+        copy.restore(self.to_json())
+        return copy
+
     def to_json(self) -> dict[str, Any]:
         return {
             "security_ids": [[list(map(list, i.labels)), n] for i, n in self._security_ids.items()],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mesh.assemble import Mesh
@@ -16,19 +16,43 @@ from mesh.dialects import read
 from mesh.identity import Allocations
 from mesh.model import Fragment, ObjectRef, Problem, Workload
 from sluice.failure import Failure
-from xds.documents import parse
+from xds.documents import ApiObject, parse
 
 NODE = "local"
 _SUFFIXES = (".yaml", ".yml", ".json")
 _PODS = (ipaddress.ip_network("10.64.0.0/16"), ipaddress.ip_network("fd51:ce00:0:1::/64"))
+#: What the node's own addresses would be.
+HOSTS = tuple(str(block[1]) for block in _PODS)
 _SERVICES = ("10.128.0.0/16", "fd51:ce00:0:2::/112")
 
 
-def mesh_from(paths: Iterable[Path]) -> tuple[Mesh, tuple[Problem, ...]]:
-    """The mesh that these files and folders describe, and everything wrong with them.
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """The objects of files, by name (of two the later counts), and what is wrong with the files."""
+
+    objects: Mapping[ObjectRef, ApiObject]
+    problems: tuple[Problem, ...] = ()
+
+    def with_(self, newer: Manifests) -> Manifests:
+        """These, with the newer ones added or in their place."""
+        return Manifests({**self.objects, **newer.objects}, (*self.problems, *newer.problems))
+
+    def mesh(self, hosts: Iterable[str] = ()) -> tuple[Mesh, tuple[Problem, ...]]:
+        """The mesh that they describe, on a node with these addresses, and everything wrong with them."""
+        fragments: dict[ObjectRef, Fragment | None] = {
+            ref: read(item.content) for ref, item in self.objects.items()
+        }
+        own = [problem for fragment in fragments.values() if fragment for problem in fragment.problems]
+        mesh = Mesh(Allocations(_SERVICES), hosts)
+        mesh.apply(_addressed(fragments))
+        return mesh, (*self.problems, *own, *mesh.problems)
+
+
+def manifests_from(paths: Iterable[Path]) -> Manifests:
+    """What these files and folders hold.
 
     Raises OSError for a path that cannot be read, Failure for one that holds no text."""
-    fragments: dict[ObjectRef, Fragment | None] = {}
+    objects: dict[ObjectRef, ApiObject] = {}
     problems: list[Problem] = []
     for file in _files(paths):
         try:
@@ -37,13 +61,14 @@ def mesh_from(paths: Iterable[Path]) -> tuple[Mesh, tuple[Problem, ...]]:
             raise Failure(f"{file} is not UTF-8") from None
         documents = parse(text, str(file))
         problems += documents.problems
-        for document in documents.objects:
-            fragment = read(document.content)
-            problems += fragment.problems
-            fragments[fragment.ref] = fragment
-    mesh = Mesh(Allocations(_SERVICES))
-    mesh.apply(_addressed(fragments))
-    return mesh, (*problems, *mesh.problems)
+        objects |= {document.ref: document for document in documents.objects}
+    return Manifests(objects, tuple(problems))
+
+
+def mesh_from(paths: Iterable[Path]) -> tuple[Mesh, tuple[Problem, ...]]:
+    """The mesh that these files and folders describe, and everything wrong with them; raises as
+    `manifests_from` does."""
+    return manifests_from(paths).mesh()
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

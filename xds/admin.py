@@ -15,12 +15,15 @@ from typing import Any, cast, get_args
 
 from aiohttp import web
 
+from mesh.difference import Sample
 from mesh.explain import UnknownName, explain
+from mesh.flow import Flow
 from mesh.model import ObjectRef, Problem, Protocol
 from mesh.node import readable as tables
 from mesh.request import Request
 from xds.documents import ApiObject, Documents, parse
 from xds.pipeline import Pipeline, StoreFailed
+from xds.questions import Questions
 from xds.source import Edit
 from xds.status import Status, plain
 
@@ -36,6 +39,7 @@ class Admin:
     def __init__(self, pipeline: Pipeline, status: Status) -> None:
         self._pipeline = pipeline
         self._status = status
+        self._questions = Questions(pipeline, status)
         self._runner: web.AppRunner | None = None
 
     async def start(self, socket: Path) -> None:
@@ -50,6 +54,10 @@ class Admin:
                 web.get("/wait", self._wait),
                 web.get("/objects", self._objects),
                 web.get("/explain", self._explain),
+                web.get("/who-can-reach", self._who_can_reach),
+                web.get("/matrix", self._matrix),
+                web.get("/analyze", self._analyze),
+                web.post("/diff", self._diff),
                 web.get("/render", self._render),
             ]
         )
@@ -154,9 +162,7 @@ class Admin:
 
     async def _explain(self, request: web.Request) -> web.Response:
         query = request.query
-        protocol = query.get("protocol", "TCP")
-        if protocol not in get_args(Protocol):
-            raise _bad(f"protocol {protocol!r} is none of {', '.join(get_args(Protocol))}")
+        protocol = _protocol(request)
         head: Request | None = None
         if {"method", "path", "host", "header"} & query.keys():
             pairs = [header.partition("=") for header in query.getall("header", [])]
@@ -170,9 +176,37 @@ class Admin:
             )
         source, target = (_wanted(request, key) for key in ("from", "to"))
         try:
-            return _answer(explain(self._pipeline.mesh, source, target, cast(Protocol, protocol), head))
+            return _answer(explain(self._pipeline.mesh, source, target, protocol, head))
         except UnknownName as error:
             raise _bad(str(error)) from None
+
+    async def _who_can_reach(self, request: web.Request) -> web.Response:
+        target, protocol = _wanted(request, "to"), _protocol(request)
+        try:
+            return _answer(await self._questions.who_can_reach(target, protocol))
+        except UnknownName as error:
+            raise _bad(str(error)) from None
+
+    async def _matrix(self, request: web.Request) -> web.Response:
+        """`namespace`, which may be repeated, narrows the callees."""
+        return _answer(await self._questions.matrix(request.query.getall("namespace", [])))
+
+    async def _analyze(self, request: web.Request) -> web.Response:
+        return _answer(await self._questions.analyze())
+
+    async def _diff(self, request: web.Request) -> web.Response:
+        """The body is JSON: `manifests` are pairs of origin and text, `samples` pairs of a flow and how
+        often it was seen."""
+        try:
+            body = json.loads(await request.read())
+            parsed = [parse(str(text), str(origin)) for origin, text in body["manifests"]]
+            samples = [Sample(Flow.from_json(flow), int(count)) for flow, count in body["samples"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _bad(f"the body is no question about a difference: {error!r}") from None
+        objects = [item for documents in parsed for item in documents.objects]
+        answer = await self._questions.difference(objects, samples)
+        answer["problems"] += [plain(problem) for documents in parsed for problem in documents.problems]
+        return _answer(answer)
 
     async def _render(self, request: web.Request) -> web.Response:
         """`pod=namespace/name`: what its Envoy is served; else the tables of this node."""
@@ -223,6 +257,13 @@ def _foreseen(item: ApiObject, digest: str | None) -> Any:
 
 def _is_set(request: web.Request, key: str) -> bool:
     return request.query.get(key, "false").lower() not in ("false", "0", "no")
+
+
+def _protocol(request: web.Request) -> Protocol:
+    protocol = request.query.get("protocol", "TCP")
+    if protocol not in get_args(Protocol):
+        raise _bad(f"protocol {protocol!r} is none of {', '.join(get_args(Protocol))}")
+    return cast(Protocol, protocol)
 
 
 def _wanted(request: web.Request, key: str) -> str:

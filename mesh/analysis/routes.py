@@ -1,0 +1,51 @@
+"""Routes that are never taken or that lead nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mesh import steer
+from mesh.analysis.finding import Check, Trap
+from mesh.analysis.view import View
+from mesh.model import RouteMatch
+from mesh.proxy import RouteEntry
+
+
+def never_taken(view: View) -> Iterator[Trap]:
+    """Gateway API: of equal matches the older route's, then the first by name, then by place, wins."""
+    for service in sorted(view.mesh.routes_to):
+        namespaces = {service.namespace} | {ref.namespace for ref in view.mesh.routes_to[service]}
+        for namespace in sorted(namespaces):
+            for port in steer.routed_ports(view.mesh, namespace, service):
+                first: dict[RouteMatch, RouteEntry] = {}
+                for entry in port.entries:
+                    winner = first.setdefault(entry.match, entry)
+                    if winner is not entry and winner.rule is not entry.rule:
+                        yield Trap(
+                            entry.origin,
+                            f"spec.{entry.rule.field}",
+                            f"is never taken at {service}:{port.port}: {winner.origin} "
+                            f"{winner.rule.field} has the same match and comes first",
+                            "make the match differ, or take one of the rules out",
+                        )
+
+
+def leads_nowhere(view: View) -> Iterator[Trap]:
+    """A route to a Service that has no ready backend: its share of requests is answered with 503."""
+    for ref, route in sorted(view.mesh.routes.items()):
+        for rule in route.rules:
+            for index, backend in enumerate(rule.backends):
+                ports = view.mesh.backends.get(backend.service, {}) if backend.service else {}
+                if backend.weight and ports.get((backend.port, "TCP")) == ():
+                    yield Trap(
+                        ref,
+                        f"spec.{rule.field}.backendRefs[{index}]",
+                        f"Service {backend.service} has no ready backend: its share is answered with 503",
+                        "see whether its pods are ready and its selector matches them",
+                    )
+
+
+CHECKS = (
+    Check("SL0701", "Warning", "a rule of a route is never taken", never_taken),
+    Check("SL0702", "Warning", "a route leads to a Service without a ready backend", leads_nowhere),
+)

@@ -1,0 +1,146 @@
+"""Whether one party may open a connection to another, asked of the reference semantics.
+
+The one question behind `sluice matrix`, `sluice diff` and `sluice explain --who-can-reach`: they
+count, compare and draw its answers, and judge nothing themselves. It is asked about backends, after
+translation (rule 1); which routes bind the caller at a Service in front is told beside it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mesh import steer
+from mesh.assemble import Mesh
+from mesh.explain import Path, party
+from mesh.model import Direction, Protocol, WorkloadName
+from mesh.policy import Deny, Party, Steer, judge
+from mesh.references import AnyPolicy
+
+Verdict = Literal["allow", "partly", "deny"]
+
+#: What stands in for a rule where the two ends share no address family.
+NO_FAMILY = "no address family in common"
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What is no workload: a node, or the world. At most one address of each family."""
+
+    addresses: tuple[str, ...]
+
+
+End = WorkloadName | Outside
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """`partly`: Envoy decides request by request. `rules` are the keys of the policy rules that decide,
+    none where no policy selects either end; `routes` bind the caller at a Service in front."""
+
+    verdict: Verdict
+    path: Path
+    rules: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> tuple[Verdict, Path]:
+        return self.verdict, self.path
+
+    def plain(self) -> dict[str, Any]:
+        return {
+            "verdict": self.verdict,
+            "path": self.path,
+            "rules": list(self.rules),
+            "routes": list(self.routes),
+        }
+
+    @staticmethod
+    def from_plain(value: Mapping[str, Any]) -> Access:
+        return Access(value["verdict"], value["path"], tuple(value["rules"]), tuple(value["routes"]))
+
+
+class Reachability:
+    """Answers for one mesh as it is now; what it looks up it keeps, so the mesh must not change."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._parties: dict[str, Party] = {}
+        self._routes: dict[str, Mapping[tuple[WorkloadName, int], tuple[str, ...]]] = {}
+        self._selecting: defaultdict[int, list[AnyPolicy]] = defaultdict(list)
+        for policy in mesh.all_policies():
+            for number in mesh.identities.select(policy.subject):
+                self._selecting[number].append(policy)
+
+    def reach(self, caller: End, callee: End, protocol: Protocol, port: int) -> Access:
+        """May `caller` open a connection to that port (0 for protocols without) of `callee`?
+
+        Asked of the first family that both have, IPv4 before IPv6."""
+        pair = _pair(self._addresses(caller), self._addresses(callee))
+        if pair is None:
+            return Access("deny", "kernel", (NO_FAMILY,))
+        source, target = map(self._party, pair)
+        directions: tuple[tuple[Direction, Party, Party], ...] = (
+            ("egress", source, target),
+            ("ingress", target, source),
+        )
+        rules: list[str] = []
+        asked = False
+        for direction, subject, peer in directions:
+            policies = self._policies_of(subject)
+            if not policies:
+                continue
+            verdict = judge(policies, direction, subject, peer, protocol, port, self._mesh.config)
+            if isinstance(verdict, Deny):
+                return Access("deny", "kernel", verdict.rules)  # the kernel refuses it
+            if isinstance(verdict, Steer):
+                asked = True
+                rules += verdict.keys
+            else:
+                rules += verdict.rules
+        routes = self._routes_of(caller, callee, port) if protocol == "TCP" else ()
+        path: Path = "envoy" if asked or routes else "kernel"
+        return Access("partly" if asked else "allow", path, tuple(dict.fromkeys(rules)), routes)
+
+    def _addresses(self, end: End) -> Sequence[str]:
+        return end.addresses if isinstance(end, Outside) else self._mesh.workloads[end].addresses
+
+    def _party(self, address: str) -> Party:
+        found = self._parties.get(address)
+        if found is None:
+            found = self._parties[address] = party(self._mesh, address)
+        return found
+
+    def _policies_of(self, subject: Party) -> Sequence[AnyPolicy]:
+        if subject.workload is None:
+            return ()
+        return self._selecting.get(self._mesh.identities.of[subject.workload], ())
+
+    def _routes_of(self, caller: End, callee: End, port: int) -> tuple[str, ...]:
+        if isinstance(caller, Outside) or isinstance(callee, Outside) or not self._mesh.routes:
+            return ()
+        namespace = caller.namespace
+        if namespace not in self._routes:
+            self._routes[namespace] = _routes_from(self._mesh, namespace)
+        return self._routes[namespace].get((callee, port), ())
+
+
+def _pair(sources: Iterable[str], targets: Sequence[str]) -> tuple[str, str] | None:
+    return next(((s, t) for s in sources for t in targets if (":" in s) == (":" in t)), None)
+
+
+def _routes_from(mesh: Mesh, namespace: str) -> Mapping[tuple[WorkloadName, int], tuple[str, ...]]:
+    """Backend workload and port -> the route rules that bind callers of this namespace and lead there."""
+    found: defaultdict[tuple[WorkloadName, int], set[str]] = defaultdict(set)
+    for service in mesh.routes_to:
+        for routed in steer.routed_ports(mesh, namespace, service):
+            for entry in routed.entries:
+                for target in entry.rule.backends:
+                    ports = mesh.backends.get(target.service, {}) if target.service else {}
+                    for backend in ports.get((target.port, "TCP"), ()) if target.weight else ():
+                        if backend.workload is not None:
+                            key = f"{entry.origin} {entry.rule.field}"
+                            found[backend.workload, backend.port].add(key)
+    return {where: tuple(sorted(keys)) for where, keys in found.items()}

@@ -1,0 +1,89 @@
+"""Questions about the whole mesh: who can reach whom, what a change would change, which traps it holds.
+
+They can take seconds, so each is asked of a copy of the mesh, in a thread: the mesh goes on
+changing meanwhile, and the answer is about the moment of the question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mesh.analysis import View, analyze, suppressions
+from mesh.assemble import Mesh
+from mesh.difference import Sample, difference
+from mesh.identity import Allocations
+from mesh.matrix import matrix, who_can_reach
+from mesh.model import Fragment, ObjectRef, Problem, Protocol
+from xds.documents import ApiObject
+from xds.pipeline import Pipeline
+from xds.status import Status, plain
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """All that a mesh is made of, at one moment."""
+
+    fragments: Mapping[ObjectRef, Fragment]
+    hosts: frozenset[str]
+    allocations: Allocations
+
+    @classmethod
+    def of(cls, mesh: Mesh) -> Photograph:
+        return cls(mesh.fragments(), mesh.hosts, mesh.allocations.copy())
+
+    def mesh(self, changes: Mapping[ObjectRef, Fragment] | None = None) -> Mesh:
+        """A mesh of its own, with `changes` in the place of what was."""
+        mesh = Mesh(self.allocations.copy(), self.hosts)
+        mesh.apply({**self.fragments, **(changes or {})})
+        return mesh
+
+
+class Questions:
+    """Answers are plain data, ready for JSON."""
+
+    def __init__(self, pipeline: Pipeline, status: Status) -> None:
+        self._pipeline = pipeline
+        self._status = status
+
+    async def matrix(self, namespaces: Iterable[str]) -> dict[str, Any]:
+        return await self._ask(lambda photograph: matrix(photograph.mesh(), namespaces).plain())
+
+    async def who_can_reach(self, target: str, protocol: Protocol) -> dict[str, Any]:
+        """Raises UnknownName."""
+        return await self._ask(lambda photograph: who_can_reach(photograph.mesh(), target, protocol).plain())
+
+    async def analyze(self) -> dict[str, Any]:
+        problems = tuple(self._status.problems)
+        store = self._pipeline.store
+        stored = [item for ref in store.refs() if (item := store.get(ref)) is not None]
+        allowed = suppressions((item.ref, item.content) for item in stored)
+
+        def answer(photograph: Photograph) -> dict[str, Any]:
+            view = View.of(photograph.mesh(), problems)
+            return {"findings": [finding.plain() for finding in analyze(view, allowed)]}
+
+        return await self._ask(answer)
+
+    async def difference(self, objects: Iterable[ApiObject], samples: Iterable[Sample]) -> dict[str, Any]:
+        """What applying `objects` would change. Those that would be refused change nothing."""
+        changes: dict[ObjectRef, Fragment] = {}
+        problems: list[Problem] = []
+        for item in objects:
+            fragment = self._pipeline.admission.read(item)
+            problems += fragment.problems
+            if fragment.valid:
+                changes[item.ref] = fragment
+        said = [plain(problem) for problem in problems]
+        return await self._ask(
+            lambda photograph: (
+                difference(photograph.mesh(), photograph.mesh(changes), samples).plain() | {"problems": said}
+            )
+        )
+
+    async def _ask(self, question: Callable[[Photograph], T]) -> T:
+        return await asyncio.to_thread(question, Photograph.of(self._pipeline.mesh))
