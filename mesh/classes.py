@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from mesh import authorization_parts as parts
+from mesh.authorization import identity_satisfies
 from mesh.cidr import CidrIndex
 from mesh.identity import PORTS_KEY
 from mesh.lines import PORTED, Line, Ruling, line_up, ranges, rule_on
@@ -47,7 +48,7 @@ from mesh.node import (
 )
 from mesh.policy import RESOLVER
 from mesh.protocols import PortKind
-from mesh.proxy import AuthorizationPart, L7Class
+from mesh.proxy import L7Class
 from mesh.references import AnyPolicy
 
 #: A peer as the kernel knows it: security id and id of the CIDR set that covers the address.
@@ -119,7 +120,7 @@ class Peers:
         return self.of(
             number
             for number, identity in self.identities.items()
-            if parts.identity_satisfies(
+            if identity_satisfies(
                 term, identity.mapping[NAMESPACE_KEY], identity.mapping[SERVICE_ACCOUNT_KEY], config
             )
         )
@@ -317,11 +318,13 @@ class _Table:
 
         def say(policies: Sequence[Authorization]) -> parts.Answer:
             asked = policies if protocol == "TCP" else ()
-            return parts.combine(asked, truth, first, kind)
+            return parts.combine(asked, truth, first, kind, self._config)
 
-        verdict, rules, l7 = self._join(now, then, say(self._authorizations), kind, self._defaults)
-        found = PortVerdict(protocol, first, last, verdict, self._listener(l7, rules), rules)
-        would, keys, _ = self._join(then, then, say(self._counted), kind, self._audited_defaults)
+        answer = say(self._authorizations)
+        verdict, rules = self._join(now, then, answer, self._defaults)
+        number = self._listener(now, then, answer, kind, rules) if verdict == "steer" else 0
+        found = PortVerdict(protocol, first, last, verdict, number, rules)
+        would, keys = self._join(then, then, say(self._counted), self._audited_defaults)
         if would != verdict:
             found = replace(found, audit=would, audit_rules=keys)
         if (now.names, then.names) != (None, None):
@@ -329,77 +332,62 @@ class _Table:
         return found
 
     def _join(
-        self,
-        now: Ruling,
-        then: Ruling,
-        say: parts.Answer,
-        kind: PortKind | None,
-        defaults: tuple[str, ...],
-    ) -> tuple[Verdict, tuple[str, ...], L7Class | None]:
+        self, now: Ruling, then: Ruling, answer: parts.Answer, defaults: tuple[str, ...]
+    ) -> tuple[Verdict, tuple[str, ...]]:
         """Network policy and authorization together (rule 15); `then` is what network policy would
         say with its policies in audit mode."""
         if now.verdict == "deny":
-            return "deny", now.keys or defaults, None
-        if isinstance(say, parts.Refused):
-            return "deny", say.keys, None
-        asked = isinstance(say, parts.Ask)
+            return "deny", now.keys or defaults
+        if isinstance(answer, parts.Refused):
+            return "deny", answer.keys
+        asked = isinstance(answer, parts.Ask)
         if now.verdict == "allow" and then.verdict != "steer" and not asked:
-            return "allow", _union(now.keys, say.keys), None
+            return "allow", _union(now.keys, answer.keys)
         keys = now.keys if now.verdict == "steer" else then.keys if then.verdict == "steer" else ()
-        return "steer", _union(keys, say.keys if asked else ()), self._l7(now, then, say, kind)
+        return "steer", _union(keys, answer.keys if asked else ())
 
-    def _l7(self, now: Ruling, then: Ruling, say: parts.Answer, kind: PortKind | None) -> L7Class:
+    def _listener(
+        self,
+        now: Ruling,
+        then: Ruling,
+        answer: parts.Answer,
+        kind: PortKind | None,
+        rules: tuple[str, ...],
+    ) -> int:
+        """The number of the class of what must be judged."""
         network = now.verdict == "steer"
-        plain = say.plain if isinstance(say, parts.Ask) else ()
-        return L7Class(
+        ask = answer if isinstance(answer, parts.Ask) else parts.Ask((), (), (), "")
+        http = kind != "plain" and not (network and not now.http)
+        l7 = L7Class(
             0,
             self._direction,
             rules=now.http if network else None,
             # TLS is not HTTP: what authorization refuses to such a connection stays refused.
-            server_names=(now.server_names or None) if network and plain == () else None,
-            authorization=say.parts if isinstance(say, parts.Ask) else (),
+            server_names=(now.server_names or None) if network and ask.plain == () else None,
+            authorization=ask.parts if http else (),
             # Rule 21: a port with HTTP rules, and one that is declared HTTP, never falls through.
-            plain=None if network or kind == "http" else plain,
-            http=kind != "plain" and not (network and not now.http),
+            plain=None if network or kind == "http" else ask.plain,
+            http=http,
             audit=then.http if then != now and then.verdict != "deny" else None,
             normalization=self._config.path_normalization,
         )
-
-    def _listener(self, l7: L7Class | None, rules: tuple[str, ...]) -> int:
-        if l7 is None:
-            return 0
-        number = self._number_of(_name(l7, rules))
+        number = self._number_of(_name(l7, rules, ask.variant))
         self.listeners[number] = replace(l7, number=number)
         return number
 
 
-def _name(l7: L7Class, rules: tuple[str, ...]) -> str:
+def _name(l7: L7Class, rules: tuple[str, ...], variant: str) -> str:
     """Names a class by what judges, not by what it says, so that an edit in place binds live
     connections; but by the content of what stands in the listener, where they are not asked again."""
     words = [f"{l7.direction} {' + '.join(rules)}"]
-    if l7.authorization:
-        words.append(repr([(part.origin, part.action, part.audit, _form(part)) for part in l7.authorization]))
+    if variant:
+        words.append(variant)
     if l7.audit is not None:
         words.append(f"audit {' + '.join(rule.key for rule in l7.audit)}")
     structure = (l7.server_names, l7.plain, l7.http, l7.normalization)
     if structure != (None, None, True, "MERGE_SLASHES"):
         words.append(f"{stable_id(repr(structure)):016x}")
     return " ".join(words)
-
-
-def _form(part: AuthorizationPart) -> list[tuple[str, ...]]:
-    """Which terms of each rule are left: callers for whom others are left are of another class."""
-    return [
-        (
-            rule.field,
-            *(
-                "!" * term.negated + f"{term.attribute} {term.key}"
-                for group in (*(rule.sources or ()), *(rule.operations or ()), rule.conditions)
-                for term in group
-            ),
-        )
-        for rule in part.rules
-    ]
 
 
 def _positive(term: Term) -> Term:

@@ -9,15 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
 
-from mesh.authorization import Caller, connection_term_fits
-from mesh.model import Authorization, AuthorizationRule, MeshConfig, RequestAttribute, Term
+from mesh.authorization import CONNECTION_ATTRIBUTES, PLAIN_ATTRIBUTES, Caller, connection_term_fits
+from mesh.model import Authorization, AuthorizationRule, MeshConfig, Term
 from mesh.protocols import PortKind
-
-#: What a connection has that is not HTTP.
-_OF_CONNECTION = frozenset({"sni", "destination_ip"})
-_OF_REQUEST = frozenset(get_args(RequestAttribute)) - _OF_CONNECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +89,12 @@ class _Reading:
         return _all([self.term(term) for term in terms])
 
     def term(self, term: Term) -> bool | None:
-        if term.attribute in _OF_CONNECTION:
+        if term.attribute in CONNECTION_ATTRIBUTES:
+            return connection_term_fits(term, self.caller, self.port, self.config)
+        if self.kind != "plain" or term.attribute in PLAIN_ATTRIBUTES:
             return None
-        if term.attribute in _OF_REQUEST:
-            if self.kind != "plain":
-                return None
-            # Rule 21: on a port that is not HTTP an allow cannot fit, a deny loses the field.
-            return self.policy.action != "allow"
-        return connection_term_fits(term, self.caller, self.port, self.config)
+        # Rule 21: on a port that is not HTTP an allow cannot fit, a deny loses the field.
+        return self.policy.action != "allow"
 
 
 def _all(parts: Sequence[bool | None]) -> bool | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mesh.assemble import Mesh
 from mesh.explain import party
@@ -16,7 +17,7 @@ from mesh.identity import Allocations
 from mesh.model import Authorization, Fragment, LearnedNames, ObjectRef, PortRange
 from mesh.policy import Party
 from mesh.references import rules_of
-from tests.agreement.kinds import ACCOUNTS, APPS, KINDS, PORTS, TIERS, Object
+from tests.agreement.kinds import ACCOUNTS, APPS, KINDS, PORTS, TIERS, Object, port
 from xds.dialects import read
 
 NAMESPACES = ("red", "green", "blue")
@@ -231,10 +232,10 @@ def _services(rng: random.Random, objects: Sequence[Object]) -> list[Object]:
             "tier",
             namespace,
             [
-                {"name": "web", "port": 80, "targetPort": _port(rng)},
+                {"name": "web", "port": 80, "targetPort": port(rng)},
                 {"name": "named", "port": 81, "targetPort": "http"},
                 {"name": "plain", "port": 5432},
-                {"name": "dns", "port": 53, "targetPort": _port(rng), "protocol": "UDP"},
+                {"name": "dns", "port": 53, "targetPort": port(rng), "protocol": "UDP"},
             ],
             selector={"tier": rng.choice(TIERS)},
             sessionAffinity=rng.choice(("None", "ClientIP")),
@@ -246,7 +247,7 @@ def _services(rng: random.Random, objects: Sequence[Object]) -> list[Object]:
     pods = [document for document in objects if document["kind"] == "Pod"]
     chosen = [[ip["ip"] for ip in pod["status"]["podIPs"]] for pod in rng.sample(pods, 4)]
     chosen.append([rng.choice(WORLD)])
-    targets = [port | {"port": _port(rng)} for port in ports]
+    targets = [entry | {"port": port(rng)} for entry in ports]
     for family in ("IPv4", "IPv6"):
         addresses = [a for group in chosen for a in group if (":" in a) == (family == "IPv6")]
         found.append(_slice("mixed", "red", family, targets, addresses))

@@ -36,7 +36,7 @@ def _labels(rng: random.Random) -> Object:
     )
 
 
-def _port(rng: random.Random) -> int:
+def port(rng: random.Random) -> int:
     return rng.choice(PORTS)
 
 
@@ -110,7 +110,7 @@ def _http(key: str) -> Callable[[random.Random, str], Object]:
             "header": lambda: {"headers": [rng.choice(("X-Team: a", "X-Team", "X-Trace: 1"))]},
         }[key]()
         found: Object = _endpoints(rng, direction) if rng.random() < 0.5 else {}
-        ports = [{"port": str(_port(rng)), "protocol": "TCP"} for _ in range(6)]
+        ports = [{"port": str(port(rng)), "protocol": "TCP"} for _ in range(6)]
         return found | {"toPorts": [{"ports": ports, "rules": {"http": [match]}}]}
 
     return rule
@@ -125,7 +125,7 @@ def _cilium_ports(rng: random.Random, direction: str) -> Object:
 
 
 def _ports(rng: random.Random) -> list[Object]:
-    return [{"port": _port(rng), "protocol": rng.choice(("TCP", "UDP", "SCTP"))} for _ in range(2)]
+    return [{"port": port(rng), "protocol": rng.choice(("TCP", "UDP", "SCTP"))} for _ in range(2)]
 
 
 def _range(rng: random.Random) -> list[Object]:
@@ -190,7 +190,8 @@ def _icmp_rule(rng: random.Random, direction: str) -> Object:
 
 
 def _protocol_rule(rng: random.Random, direction: str) -> Object:
-    ports = [{"port": "0", "protocol": protocol} for protocol in rng.sample(("GRE", "ESP", "VRRP", "IPIP"), 3)]
+    chosen = rng.sample(("GRE", "ESP", "VRRP", "IPIP"), 3)
+    ports = [{"port": "0", "protocol": protocol} for protocol in chosen]
     return {"toPorts": [{"ports": ports}]}
 
 
@@ -205,7 +206,11 @@ def _authorization(action: str, rule: Callable[[random.Random], Object]) -> Make
             "apiVersion": "security.istio.io/v1",
             "kind": "AuthorizationPolicy",
             "metadata": {"name": name, "namespace": namespace},
-            "spec": {"selector": {"matchLabels": {"app": rng.choice(APPS)}}, "action": action, "rules": [rule(rng)]},
+            "spec": {
+                "selector": {"matchLabels": {"app": rng.choice(APPS)}},
+                "action": action,
+                "rules": [rule(rng)],
+            },
         }
 
     return make
@@ -223,7 +228,12 @@ def _to(rng: random.Random) -> Object:
 def _requests(rng: random.Random) -> Object:
     """A rule about requests, of some callers."""
     operation: Object = rng.choice(
-        ({"methods": ["GET"]}, {"paths": ["/public*"]}, {"hosts": ["shop.example"]}, {"notPaths": ["/admin*"]})
+        (
+            {"methods": ["GET"]},
+            {"paths": ["/public*"]},
+            {"hosts": ["shop.example"]},
+            {"notPaths": ["/admin*"]},
+        )
     )
     found: Object = {"to": [{"operation": operation}]}
     if rng.random() < 0.5:
@@ -267,10 +277,12 @@ def _tier(tier: str, action: str) -> Maker:
 def _former(kind: str, action: str) -> Maker:
     def make(rng: random.Random, name: str, namespace: str) -> Object:
         baseline = kind == "BaselineAdminNetworkPolicy"
+        team = {"namespaces": {"matchLabels": {"team": rng.choice("ab")}}}
         rule: Object = {"action": action, "from": [{"namespaces": {"matchLabels": {"team": rng.choice("ab")}}}]}
         if rng.random() < 0.5:
-            rule["ports"] = [{"portNumber": {"protocol": "TCP", "port": rng.choice(PORTS)}}, {"namedPort": "http"}]
-        spec: Object = {"subject": {"namespaces": {"matchLabels": {"team": rng.choice("ab")}}}, "ingress": [rule]}
+            number = {"portNumber": {"protocol": "TCP", "port": rng.choice(PORTS)}}
+            rule["ports"] = [number, {"namedPort": "http"}]
+        spec: Object = {"subject": team, "ingress": [rule]}
         return {
             "apiVersion": "policy.networking.k8s.io/v1alpha1",
             "kind": kind,
@@ -315,14 +327,18 @@ KINDS: dict[str, Callable[[random.Random, str, str], Object]] = {
     "cnp-sni": _cilium(_server_names),
     "cnp-audit": _cilium(_cilium_ports, "Deny", annotations=_AUDIT),
     "cnp-shadow": _cilium(_http("path"), annotations=_AUDIT),
-    "ap-namespaces": _authorization("ALLOW", lambda rng: _from(namespaces=[rng.choice(("red", "green", "b*"))])),
-    "ap-accounts": _authorization("ALLOW", lambda rng: _from(serviceAccounts=[f"red/{rng.choice(ACCOUNTS)}"]) | _to(rng)),
+    "ap-namespaces": _authorization("ALLOW", lambda rng: _from(namespaces=[rng.choice(("red", "b*"))])),
+    "ap-accounts": _authorization(
+        "ALLOW", lambda rng: _from(serviceAccounts=[f"red/{rng.choice(ACCOUNTS)}"]) | _to(rng)
+    ),
     "ap-principals": _authorization(
-        "DENY", lambda rng: _from(principals=[rng.choice(("*/sa/clerk", "cluster.local/ns/red/*", "*"))]) | _to(rng)
+        "DENY", lambda rng: _from(principals=[rng.choice(("*/sa/clerk", "cluster.local/ns/red/*"))]) | _to(rng)
     ),
     "ap-others": _authorization("ALLOW", lambda rng: _from(notNamespaces=["red"])),
     "ap-blocks": _authorization("DENY", lambda rng: _from(ipBlocks=[rng.choice(BLOCKS[2:])]) | _to(rng)),
-    "ap-ports": _authorization("DENY", lambda rng: {"to": [{"operation": {"notPorts": ["80", "8080", "8081"]}}]}),
+    "ap-ports": _authorization(
+        "DENY", lambda rng: {"to": [{"operation": {"notPorts": ["80", "8080", "8081"]}}]}
+    ),
     "ap-requests": _authorization("ALLOW", _requests),
     "ap-forbidden": _authorization("DENY", _requests),
     "kcnp-accept": _tier("Admin", "Accept"),

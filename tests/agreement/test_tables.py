@@ -12,9 +12,12 @@ from mesh.assemble import Mesh
 from mesh.datapath import Node
 from mesh.dialects import ref_of
 from mesh.identity import Allocations
+from mesh.model import Protocol
 from mesh.node import PodRecord
 from mesh.policy import Allow, Deny, Party, Steer, Verdict, judge
-from tests.agreement.generate import KINDS, NODE, PORTS, World, generate, kind_of
+from tests.agreement.generate import NODE, World, generate
+from tests.agreement.kinds import PORTS
+from tests.agreement.tally import Tally
 
 PROTOCOLS: tuple[Protocol | int, ...] = (*("TCP",) * 12, "UDP", "SCTP", "ICMP", "ICMPv6", "GRE", "ESP", 136)
 WORLDS = 60
