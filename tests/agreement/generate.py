@@ -62,11 +62,6 @@ class World:
         """Every pod, the nodes, and addresses of the outside at the borders of the blocks."""
         return [party(self.mesh, address) for address in (*sorted(self.mesh.owners), NODE, REMOTE, *WORLD)]
 
-    def subjects(self) -> list[Party]:
-        """The pods of the node that is asked."""
-        nodes = {name: workload.node for name, workload in self.mesh.workloads.items()}
-        return [p for p in self.parties() if p.workload and nodes[p.workload] == "recorded"]
-
     def borders(self) -> list[int]:
         """Where any rule about ports may begin or end, by what the policies say, from 0 to 65536."""
         found = {0, 65536, *(port + d for port in PORTS for d in (0, 1))}
@@ -208,7 +203,7 @@ def _references() -> list[Object]:
             "kind": "Pod",
             "metadata": {"name": "sluice-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}},
             "spec": {
-                "nodeName": "elsewhere",
+                "nodeName": "recorded",
                 "serviceAccountName": "sluice-dns",
                 "containers": [{"name": "main", "command": ["true"]}],
             },

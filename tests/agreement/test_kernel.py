@@ -69,7 +69,7 @@ def questions_of(world: World, seed: int) -> Iterator[tuple[Direction, Party, Pa
     parties = world.parties()
     pairs = [
         (direction, subject, peer)
-        for subject, peer in product(world.subjects(), parties)
+        for subject, peer in product([p for p in parties if p.workload], parties)
         for direction in DIRECTIONS
         # Rules 10 and 11 never ask a policy.
         if subject.workload != peer.workload and not (direction == "ingress" and peer.host)

@@ -53,7 +53,7 @@ def compare(world: World, seed: int, cases: int, tally: Tally) -> None:
     parties = world.parties()
     # Every border of a port range, and the numbers beside it.
     borders = sorted({p + d for p in (*PORTS, 1, 1024) for d in (-1, 0, 1, 2) if 0 < p + d < 65536})
-    questions = list(product(world.subjects(), parties, ("ingress", "egress")))
+    questions = list(product([p for p in parties if p.workload], parties, ("ingress", "egress")))
     asked = 0
     while asked < cases:
         subject, peer, direction = rng.choice(questions)
