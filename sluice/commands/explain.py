@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import Any
 
 from sluice.commands.options import add_files, add_name, add_output, existing_path
@@ -60,14 +59,13 @@ def _online(options: argparse.Namespace) -> dict[str, Any]:
 def _offline(options: argparse.Namespace) -> dict[str, Any]:
     from mesh.explain import UnknownName, explain
     from mesh.request import Request
-    from sluice.offline import mesh_from
+    from sluice.offline import mesh_from, tell
 
     try:
         mesh, problems = mesh_from(existing_path(path) for path in options.files)
     except argparse.ArgumentTypeError as error:
         raise Failure(str(error)) from None
-    for problem in problems:
-        print(f"problem: {problem.object} {problem.field}: {problem.message}", file=sys.stderr)
+    tell(problems)
     request = None
     if options.method or options.path or options.host or options.header:
         headers = tuple((name.lower(), value) for name, value in options.header)
