@@ -167,13 +167,19 @@ def _flows(
 
 
 def _end(old: Mesh, new: Mesh, peer: Peer) -> End | None:
-    """Who an end of a flow is; None if one of the meshes does not know it, or knows it as another."""
+    """Who an end of a flow is; None if one of the meshes does not know it, or knows it as another. What
+    went to the address of a Service is told again by the backend that it reached."""
     if not peer.pod:
-        known = peer.ip in old.owners or peer.ip in new.owners or not peer.ip
-        return None if known else Outside((peer.ip,))
+        meshes = (old, new)
+        taken = any(peer.ip in mesh.owners or _is_service(mesh, peer.ip) for mesh in meshes)
+        return None if taken or not peer.ip else Outside((peer.ip,))
     name = WorkloadName(peer.namespace, peer.pod)
     same = all(name in mesh.identities.of and mesh.owners.get(peer.ip) == name for mesh in (old, new))
     return name if same else None
+
+
+def _is_service(mesh: Mesh, address: str) -> bool:
+    return any(address in vips for vips in mesh.vips.values())
 
 
 def _request(mesh: Mesh, access: Access, flow: Flow) -> Access:

@@ -1,21 +1,18 @@
-"""How an access reads: one word for its outcome, one line for what decides it. Pure."""
+"""How an access reads: a word for its outcome, a line for what decides it, and who has it. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from mesh.matrix import Column, Matrix, by_access
 from mesh.reach import Access
+from sluice.paint import Paint
 
 Outcome = Literal["kernel", "envoy", "partly", "deny"]
 
-#: What each outcome is called where there is room.
-WORDS: dict[Outcome, str] = {
-    "kernel": "allowed, by the kernel path",
-    "envoy": "allowed, through Envoy",
-    "partly": "request by request, in Envoy",
-    "deny": "denied",
-}
+#: The order in which outcomes are told.
+_OUTCOMES: tuple[Outcome, ...] = ("kernel", "envoy", "partly", "deny")
 
 
 def outcome_of(access: Access) -> Outcome:
@@ -29,10 +26,10 @@ def short(access: Access) -> str:
 
 
 def deciding(access: Access) -> str:
-    """The rules, then the routes; without any, why there is none."""
+    """The rules, then the routes."""
     keys = [rule if " " in rule.partition(" ")[2] else f"{rule} (default)" for rule in access.rules]
     if not access.rules:
-        keys.append("no policy selects either end")
+        keys.append("no policy has a say")
     return "; ".join([*keys, *(f"routed by {route}" for route in access.routes)])
 
 
@@ -40,3 +37,18 @@ def names(texts: Sequence[str], most: int = 4) -> str:
     """`a, b, c, d and 3 more`."""
     more = len(texts) - most
     return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def who(matrix: Matrix, paint: Paint) -> str:
+    """Each port, and under it who gets what there: those that are let in first."""
+    return "\n".join(line for column in matrix.columns for line in _column(matrix, column, paint))
+
+
+def _column(matrix: Matrix, column: Column, paint: Paint) -> Iterator[str]:
+    services = f"  (Service {names(column.services)})" if column.services else ""
+    yield paint(column.label, "bold") + services
+    found = sorted(by_access(column).items(), key=lambda entry: _OUTCOMES.index(outcome_of(entry[0])))
+    for access, callers in found:
+        outcome = paint(short(access).ljust(18), outcome_of(access))
+        yield f"  {outcome}{names([matrix.callers[index].name for index in callers], 8)}"
+        yield paint(f"  {' ' * 18}{deciding(access)}", "dim")
