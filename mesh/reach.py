@@ -103,6 +103,12 @@ class Reachability:
         path: Path = "envoy" if asked or routes else "kernel"
         return Access("partly" if asked else "allow", path, tuple(dict.fromkeys(rules)), routes)
 
+    def judged_as(self, end: End) -> tuple[object, ...]:
+        """All that answers about an end depend on but the other end and routes: who it is, and by which
+        policies it is bound."""
+        parties = [self._party(address) for address in self._addresses(end)]
+        return (*parties, *(policy for party in parties[:1] for policy in self._policies_of(party)))
+
     def _addresses(self, end: End) -> Sequence[str]:
         return end.addresses if isinstance(end, Outside) else self._mesh.workloads[end].addresses
 

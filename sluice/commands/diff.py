@@ -104,8 +104,13 @@ def _print(answer: dict[str, Any], paint: Paint) -> None:
         callers = [Group.from_plain(caller).name for caller in change["from"]]
         port = paint(f"{callee.name} {change['protocol']} {change['port']}", "bold")
         print(f"\n{port}  from {names(callers, 8)}")
-        _access("-", Access.from_plain(change["before"]), paint)
-        _access("+", Access.from_plain(change["after"]), paint)
+        before, after = Access.from_plain(change["before"]), Access.from_plain(change["after"])
+        if before.outcome == after.outcome:
+            said = "other rules for requests" if after.verdict == "partly" else "routed otherwise"
+            print(f"  ~ {_outcome(after, paint)}, {said}  {paint(deciding(after), 'dim')}")
+            continue
+        _access("-", before, paint)
+        _access("+", after, paint)
     if answer["flows"]:
         print(f"\n{paint('seen lately, and would change', 'bold')}")
     for change in answer["flows"]:
