@@ -33,15 +33,25 @@ Entries = tuple[Entry, ...]
 #: Packed backends of one service address and port, sorted.
 Backends = tuple[bytes, ...]
 
-_LOW = 0xFFFF_FFFF
-_MAPPED = layout.packed_address("0.0.0.0")[:12]
-_NUMBERS: dict[Protocol, int] = {
+#: The protocols that rules name, by IANA's numbers. The first three have ports, ICMP's types count as such,
+#: the others have none. What has no name here is judged as "every protocol" is: UDP-Lite, say, is not UDP.
+PROTOCOL_NUMBERS: dict[Protocol, int] = {
     "TCP": socket.IPPROTO_TCP,
     "UDP": socket.IPPROTO_UDP,
     "SCTP": socket.IPPROTO_SCTP,
     "ICMP": socket.IPPROTO_ICMP,
     "ICMPv6": socket.IPPROTO_ICMPV6,
+    "IGMP": socket.IPPROTO_IGMP,
+    "IPIP": socket.IPPROTO_IPIP,
+    "IPV6": socket.IPPROTO_IPV6,
+    "GRE": socket.IPPROTO_GRE,
+    "ESP": socket.IPPROTO_ESP,
+    "AH": socket.IPPROTO_AH,
+    "VRRP": 112,
 }
+
+_LOW = 0xFFFF_FFFF
+_MAPPED = layout.packed_address("0.0.0.0")[:12]
 _VERDICTS: dict[Verdict, layout.Verdict] = {
     "deny": layout.Verdict.DENY,
     "allow": layout.Verdict.ALLOW,
@@ -141,9 +151,7 @@ def pod_entries(record: PodRecord, local: Local) -> Entries:
     packed = [layout.packed_address(address) for address in record.addresses]
     entries: list[Entry] = [("sl_pod", layout.PodKey(address).pack(), slot) for address in packed]
     by_family = {_is_ip4(address): address for address in reversed(packed)}
-    own = layout.NetnsValue(
-        by_family.get(True, layout.NO_ADDRESS), by_family.get(False, layout.NO_ADDRESS)
-    )
+    own = layout.NetnsValue(by_family.get(True, layout.NO_ADDRESS), by_family.get(False, layout.NO_ADDRESS))
     entries.append(("sl_netns", layout.NetnsKey(local.cookie).pack(), own.pack()))
     return tuple(entries)
 
@@ -171,7 +179,7 @@ def port_prefixes(first: int, last: int) -> Iterator[tuple[int, int]]:
 def _port_entries(
     record: ServiceRecord, vip: bytes, port: ServicePortRecord, place: Place
 ) -> Iterator[Entry]:
-    protocol = _NUMBERS[port.protocol]
+    protocol = PROTOCOL_NUMBERS[port.protocol]
     key = layout.ServiceKey(vip, port.port, protocol).pack()
     block = place(key, service_backends(port, vip))
     flags = layout.ServiceFlags.PRESENT
@@ -193,12 +201,16 @@ def _port_entries(
 
 def _verdict_entries(class_id: int, verdict: PortVerdict) -> Iterator[Entry]:
     value = layout.RuleValue(
-        _VERDICTS[verdict.verdict], verdict.listener, rules_cookie(verdict.rules)
+        _VERDICTS[verdict.verdict],
+        layout.Audit.SAME if verdict.audit is None else 1 + _VERDICTS[verdict.audit],
+        verdict.listener,
+        rules_cookie(verdict.rules),
+        rules_cookie(verdict.audit_rules),
     ).pack()
     if verdict.protocol is None:
         yield "sl_rule", layout.RuleKey(layout.RULE_CLASS_BITS, class_id).pack(), value
         return
-    protocol = _NUMBERS[verdict.protocol]
+    protocol = PROTOCOL_NUMBERS[verdict.protocol]
     for port, bits in port_prefixes(verdict.first, verdict.last):
         key = layout.RuleKey(layout.RULE_PROTOCOL_BITS + bits, class_id, protocol, port)
         yield "sl_rule", key.pack(), value

@@ -16,7 +16,7 @@ from functools import partial
 
 from agent.access_log import LoggedRequest
 from agent.names import Names, Owner, pack, protocol_name
-from bpf.layout import DropReason, Event, EventFlags, EventType, Verdict, address_text
+from bpf.layout import Audit, DropReason, Event, EventFlags, EventType, Verdict, address_text
 from mesh.flow import Flow, FlowPath, FlowVerdict, Peer, Request
 from mesh.model import ServiceName
 
@@ -29,8 +29,14 @@ BUDGET = 8192
 #: Makes a flow of what was seen. Most flows are never asked for, so none is made before somebody does.
 Telling = Callable[[], Flow]
 
-#: src, dst, vip and cookie of a packed Event.
-_NAMED = struct.Struct("=8x16s16s16s8xI")
+#: src, dst, vip, cookie and audit_cookie of a packed Event.
+_NAMED = struct.Struct("=8x16s16s16s8xII")
+
+_AUDITED: dict[int, FlowVerdict] = {
+    Audit.DENY: "DROPPED",
+    Audit.ALLOW: "FORWARDED",
+    Audit.STEER: "REDIRECTED",
+}
 
 
 class FlowLog:
@@ -90,9 +96,18 @@ class FlowTeller:
         workload, service, rules = self._names.workload, self._names.service, self._names.rules
         self._log.add_all(
             [
-                partial(_of_event, record, offset, workload(src), workload(dst), service(vip), rules(cookie))
+                partial(
+                    _of_event,
+                    record,
+                    offset,
+                    workload(src),
+                    workload(dst),
+                    service(vip),
+                    rules(cookie),
+                    rules(audit_cookie),
+                )
                 for record in records[:BUDGET]
-                for src, dst, vip, cookie in (_NAMED.unpack_from(record),)
+                for src, dst, vip, cookie, audit_cookie in (_NAMED.unpack_from(record),)
             ]
         )
         self._log.lost += max(0, len(records) - BUDGET)
@@ -141,6 +156,7 @@ def _of_event(
     destination: Owner | None,
     service: ServiceName | None,
     rules: tuple[str, ...],
+    audit_rules: tuple[str, ...],
 ) -> Flow:
     event = Event.unpack(record)
     dropped = event.verdict == Verdict.DENY or event.type in (EventType.DROP, EventType.END)
@@ -159,6 +175,8 @@ def _of_event(
         protocol=protocol_name(event.protocol),
         drop_reason=_reason(event) if dropped else "",
         policies=rules,
+        audit=_AUDITED.get(event.audit, ""),
+        audit_policies=audit_rules,
     )
 
 

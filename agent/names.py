@@ -5,9 +5,7 @@ Follows the records in force, change by change. Knows no kernel and no time.
 
 from __future__ import annotations
 
-import socket
-
-from agent.entries import rules_cookie
+from agent.entries import PROTOCOL_NUMBERS, rules_cookie
 from agent.records import Change
 from bpf.layout import packed_address
 from mesh.model import ServiceName, WorkloadName
@@ -47,7 +45,7 @@ class Names:
                     self._services[packed_address(vip)] = record.name
             case PolicyClass(rules=rest, verdicts=verdicts):
                 # Never taken back: classes are named by content, and flows outlive them.
-                for rules in (rest, *(verdict.rules for verdict in verdicts)):
+                for rules in (rest, *(r for v in verdicts for r in (v.rules, v.audit_rules))):
                     if rules:
                         self._rules[rules_cookie(rules)] = rules
                 self._listeners |= {v.listener: v.rules for v in verdicts if v.listener}
@@ -91,13 +89,8 @@ def pack(ip: str) -> bytes:
 
 def protocol_name(number: int) -> str:
     """Such as TCP."""
-    return _PROTOCOLS.get(number, str(number))
+    name = _PROTOCOLS.get(number)
+    return str(number) if name is None else name
 
 
-_PROTOCOLS = {
-    int(socket.IPPROTO_TCP): "TCP",
-    int(socket.IPPROTO_UDP): "UDP",
-    int(socket.IPPROTO_SCTP): "SCTP",
-    int(socket.IPPROTO_ICMP): "ICMP",
-    int(socket.IPPROTO_ICMPV6): "ICMPv6",
-}
+_PROTOCOLS = {number: name for name, number in PROTOCOL_NUMBERS.items()}

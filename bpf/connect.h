@@ -8,6 +8,7 @@ struct dialling {
 	struct origin origin;
 	__u32 reason; /* enum drop_reason, 0: go to origin.target */
 	__u32 cookie;
+	struct audit audit;
 	__u32 src_id;
 	struct addr own; /* the caller's address of that family */
 	__u8 protocol;
@@ -39,31 +40,32 @@ static __noinline int judge_backend(struct bpf_sock_addr *ctx, struct dialling *
 	struct addr to = d->origin.target;
 	__u16 port_be = d->origin.target_port_be;
 	__u32 service = (__u32)d->protocol << 16 | port_be, listener;
+	struct rule_value egress, ingress;
 	const struct pod_slot *peer_pod;
-	struct rule_value answer = {};
 	struct peer peer = {};
 
 	if (pod->egress_set)
 		find_peer(&to, &peer, now);
-	verdict(pod->egress_set, &peer, service, now, &answer);
-	d->cookie = answer.cookie;
-	if (answer.verdict == SL_DENY) {
+	answer_with(&ingress, SL_ALLOW);
+	verdict(pod->egress_set, &peer, service, now, &egress);
+	d->cookie = egress.cookie;
+	if (egress.verdict == SL_DENY)
 		d->reason = SL_DROP_POLICY_EGRESS;
+	if (d->reason && !egress.audit)
 		return 0;
-	}
-	listener = answer.verdict == SL_STEER && !d->proxy ? answer.listener : 0;
+	listener = egress.verdict == SL_STEER && !d->proxy ? egress.listener : 0;
 	peer_pod = pod_at(&to, now);
 	if (peer_pod && peer_pod->ingress_set) {
 		find_peer(&d->own, &peer, now);
-		ingress_verdict(peer_pod, &peer, service, now, &answer);
-		if (answer.verdict == SL_DENY) {
-			d->cookie = answer.cookie;
+		ingress_verdict(peer_pod, &peer, service, now, &ingress);
+		if (!d->reason && ingress.verdict == SL_DENY) {
+			d->cookie = ingress.cookie;
 			d->reason = SL_DROP_POLICY_INGRESS;
 			d->ingress = 1;
-			return 0;
 		}
 	}
-	if (!listener)
+	d->audit = audit_of(&egress, &ingress);
+	if (d->reason || !listener)
 		return 0;
 	if (d->protocol != IPPROTO_TCP)
 		d->reason = SL_DROP_NOT_PROXY;
@@ -133,10 +135,15 @@ static __noinline int dial(struct bpf_sock_addr *ctx, struct dialling *d, __u32 
 
 static __noinline int report_dialling(const struct dialling *d, __u32 now)
 {
-	struct event *e = new_event(SL_EVENT_CONNECT, now);
-	struct addr dst;
+	struct audit audit = {};
 	struct peer peer = {};
+	struct event *e;
+	struct addr dst;
 
+	if (is_by_policy(d->reason))
+		audit = d->audit;
+	count_audit(audit.audit);
+	e = new_event(SL_EVENT_CONNECT, now);
 	if (!e)
 		return 0;
 	dst = d->origin.steered ? d->origin.original : d->origin.target;
@@ -151,6 +158,8 @@ static __noinline int report_dialling(const struct dialling *d, __u32 now)
 	}
 	e->src_id = d->src_id;
 	e->cookie = d->cookie;
+	e->audit = audit.audit;
+	e->audit_cookie = audit.cookie;
 	e->protocol = d->protocol;
 	e->verdict = d->reason ? SL_DENY : SL_STEER;
 	e->reason = d->reason;

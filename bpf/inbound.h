@@ -18,9 +18,11 @@ static __always_inline void correct_flow(const struct tuple *t, __u32 listener, 
 static __noinline int refuse_inbound(const struct tuple *t, __u32 id, const struct rule_value *answer, __u32 reason,
 				     __u32 now)
 {
+	__u32 audit = is_by_policy(reason) ? answer->audit : SL_AUDIT_SAME;
 	struct event *e;
 
 	count(SL_COUNT_DROPPED + (reason & 15));
+	count_audit(audit);
 	e = new_event(SL_EVENT_DROP, now);
 	if (!e)
 		return SK_DROP;
@@ -31,6 +33,8 @@ static __noinline int refuse_inbound(const struct tuple *t, __u32 id, const stru
 	e->protocol = t->protocol;
 	e->src_id = id;
 	e->cookie = answer->cookie;
+	e->audit = audit;
+	e->audit_cookie = audit ? answer->audit_cookie : 0;
 	e->verdict = SL_DENY;
 	e->reason = reason;
 	publish(e);

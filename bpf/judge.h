@@ -18,6 +18,7 @@ struct judgement {
 	__u32 listener;  /* ingress L7 class, 0: none */
 	__u32 cookie;
 	__u32 steer_cookie; /* the rules behind `steer`, where `cookie` is the destination's */
+	struct audit audit;
 	__u32 src_id;
 	__u32 dst_id;
 	__u32 ifindex[2]; /* host's end of src's and dst's veth, 0: not a pod of this node */
@@ -30,7 +31,7 @@ static __always_inline __u32 service_of(const struct tuple *t)
 
 SUBPROGRAM int judge(const struct tuple *t, struct judgement *j, __u32 now)
 {
-	struct rule_value answer = {};
+	struct rule_value egress, ingress;
 	const struct pod_slot *src, *dst;
 	struct peer from = {}, to = {};
 
@@ -59,28 +60,34 @@ SUBPROGRAM int judge(const struct tuple *t, struct judgement *j, __u32 now)
 	j->dst_id = to.id;
 	if (src && dst && src->ifindex == dst->ifindex) /* rule 10 */
 		return 0;
+	answer_with(&egress, SL_ALLOW);
+	answer_with(&ingress, SL_ALLOW);
 	if (src) {
 		if (!dst && bpf_map_lookup_elem(&sl_vip, &t->dst)) {
 			j->reason = SL_DROP_UNTRANSLATED;
 			return 0;
 		}
-		verdict(src->egress_set, &to, service_of(t), now, &answer);
-		j->cookie = answer.cookie;
-		if (answer.verdict == SL_DENY) {
+		verdict(src->egress_set, &to, service_of(t), now, &egress);
+		j->cookie = egress.cookie;
+		if (egress.verdict == SL_DENY && !egress.audit) {
 			j->reason = SL_DROP_POLICY_EGRESS;
 			return 0;
 		}
-		j->steer = answer.verdict == SL_STEER ? answer.listener : 0;
-		j->steer_cookie = answer.cookie;
+		j->steer = egress.verdict == SL_STEER ? egress.listener : 0;
+		j->steer_cookie = egress.cookie;
 	}
-	if (dst) {
-		ingress_verdict(dst, &from, service_of(t), now, &answer);
-		j->cookie = answer.cookie ? answer.cookie : j->cookie;
-		if (answer.verdict == SL_DENY)
-			j->reason = SL_DROP_POLICY_INGRESS;
-		else if (answer.verdict == SL_STEER)
-			j->listener = answer.listener;
+	if (dst)
+		ingress_verdict(dst, &from, service_of(t), now, &ingress);
+	j->audit = audit_of(&egress, &ingress);
+	if (egress.verdict == SL_DENY) {
+		j->reason = SL_DROP_POLICY_EGRESS;
+		return 0;
 	}
+	j->cookie = ingress.cookie ? ingress.cookie : j->cookie;
+	if (ingress.verdict == SL_DENY)
+		j->reason = SL_DROP_POLICY_INGRESS;
+	else if (ingress.verdict == SL_STEER)
+		j->listener = ingress.listener;
 	return 0;
 }
 

@@ -31,6 +31,14 @@ enum sl_verdict {
 	SL_STEER = 2,
 };
 
+/* What the verdict would be if policies in audit mode counted: 1 + enum sl_verdict. */
+enum sl_audit {
+	SL_AUDIT_SAME = 0,
+	SL_AUDIT_DENY = 1,
+	SL_AUDIT_ALLOW = 2,
+	SL_AUDIT_STEER = 3,
+};
+
 /* One 64-bit word of the array map sl_config each. */
 enum sl_config {
 	SL_CFG_GENERATION = 0,     /* the generation in force */
@@ -170,9 +178,12 @@ struct rule_key {
 } __attribute__((packed));
 
 struct rule_value {
-	__u32 verdict;  /* enum sl_verdict */
+	__u8 verdict;   /* enum sl_verdict */
+	__u8 audit;     /* enum sl_audit */
+	__u16 pad;
 	__u32 listener; /* L7 class, 24 bits: the listener's address ends in it */
 	__u32 cookie;   /* which rules decided: low half of their stable id, for flow events */
+	__u32 audit_cookie; /* which would, where `audit` says otherwise */
 };
 
 /* sl_listener: sockhash, (pod address, L7 class, family) -> Envoy's transparent listening socket. */
@@ -253,6 +264,7 @@ struct event {
 	__u32 src_id;
 	__u32 dst_id;
 	__u32 cookie;        /* rules that decided, 0: none did */
+	__u32 audit_cookie;  /* rules behind `audit` */
 	__u32 generation;
 	__u16 src_port_be;
 	__u16 dst_port_be;
@@ -262,7 +274,7 @@ struct event {
 	__u8 verdict;        /* enum sl_verdict */
 	__u8 reason;         /* enum drop_reason */
 	__u8 flags;          /* enum event_flags */
-	__u8 pad[5];
+	__u8 audit;          /* enum sl_audit: what the verdict would be */
 };
 
 /* sl_counter: per-CPU array of __u64. */
@@ -270,7 +282,8 @@ enum counter {
 	SL_COUNT_EVENTS_LOST = 0,
 	SL_COUNT_FLOWS_LOST = 1,  /* flow entries that could not be written */
 	SL_COUNT_DROPPED = 2,     /* + enum drop_reason */
-	SL_COUNTERS = 18,
+	SL_COUNT_AUDITED = 18,    /* + enum sl_verdict that it would be: events, told or not */
+	SL_COUNTERS = 21,
 };
 
 /* sl_bulk: mmapable array, questions and answers of the program bulk_verdict (tests only). */
@@ -282,5 +295,4 @@ struct bulk {
 	__u8 protocol;
 	__u8 pad;
 	struct rule_value answer;
-	__u32 pad2;
 };

@@ -71,6 +71,15 @@ class Verdict(IntEnum):
     STEER = 2
 
 
+class Audit(IntEnum):
+    """What the verdict would be if policies in audit mode counted: 1 + Verdict."""
+
+    SAME = 0
+    DENY = 1
+    ALLOW = 2
+    STEER = 3
+
+
 class Config(IntEnum):
     """Words of sl_config."""
 
@@ -135,12 +144,14 @@ class EventFlags(IntFlag):
 
 
 class Counter(IntEnum):
-    """Indices of sl_counter; `DROPPED + reason` counts drops."""
+    """Indices of sl_counter; `DROPPED + reason` counts drops, `AUDITED + verdict` events whose verdict
+    it would be if policies in audit mode counted."""
 
     EVENTS_LOST = 0
     FLOWS_LOST = 1
     DROPPED = 2
-    COUNTERS = 18
+    AUDITED = 18
+    COUNTERS = 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,10 +334,12 @@ class RuleKey(Struct):
 
 @dataclass(frozen=True, slots=True)
 class RuleValue(Struct):
-    FORMAT = struct.Struct("=III")
+    FORMAT = struct.Struct("=BBxxIII")
     verdict: int
+    audit: int = 0
     listener: int = 0
     cookie: int = 0
+    audit_cookie: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,7 +383,7 @@ class FlowValue(Struct):
 class Event(Struct):
     """One record of sl_event; `src`, `dst` and `vip` are packed addresses."""
 
-    FORMAT = struct.Struct("=Q16s16s16sIIIIHHHBBBBB5x")
+    FORMAT = struct.Struct("=Q16s16s16sIIIIIHHHBBBBBB")
     PORTS = ("src_port", "dst_port", "vip_port")
     time_ns: int
     src: bytes
@@ -379,6 +392,7 @@ class Event(Struct):
     src_id: int
     dst_id: int
     cookie: int
+    audit_cookie: int
     generation: int
     src_port: int
     dst_port: int
@@ -388,13 +402,14 @@ class Event(Struct):
     verdict: int
     reason: int
     flags: int
+    audit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Bulk(Struct):
     """A question to the program bulk_verdict, and its answer."""
 
-    FORMAT = struct.Struct("=QQIHBxIIIxxxx")
+    FORMAT = struct.Struct("=QQIHBxBBxxIII")
     PORTS = ("port",)
     set: int
     cidrs: int
@@ -402,8 +417,10 @@ class Bulk(Struct):
     port: int
     protocol: int
     verdict: int = 0
+    audit: int = 0
     listener: int = 0
     cookie: int = 0
+    audit_cookie: int = 0
 
 
 @dataclass(frozen=True, slots=True)

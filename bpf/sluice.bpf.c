@@ -19,6 +19,7 @@
 #include "generation.h"
 #include "verdict.h"
 #include "event.h"
+#include "audit.h"
 #include "judge.h"
 #include "flow.h"
 #include "packet.h"

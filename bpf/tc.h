@@ -45,10 +45,14 @@ static __always_inline void name_service(struct __sk_buff *skb, const struct tup
 
 SUBPROGRAM int report(struct __sk_buff *skb, const struct tuple *t, const struct judgement *j, __u32 flags, __u32 now)
 {
+	struct audit audit = {};
 	struct event *e;
 
 	if (!t || !j)
 		return 0;
+	if (is_by_policy(j->reason))
+		audit = j->audit;
+	count_audit(audit.audit);
 	e = new_event(j->reason ? SL_EVENT_DROP : SL_EVENT_FLOW, now);
 	if (!e)
 		return 0;
@@ -60,6 +64,8 @@ SUBPROGRAM int report(struct __sk_buff *skb, const struct tuple *t, const struct
 	e->src_id = j->src_id;
 	e->dst_id = j->dst_id;
 	e->cookie = j->cookie;
+	e->audit = audit.audit;
+	e->audit_cookie = audit.cookie;
 	e->reason = j->reason;
 	e->verdict = j->reason ? SL_DENY : j->listener ? SL_STEER : SL_ALLOW;
 	e->flags = (flags & SL_FLOW_BY_PROXY ? SL_EV_BY_PROXY : 0) |

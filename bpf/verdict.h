@@ -34,6 +34,13 @@ static __always_inline __u64 class_of(const struct peer_key *key, __u32 now)
 	return slot ? slot->class_id : 0;
 }
 
+/* A verdict without rules. As an initialiser it would become a constant in a section of its own. */
+static __always_inline void answer_with(struct rule_value *answer, __u8 verdict)
+{
+	__builtin_memset(answer, 0, sizeof(*answer));
+	answer->verdict = verdict;
+}
+
 /* `service` is protocol << 16 | port in network order. Set 0: no policy selects, all is allowed. */
 SUBPROGRAM int verdict(__u64 set, const struct peer *peer, __u32 service, __u32 now, struct rule_value *answer)
 {
@@ -43,7 +50,7 @@ SUBPROGRAM int verdict(__u64 set, const struct peer *peer, __u32 service, __u32 
 
 	if (!peer || !answer)
 		return 0;
-	*answer = (struct rule_value){ .verdict = set ? SL_DENY : SL_ALLOW };
+	answer_with(answer, set ? SL_DENY : SL_ALLOW);
 	if (!set)
 		return 0;
 	key.cidrs = peer->cidrs;
@@ -70,7 +77,7 @@ static __always_inline void ingress_verdict(const struct pod_slot *pod, const st
 					    __u32 service, __u32 now, struct rule_value *answer)
 {
 	if (from->id == SL_HOST_ID && config(SL_CFG_HOST_REACHES))
-		*answer = (struct rule_value){ .verdict = SL_ALLOW };
+		answer_with(answer, SL_ALLOW);
 	else
 		verdict(pod->ingress_set, from, service, now, answer);
 }

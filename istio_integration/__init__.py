@@ -1,5 +1,23 @@
-"""The room of the Istio dialect: objects of `networking.istio.io` and `security.istio.io` to Fragments.
+"""The Istio dialect: objects of Istio's APIs to Fragments, one file per kind.
 
-Empty so far. Until its kinds are here, an Istio object that is applied gives a Problem ("unknown kind") and
-changes nothing, as any other kind that no dialect reads.
+`DIALECTS` is the list of the kinds that are read; whoever reads objects joins it with
+`mesh.dialects.DIALECTS`.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from istio_integration.authorization_policy import read_authorization_policy
+from istio_integration.mesh_config import read_config_map
+from mesh.dialects import Dialect
+
+DIALECTS: Mapping[tuple[str, str], Dialect] = {
+    ("security.istio.io/v1", "AuthorizationPolicy"): Dialect(read_authorization_policy, fail_closed=True),
+    ("security.istio.io/v1beta1", "AuthorizationPolicy"): Dialect(
+        read_authorization_policy, fail_closed=True
+    ),
+    ("v1", "ConfigMap"): Dialect(read_config_map),
+}
+
+__all__ = ["DIALECTS"]

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from mesh.cidr import CidrIndex
 from mesh.identity import Allocations, Exhausted, identity_of
 from mesh.model import (
+    Authorization,
     Backend,
-    CidrPeer,
+    CidrGroup,
     EndpointSlice,
     Fragment,
     Identity,
+    LearnedNames,
+    MeshConfig,
+    NamePattern,
     Namespace,
+    Node,
     ObjectRef,
     Policy,
     Problem,
@@ -30,9 +35,12 @@ from mesh.model import (
     Service,
     ServiceName,
     ServicePort,
+    TierPolicy,
     Workload,
     WorkloadName,
 )
+from mesh.protocols import PortKind, declared, joined
+from mesh.references import AnyPolicy, Directory, Source, cidrs_of, patterns_of, resolve, sources_of
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -41,7 +49,8 @@ V = TypeVar("V")
 @dataclass(slots=True)
 class Change:
     """What an `apply` touched. `peers`: some workload's identity or address is another's now, or
-    policies name other CIDRs."""
+    policies name other CIDRs; `config`: what the whole mesh is told; `names`: what DNS said, or which
+    names policies want to know of."""
 
     workloads: set[WorkloadName] = field(default_factory=set)
     services: set[ServiceName] = field(default_factory=set)
@@ -49,11 +58,12 @@ class Change:
     policies: set[ObjectRef] = field(default_factory=set)
     peers: bool = False
     blocks: bool = False
+    config: bool = False
+    names: bool = False
 
     def __bool__(self) -> bool:
-        return bool(
-            self.workloads or self.services or self.routed or self.policies or self.peers or self.blocks
-        )
+        named = self.workloads or self.services or self.routed or self.policies
+        return bool(named or self.peers or self.blocks or self.config or self.names)
 
 
 class Identities:
@@ -134,7 +144,17 @@ class Mesh:
         self.vips: dict[ServiceName, tuple[str, ...]] = {}
         #: Service -> (port, protocol) -> its ready backends.
         self.backends: dict[ServiceName, dict[tuple[int, Protocol], tuple[Backend, ...]]] = {}
-        self.policies: dict[ObjectRef, tuple[Policy, ...]] = {}
+        #: Policies of every kind with their references resolved.
+        self.policies: dict[ObjectRef, tuple[AnyPolicy, ...]] = {}
+        self.config = MeshConfig()
+        self.nodes: dict[str, Node] = {}
+        self.groups: dict[str, CidrGroup] = {}
+        #: DNS name -> the addresses that answers gave.
+        self.names: dict[str, frozenset[str]] = {}
+        #: Which report of the resolver that is.
+        self.learned = 0
+        #: Addresses of nodes other than `hosts`.
+        self.remote_nodes: frozenset[str] = frozenset()
         self.routes: dict[ObjectRef, Route] = {}
         self.routes_to: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
         self._fragments: dict[ObjectRef, Fragment] = {}
@@ -150,6 +170,13 @@ class Mesh:
         self._addressed: defaultdict[str, set[WorkloadName]] = defaultdict(set)
         self._allocated: dict[str, ServiceName] = {}
         self._mentions: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
+        self._configs: dict[ObjectRef, MeshConfig] = {}
+        self._written: dict[ObjectRef, tuple[AnyPolicy, ...]] = {}
+        #: What policies refer to -> who does.
+        self._referring: defaultdict[Source, set[ObjectRef]] = defaultdict(set)
+        self._directory = Directory(
+            self.nodes, self.groups, self.services, self._slices, self.names, self.config
+        )
 
     # --- reading -------------------------------------------------------------------------
 
@@ -165,9 +192,40 @@ class Mesh:
         """What is known of every object now; a copy."""
         return dict(self._fragments)
 
-    def all_policies(self) -> Iterator[Policy]:
+    def all_policies(self) -> Iterator[AnyPolicy]:
         for policies in self.policies.values():
             yield from policies
+
+    def wanted_names(self) -> frozenset[NamePattern]:
+        """The patterns of names whose addresses some policy speaks of."""
+        return frozenset(
+            pattern
+            for ref in self._referring["names"]
+            for policy in self._written[ref]
+            for pattern in patterns_of(policy)
+        )
+
+    def declared(self, name: WorkloadName) -> dict[int, PortKind]:
+        """What Services call the TCP ports of a workload."""
+        workload = self.workloads[name]
+        found: defaultdict[int, list[PortKind | None]] = defaultdict(list)
+        for service in self.services_of(workload):
+            for port in service.ports:
+                target = _target(workload, port)
+                if target and port.protocol == "TCP":
+                    found[target].append(declared(port))
+        return {port: kind for port, kinds in sorted(found.items()) if (kind := joined(kinds))}
+
+    def services_of(self, workload: Workload) -> Iterator[Service]:
+        """The Services whose selector matches a workload, by name."""
+        labels = dict(workload.labels)
+        candidates: set[ServiceName] = set()
+        for pair in workload.labels:
+            candidates |= self._selecting.get((workload.name.namespace, *pair), set())
+        for name in sorted(candidates):
+            service = self.services[name]
+            if service.selector and dict(service.selector).items() <= labels.items():
+                yield service
 
     def routes_at(self, service: ServiceName, port: int) -> list[Route]:
         """The routes of which this service port is a parent, whomever they bind."""
@@ -190,6 +248,7 @@ class Mesh:
     def apply(self, fragments: Mapping[ObjectRef, Fragment | None]) -> Change:
         """Replace (or with None remove) what is known of these objects."""
         change = Change()
+        self._stale: set[ObjectRef] = set()  # policies to be resolved (again)
         moved: set[str] = set()  # addresses whose owner may be another now
         rehome: set[WorkloadName] = set()  # workloads to be numbered (again)
         pods_version, version = self.cidrs.pods_version, self.cidrs.version
@@ -206,6 +265,7 @@ class Mesh:
                 self._fragments[ref] = fragment
                 for noun in fragment.nouns:
                     self._add(ref, noun, change, moved, rehome)
+        self._resolve_policies(change)
         # In order, so that numbers and addresses do not depend on how sets are walked.
         for name in sorted(rehome):
             self._number(name, change)
@@ -253,13 +313,28 @@ class Mesh:
                     if vip in self._allocated:  # who had it by chance makes way
                         change.services.add(self._allocated[vip])
                 change.services.add(noun.name)
+                self._refer_to("services")
             case EndpointSlice():
                 self._slices[noun.service][ref] = noun
                 change.services.add(noun.service)
-            case Policy():
-                self.policies[ref] = (*self.policies.get(ref, ()), noun)
-                self.cidrs.add(_cidrs(noun))
-                change.policies.add(ref)
+                self._refer_to("services")
+            case Node():
+                self.nodes[noun.name] = noun
+                self._locate_nodes(change)
+            case CidrGroup():
+                self.groups[noun.name] = noun
+                self._refer_to("groups")
+            case LearnedNames():
+                self._learn(noun, change)
+            case MeshConfig():
+                self._configs[ref] = noun
+                self._configure(change)
+            case Policy() | TierPolicy() | Authorization():
+                self._written[ref] = (*self._written.get(ref, ()), noun)
+                for source in sources_of(noun):
+                    self._referring[source].add(ref)
+                    change.names = change.names or source == "names"
+                self._stale.add(ref)
             case Route():
                 self.routes[ref] = noun
                 for parent in noun.parents:
@@ -294,13 +369,28 @@ class Mesh:
                     _discard(self._claims, vip, noun.name)
                     change.services.update(self._claims.get(vip, ()))
                 change.services.add(noun.name)
+                self._refer_to("services")
             case EndpointSlice():
                 self._slices[noun.service].pop(ref, None)
                 change.services.add(noun.service)
-            case Policy():
-                self.policies.pop(ref, None)
-                self.cidrs.remove(_cidrs(noun))
-                change.policies.add(ref)
+                self._refer_to("services")
+            case Node():
+                self.nodes.pop(noun.name, None)
+                self._locate_nodes(change)
+            case CidrGroup():
+                self.groups.pop(noun.name, None)
+                self._refer_to("groups")
+            case LearnedNames():
+                self._learn(LearnedNames(), change)
+            case MeshConfig():
+                self._configs.pop(ref, None)
+                self._configure(change)
+            case Policy() | TierPolicy() | Authorization():
+                self._written.pop(ref, None)
+                for source in sources_of(noun):
+                    self._referring[source].discard(ref)
+                    change.names = change.names or source == "names"
+                self._stale.add(ref)
             case Route():
                 del self.routes[ref]
                 for parent in noun.parents:
@@ -308,6 +398,49 @@ class Mesh:
                     change.routed.add(parent.service)
                 for service in _mentioned(noun):
                     _discard(self._mentions, service, ref)
+
+    def _refer_to(self, source: Source) -> None:
+        self._stale |= self._referring[source]
+
+    def _learn(self, learned: LearnedNames, change: Change) -> None:
+        self.names.clear()
+        self.names.update({name: frozenset(addresses) for name, addresses in learned.names})
+        self.learned = learned.sequence
+        self._refer_to("names")
+        change.names = True
+
+    def _locate_nodes(self, change: Change) -> None:
+        self._refer_to("nodes")
+        addresses = {address for node in self.nodes.values() for address in node.addresses}
+        remote = frozenset(addresses - self.hosts)
+        if remote != self.remote_nodes:
+            self.remote_nodes = remote
+            change.blocks = change.peers = True
+
+    def _configure(self, change: Change) -> None:
+        """Of several ConfigMaps that could be meant the first by name counts."""
+        config = self._configs[min(self._configs)] if self._configs else MeshConfig()
+        if config != self.config:
+            self.config = config
+            self._directory = replace(self._directory, config=config)
+            self._refer_to("config")
+            change.config = True
+
+    def _resolve_policies(self, change: Change) -> None:
+        for ref in self._stale:
+            old = self.policies.get(ref, ())
+            written = self._written.get(ref, ())
+            new = tuple(found for policy in written for found in resolve(policy, self._directory))
+            if new == old:
+                continue
+            # In this order, so that a block that both name is not taken out in between.
+            self.cidrs.add(cidrs_of(new))
+            self.cidrs.remove(cidrs_of(old))
+            if new:
+                self.policies[ref] = new
+            else:
+                del self.policies[ref]
+            change.policies.add(ref)
 
     def _touch(self, workload: Workload, change: Change) -> None:
         change.workloads.add(workload.name)
@@ -415,11 +548,7 @@ class Mesh:
             workload = self.workloads[owner]
             if not workload.ready:
                 continue
-            target = port.target
-            if isinstance(target, str):
-                wanted = (target, port.protocol)
-                target = next((p.port for p in workload.ports if (p.name, p.protocol) == wanted), 0)
-            if target:
+            if target := _target(workload, port):
                 for address in workload.addresses:
                     if self.owners.get(address) == owner:
                         yield Backend(address, target, owner)
@@ -469,12 +598,9 @@ def _mentioned(route: Route) -> set[ServiceName]:
     return named | {parent.service for parent in route.parents}
 
 
-def _cidrs(policy: Policy) -> set[CidrPeer]:
-    return {
-        peer
-        for rules in (policy.ingress, policy.egress)
-        if rules is not None
-        for rule in (*rules.allow, *rules.deny)
-        for peer in rule.peers or ()
-        if isinstance(peer, CidrPeer)
-    }
+def _target(workload: Workload, port: ServicePort) -> int:
+    """The port of a workload behind a Service's; 0 if it has none of that name."""
+    if isinstance(port.target, int):
+        return port.target
+    wanted = (port.target, port.protocol)
+    return next((p.port for p in workload.ports if (p.name, p.protocol) == wanted), 0)

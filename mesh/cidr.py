@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from mesh.model import CidrPeer
@@ -18,6 +18,9 @@ from mesh.node import HOST_ID, REMOTE_NODE_ID, WORLD_ID, stable_id
 Prefix = tuple[int, int, int]
 
 _BITS = {4: 32, 6: 128}
+
+#: With more blocks changing at once it is cheaper to ask everything again.
+_FEW = 64
 
 
 @lru_cache(maxsize=262144)
@@ -56,26 +59,34 @@ def reaches(peer: CidrPeer, security_id: int) -> bool:
 
 
 class CidrIndex:
-    """A counted set of CidrPeers with look-up by address. `version` grows with every difference."""
+    """A counted set of CidrPeers with look-up by address. `version` grows with every difference,
+    `pods_version` with those that concern addresses of workloads."""
 
     def __init__(self) -> None:
         self._count: Counter[CidrPeer] = Counter()
         self._peers: dict[Prefix, set[CidrPeer]] = {}
         self._lengths: Counter[tuple[int, int]] = Counter()
+        self._boundaries: Counter[str] = Counter()
         self._sets: dict[int, frozenset[CidrPeer]] = {0: frozenset()}
+        #: Answers of `set_for` about boundaries, by boundary and owner.
+        self._known: dict[tuple[str, int], int] = {}
         self.version = 0
         self.pods_version = 0
 
     def add(self, peers: Iterable[CidrPeer]) -> None:
+        fresh: list[CidrPeer] = []
         for peer in peers:
             self._count[peer] += 1
             if self._count[peer] == 1:
                 prefix = prefix_of(peer.cidr)
                 self._peers.setdefault(prefix, set()).add(peer)
                 self._lengths[prefix[0], prefix[2]] += 1
-                self._grow(peer)
+                self._boundaries.update((peer.cidr, *peer.exceptions))
+                fresh.append(peer)
+        self._changed(fresh)
 
     def remove(self, peers: Iterable[CidrPeer]) -> None:
+        gone: list[CidrPeer] = []
         for peer in peers:
             self._count[peer] -= 1
             if not self._count[peer]:
@@ -85,17 +96,37 @@ class CidrIndex:
                 if not self._peers[prefix]:
                     del self._peers[prefix]
                 self._lengths[prefix[0], prefix[2]] -= 1
-                self._grow(peer)
+                for text in (peer.cidr, *peer.exceptions):
+                    self._boundaries[text] -= 1
+                    if not self._boundaries[text]:
+                        del self._boundaries[text]
+                gone.append(peer)
+        self._changed(gone)
 
-    def _grow(self, peer: CidrPeer) -> None:
-        self.version += 1
-        self.pods_version += peer.reach == "anyone"
+    def _changed(self, peers: Sequence[CidrPeer]) -> None:
+        """What was answered about addresses inside these blocks may no longer be so."""
+        self.version += len(peers)
+        self.pods_version += sum(peer.reach == "anyone" for peer in peers)
+        if len(peers) > _FEW:
+            self._known.clear()
+        for peer in peers if self._known else ():
+            outer = prefix_of(peer.cidr)
+            for key in [key for key in self._known if contains(outer, prefix_of(key[0]))]:
+                del self._known[key]
 
     def set_for(self, text: str, security_id: int) -> int:
         """Id of the set of peers that match an address, or all of a boundary's own addresses, if
         it belongs to `security_id` (rule 17)."""
         if not self._count:
             return 0
+        if text not in self._boundaries:
+            return self._set_for(text, security_id)
+        known = self._known.get((text, security_id))
+        if known is None:
+            known = self._known[text, security_id] = self._set_for(text, security_id)
+        return known
+
+    def _set_for(self, text: str, security_id: int) -> int:
         prefix = prefix_of(text)
         bits = _BITS[prefix[0]]
         found: list[CidrPeer] = []
@@ -116,11 +147,6 @@ class CidrIndex:
         """The peers of a set that `set_for` numbered."""
         return self._sets[number]
 
-    def boundaries(self) -> Iterator[str]:
+    def boundaries(self) -> Iterable[str]:
         """Every block and exception, each once, as canonical text."""
-        seen: set[str] = set()
-        for peer in self._count:
-            for text in (peer.cidr, *peer.exceptions):
-                if text not in seen:
-                    seen.add(text)
-                    yield text
+        return self._boundaries.keys()

@@ -1,102 +1,180 @@
 """Compiles the policies of one direction into tables: peer -> class -> port -> verdict.
 
 Peers that the same rules match share a class, and a class is named by its content, so tables grow
-with what policies distinguish. `look_up` reads the tables as the kernel does.
+with what policies distinguish. Which rules match a peer is a mask, one bit a rule and one bit a
+term of an AuthorizationPolicy about the caller. `look_up` reads the tables as the kernel does.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from mesh.cidr import CidrIndex, reaches
-from mesh.identity import PORTS_KEY, named_port
+from mesh import authorization_parts as parts
+from mesh.authorization import identity_satisfies
+from mesh.cidr import CidrIndex
+from mesh.identity import PORTS_KEY
+from mesh.lines import PORTED, Line, Ruling, line_up, ranges, rule_on
 from mesh.model import (
+    DEFAULT_CONFIG,
+    NAMESPACE_KEY,
+    SERVICE_ACCOUNT_KEY,
+    Authorization,
     CidrPeer,
     Direction,
     EntityPeer,
     Identity,
+    MeshConfig,
     Peer,
     Policy,
     PortName,
     Protocol,
-    Rule,
+    Requirement,
     Selector,
+    Term,
     WorkloadPeer,
 )
-from mesh.node import HOST_ID, WORLD_ID, PolicyClass, PolicySet, PortVerdict, stable_id
-from mesh.proxy import HttpRule
+from mesh.node import (
+    HOST_ID,
+    REMOTE_NODE_ID,
+    WORLD_ID,
+    PolicyClass,
+    PolicySet,
+    PortVerdict,
+    Verdict,
+    stable_id,
+)
+from mesh.policy import RESOLVER
+from mesh.protocols import PortKind
+from mesh.proxy import L7Class
+from mesh.references import AnyPolicy
 
 #: A peer as the kernel knows it: security id and id of the CIDR set that covers the address.
 PeerKey = tuple[int, int]
 
-_PORTED: tuple[Protocol, ...] = ("TCP", "UDP", "SCTP")
+_NODES = frozenset({HOST_ID, REMOTE_NODE_ID})
+_RESOLVER = Selector(tuple(sorted(Requirement(k, "In", (v,)) for k, v in RESOLVER.items())))
 
 
-@dataclass(frozen=True, slots=True)
 class Peers:
     """Everyone a policy could mean: the peer keys that occur, and how to find them."""
 
-    keys: Collection[PeerKey]
-    by_id: Mapping[int, Collection[PeerKey]]
-    identities: Mapping[int, Identity]
-    select: Callable[[Selector], Collection[int]]
-    cidrs: CidrIndex
+    def __init__(
+        self,
+        keys: Collection[PeerKey],
+        identities: Mapping[int, Identity],
+        select: Callable[[Selector], Collection[int]],
+        cidrs: CidrIndex,
+    ) -> None:
+        self.keys = keys
+        self.identities = identities
+        self.select = select
+        self._by_id: defaultdict[int, list[PeerKey]] = defaultdict(list)
+        self._by_block: defaultdict[CidrPeer, list[PeerKey]] = defaultdict(list)
+        for key in keys:
+            self._by_id[key[0]].append(key)
+            for peer in cidrs.members(key[1]) if key[1] else ():
+                self._by_block[peer].append(key)
+
+    def of(self, ids: Iterable[int]) -> list[PeerKey]:
+        return [key for number in ids for key in self._by_id.get(number, ())]
+
+    def matching(self, peer: Peer) -> Iterable[PeerKey]:
+        """The keys of those whom a resolved peer names."""
+        match peer:
+            case WorkloadPeer(selector):
+                return self.of(self.select(selector))
+            case CidrPeer():
+                return self._by_block.get(peer, ())
+            case EntityPeer("all"):
+                return self.keys
+            case EntityPeer("cluster"):
+                return [key for key in self.keys if key[0] != WORLD_ID]
+            case EntityPeer("host"):
+                return self.of((HOST_ID,))
+            case EntityPeer("remote-node"):
+                return self.of((REMOTE_NODE_ID,))
+            case EntityPeer("world"):
+                return self.of((WORLD_ID,))
+        raise AssertionError(f"{peer!r} is not resolved")
+
+    def matching_rule(self, line: Line) -> Collection[PeerKey] | None:
+        """The keys that a rule's peers name; None is everyone."""
+        if line.rule.peers is None:
+            found: set[PeerKey] | None = None
+        else:
+            found = {key for peer in line.rule.peers for key in self.matching(peer)}
+        if line.rule.dns is None:
+            return found
+        resolver = set(self.of(self.select(_RESOLVER)))
+        return resolver if found is None else found & resolver
+
+    def satisfying(self, term: Term, config: MeshConfig) -> Iterable[PeerKey]:
+        """The keys of callers for whom some value of a term matches, negation aside."""
+        if term.attribute == "source_ip":
+            return [
+                key for value in term.values if isinstance(value, CidrPeer) for key in self.matching(value)
+            ]
+        return self.of(
+            number
+            for number, identity in self.identities.items()
+            if identity_satisfies(
+                term, identity.mapping[NAMESPACE_KEY], identity.mapping[SERVICE_ACCOUNT_KEY], config
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the tables of a subject depend on, besides its policies: its value of PORTS_KEY, what
+    Services call its ports, and what the whole mesh is told."""
+
+    ports: str = ""
+    declared: tuple[tuple[int, PortKind], ...] = ()
+    config: MeshConfig = DEFAULT_CONFIG
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A policy set, the classes it refers to, and the HTTP rules behind each listener number."""
+    """A policy set, the classes it refers to, and what judges behind each listener number."""
 
     set: PolicySet
     classes: tuple[PolicyClass, ...]
-    listeners: Mapping[int, tuple[HttpRule, ...]]
+    listeners: Mapping[int, L7Class]
 
 
 def compile_set(
-    policies: Sequence[Policy],
+    policies: Sequence[AnyPolicy],
     direction: Direction,
-    subject_ports: str,
+    subject: Subject,
     peers: Peers,
     number_of: Callable[[str], int],
 ) -> Compiled:
-    """The tables for a subject that exactly these policies select.
-
-    `subject_ports` is the subject's value of PORTS_KEY, `number_of` gives the number of an L7
-    class by its name.
-    """
-    rules: list[tuple[str, Rule, HttpRule | None, bool]] = []
-    defaults: set[str] = set()
-    for policy in policies:
-        ruleset = policy.rules(direction)
-        if ruleset is None:
-            continue
-        if ruleset.default_deny:
-            defaults.add(str(policy.ref))
-        for denies, group in ((True, ruleset.deny), (False, ruleset.allow)):
-            for rule in group:
-                http = HttpRule(policy.ref, rule.field, rule.http) if rule.http is not None else None
-                rules.append((f"{policy.ref} {rule.field}", rule, http, denies))
-
+    """The tables for a subject that exactly these policies select; `number_of` gives the number of
+    an L7 class by its name."""
+    table = _Table(policies, direction, subject, number_of)
     masks: dict[PeerKey, int] = {}
     everyone = 0
-    for index, (_, rule, _, _) in enumerate(rules):
-        if rule.peers is None:
+    for index, line in enumerate(table.lines):
+        matching = peers.matching_rule(line)
+        if matching is None:
             everyone |= 1 << index
-            continue
-        for key in {key for peer in rule.peers for key in _matching(peer, peers)}:
+        for key in matching or ():
+            masks[key] = masks.get(key, 0) | 1 << index
+    for index, term in enumerate(table.terms, len(table.lines)):
+        for key in set(peers.satisfying(term, subject.config)):
             masks[key] = masks.get(key, 0) | 1 << index
 
-    table = _Table(rules, tuple(sorted(defaults)), direction, number_of)
     named = direction == "egress" and any(
-        isinstance(port, PortName) for _, rule, _, _ in rules for port in rule.ports or ()
+        isinstance(port, PortName) for line in table.lines for port in line.rule.ports or ()
     )
-    default = table.class_of(everyone, subject_ports if direction == "ingress" else "")
+    default = table.class_of(everyone, subject.ports if direction == "ingress" else "")
     entries: list[tuple[int, int, int]] = []
     # With named ports, peers that no rule singles out differ too.
     for key in peers.keys if named else masks:
-        ports = subject_ports
+        ports = subject.ports
         if direction == "egress":
             identity = peers.identities.get(key[0])
             ports = identity.mapping.get(PORTS_KEY, "") if named and identity else ""
@@ -107,37 +185,33 @@ def compile_set(
     # The order of `peers.keys` is nobody's business.
     entries.sort()
     return Compiled(
-        PolicySet(set_id(policies, direction, subject_ports), direction, names, default, tuple(entries)),
+        PolicySet(set_id(policies, direction, subject), direction, names, default, tuple(entries)),
         tuple(table.classes.values()),
         table.listeners,
     )
 
 
-def set_id(policies: Iterable[Policy], direction: Direction, subject_ports: str) -> int:
+def set_id(policies: Iterable[AnyPolicy], direction: Direction, subject: Subject) -> int:
     """Names a set by who selects, not by what they say; 0 where no policy concerns the direction."""
+    policies = tuple(policies)
     names = sorted({str(policy.ref) for policy in policies})
-    return stable_id(direction, subject_ports if direction == "ingress" else "", *names) if names else 0
+    if not names:
+        return 0
+    own: list[object] = [subject.ports if direction == "ingress" else ""]
+    if any(isinstance(policy, Authorization) for policy in policies):
+        own.append(subject.declared)
+    return stable_id(direction, *own, *names)
 
 
-def _matching(peer: Peer, peers: Peers) -> Iterable[PeerKey]:
-    match peer:
-        case WorkloadPeer(selector):
-            return [key for number in peers.select(selector) for key in peers.by_id.get(number, ())]
-        case CidrPeer():
-            return [
-                key
-                for key in peers.keys
-                if reaches(peer, key[0]) and key[1] and peer in peers.cidrs.members(key[1])
-            ]
-        case EntityPeer("all"):
-            return peers.keys
-        case EntityPeer("cluster"):
-            return [key for key in peers.keys if key[0] != WORLD_ID]
-        case EntityPeer("host"):
-            return [key for key in peers.keys if key[0] == HOST_ID]
-        case EntityPeer("world"):
-            return [key for key in peers.keys if key[0] == WORLD_ID]
-    raise AssertionError(f"unknown peer {peer!r}")
+def concerns(policy: AnyPolicy, direction: Direction) -> bool:
+    """Does a policy say anything of this direction?"""
+    if isinstance(policy, Authorization):
+        return direction == "ingress"
+    return (
+        bool(policy.rules(direction))
+        if not isinstance(policy, Policy)
+        else policy.rules(direction) is not None
+    )
 
 
 class _Table:
@@ -145,56 +219,73 @@ class _Table:
 
     def __init__(
         self,
-        rules: Sequence[tuple[str, Rule, HttpRule | None, bool]],
-        defaults: tuple[str, ...],
+        policies: Sequence[AnyPolicy],
         direction: Direction,
+        subject: Subject,
         number_of: Callable[[str], int],
     ) -> None:
-        self._rules = rules
-        self._defaults = defaults
+        self.lines = line_up(policies, direction)
+        self._authorizations = (
+            tuple(dict.fromkeys(p for p in policies if isinstance(p, Authorization)))
+            if direction == "ingress"
+            else ()
+        )
+        #: Terms about the caller, each once, whatever negates it.
+        self.terms = list(dict.fromkeys(map(_positive, parts.caller_terms(self._authorizations))))
+        self._bits = {term: 1 << index for index, term in enumerate(self.terms, len(self.lines))}
+        self._counted = tuple(replace(policy, audit=False) for policy in self._authorizations)
+        denying = [
+            (policy.audit, str(policy.ref))
+            for policy in policies
+            if isinstance(policy, Policy)
+            and (rules := policy.rules(direction)) is not None
+            and rules.default_deny
+        ]
+        self._defaults = tuple(sorted({name for audit, name in denying if not audit}))
+        self._audited_defaults = tuple(sorted({name for _, name in denying}))
+        self._audits = any(line.audit for line in self.lines) or self._audited_defaults != self._defaults
         self._direction = direction
+        self._declared = dict(subject.declared)
+        self._config = subject.config
         self._number_of = number_of
         self._made: dict[tuple[int, str], int] = {}
         self.classes: dict[int, PolicyClass] = {}
-        self.listeners: dict[int, tuple[HttpRule, ...]] = {}
+        self.listeners: dict[int, L7Class] = {}
 
     def class_of(self, mask: int, ports: str) -> int:
         made = self._made.get((mask, ports))
         if made is None:
-            chosen = [rule for index, rule in enumerate(self._rules) if mask >> index & 1]
-            verdicts = self._verdicts(chosen, ports)
+            verdicts = self._verdicts(mask, ports)
             made = stable_id(repr((verdicts, self._defaults)))
             self.classes[made] = PolicyClass(made, verdicts, self._defaults)
             self._made[mask, ports] = made
         return made
 
-    def _verdicts(
-        self, rules: Sequence[tuple[str, Rule, HttpRule | None, bool]], ports: str
-    ) -> tuple[PortVerdict, ...]:
-        rest = self._verdict(None, 0, 65535, rules, ports)
+    def _verdicts(self, mask: int, ports: str) -> tuple[PortVerdict, ...]:
+        chosen = [line for index, line in enumerate(self.lines) if mask >> index & 1]
+        rest = self._verdict(None, 0, 65535, chosen, mask, ports)
         verdicts = [rest]
-        protocols: set[Protocol] = set(_PORTED) | {
-            port.protocol for _, rule, _, _ in rules for port in rule.ports or () if port.protocol
+        protocols: set[Protocol] = set(PORTED) | {
+            port.protocol for line in chosen for port in line.rule.ports or () if port.protocol
         }
         for protocol in sorted(protocols):
-            verdicts += self._intervals(protocol, rules, ports, rest)
+            verdicts += self._intervals(protocol, chosen, mask, ports, rest)
         return tuple(verdicts)
 
     def _intervals(
-        self,
-        protocol: Protocol,
-        rules: Sequence[tuple[str, Rule, HttpRule | None, bool]],
-        ports: str,
-        rest: PortVerdict,
+        self, protocol: Protocol, chosen: Sequence[Line], mask: int, ports: str, rest: PortVerdict
     ) -> list[PortVerdict]:
         starts = {0}
-        for _, rule, _, _ in rules:
-            for first, last in _ranges(rule, protocol, ports):
+        for line in chosen:
+            for first, last in ranges(line.rule, protocol, ports):
                 starts |= {first, last + 1}
+        if protocol == "TCP" and self._authorizations:
+            for port in (*self._declared, *parts.ports_of(self._authorizations)):
+                starts |= {port, port + 1}
         bounds = [*sorted(start for start in starts if start <= 65535), 65536]
         found: list[PortVerdict] = []
         for first, after in pairwise(bounds):
-            verdict = self._verdict(protocol, first, after - 1, rules, ports)
+            verdict = self._verdict(protocol, first, after - 1, chosen, mask, ports)
             if found and _outcome(found[-1]) == _outcome(verdict):
                 found[-1] = replace(found[-1], last=verdict.last)
             else:
@@ -208,53 +299,107 @@ class _Table:
         protocol: Protocol | None,
         first: int,
         last: int,
-        rules: Sequence[tuple[str, Rule, HttpRule | None, bool]],
+        chosen: Sequence[Line],
+        mask: int,
         ports: str,
     ) -> PortVerdict:
+        """All ports of the interval are alike."""
         hits = [
-            rule
-            for rule in rules
-            if any(a <= first and last <= b for a, b in _ranges(rule[1], protocol, ports))
+            line
+            for line in chosen
+            if any(a <= first and last <= b for a, b in ranges(line.rule, protocol, ports))
         ]
-        denying = sorted(key for key, _, _, denies in hits if denies)
-        whole = sorted(key for key, rule, _, denies in hits if not denies and rule.http is None)
-        http = {rule for _, _, rule, denies in hits if rule is not None and not denies}
-        if denying:
-            return PortVerdict(protocol, first, last, "deny", rules=tuple(denying))
-        if whole:
-            return PortVerdict(protocol, first, last, "allow", rules=tuple(whole))
-        if http and protocol == "TCP":
-            ordered = tuple(sorted(http, key=lambda rule: rule.key))
-            keys = tuple(rule.key for rule in ordered)
-            number = self._number_of(f"{self._direction} {' + '.join(keys)}")
-            self.listeners[number] = ordered
-            return PortVerdict(protocol, first, last, "steer", number, keys)
-        if self._defaults:
-            return PortVerdict(protocol, first, last, "deny", rules=self._defaults)
-        return PortVerdict(protocol, first, last, "allow")
+        now = rule_on([line for line in hits if not line.audit], protocol, bool(self._defaults))
+        then = rule_on(hits, protocol, bool(self._audited_defaults)) if self._audits else now
+        kind = self._declared.get(first)
+
+        def truth(term: Term) -> bool:
+            return bool(mask & self._bits[_positive(term)]) != term.negated
+
+        def say(policies: Sequence[Authorization]) -> parts.Answer:
+            asked = policies if protocol == "TCP" else ()
+            return parts.combine(asked, truth, first, kind, self._config)
+
+        answer = say(self._authorizations)
+        verdict, rules = self._join(now, then, answer, self._defaults)
+        number = self._listener(now, then, answer, kind, rules) if verdict == "steer" else 0
+        found = PortVerdict(protocol, first, last, verdict, number, rules)
+        would, keys = self._join(then, then, say(self._counted), self._audited_defaults)
+        if would != verdict:
+            found = replace(found, audit=would, audit_rules=keys)
+        if (now.names, then.names) != (None, None):
+            found = replace(found, names=now.names, audit_names=then.names)
+        return found
+
+    def _join(
+        self, now: Ruling, then: Ruling, answer: parts.Answer, defaults: tuple[str, ...]
+    ) -> tuple[Verdict, tuple[str, ...]]:
+        """Network policy and authorization together (rule 15); `then` is what network policy would
+        say with its policies in audit mode."""
+        if now.verdict == "deny":
+            return "deny", now.keys or defaults
+        if isinstance(answer, parts.Refused):
+            return "deny", answer.keys
+        asked = isinstance(answer, parts.Ask)
+        if now.verdict == "allow" and then.verdict != "steer" and not asked:
+            return "allow", _union(now.keys, answer.keys)
+        keys = now.keys if now.verdict == "steer" else then.keys if then.verdict == "steer" else ()
+        return "steer", _union(keys, answer.keys if asked else ())
+
+    def _listener(
+        self,
+        now: Ruling,
+        then: Ruling,
+        answer: parts.Answer,
+        kind: PortKind | None,
+        rules: tuple[str, ...],
+    ) -> int:
+        """The number of the class of what must be judged."""
+        network = now.verdict == "steer"
+        ask = answer if isinstance(answer, parts.Ask) else parts.Ask((), (), (), "")
+        http = kind != "plain" and not (network and not now.http)
+        l7 = L7Class(
+            0,
+            self._direction,
+            rules=now.http if network else None,
+            # TLS is not HTTP: what authorization refuses to such a connection stays refused.
+            server_names=(now.server_names or None) if network and ask.plain == () else None,
+            authorization=ask.parts if http else (),
+            # Rule 21: a port with HTTP rules, and one that is declared HTTP, never falls through.
+            plain=None if network or kind == "http" else ask.plain,
+            http=http,
+            audit=then.http if then != now and then.verdict != "deny" else None,
+            normalization=self._config.path_normalization,
+        )
+        number = self._number_of(_name(l7, rules, ask.variant))
+        self.listeners[number] = replace(l7, number=number)
+        return number
 
 
-def _outcome(verdict: PortVerdict) -> tuple[str, int, tuple[str, ...]]:
-    return verdict.verdict, verdict.listener, verdict.rules
+def _name(l7: L7Class, rules: tuple[str, ...], variant: str) -> str:
+    """Names a class by what judges, not by what it says, so that an edit in place binds live
+    connections; but by the content of what stands in the listener, where they are not asked again."""
+    words = [f"{l7.direction} {' + '.join(rules)}"]
+    if variant:
+        words.append(variant)
+    if l7.audit is not None:
+        words.append(f"audit {' + '.join(rule.key for rule in l7.audit)}")
+    structure = (l7.server_names, l7.plain, l7.http, l7.normalization)
+    if structure != (None, None, True, "MERGE_SLASHES"):
+        words.append(f"{stable_id(repr(structure)):016x}")
+    return " ".join(words)
 
 
-def _ranges(rule: Rule, protocol: Protocol | None, ports: str) -> list[tuple[int, int]]:
-    """The port ranges of a protocol that a rule means; protocol None: what holds for every one."""
-    if rule.ports is None:
-        return [(0, 65535)]
-    found: list[tuple[int, int]] = []
-    for match in rule.ports:
-        if isinstance(match, PortName):
-            if protocol in _PORTED and match.protocol in (None, protocol):
-                number = named_port(ports, match.name, protocol)
-                if number is not None:
-                    found.append((number, number))
-        elif match.protocol is None:
-            if (match.first, match.last) == (0, 65535) or protocol in _PORTED:
-                found.append((match.first, match.last))
-        elif match.protocol == protocol:
-            found.append((match.first, match.last))
-    return found
+def _positive(term: Term) -> Term:
+    return replace(term, negated=False)
+
+
+def _union(*keys: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({key for group in keys for key in group}))
+
+
+def _outcome(verdict: PortVerdict) -> PortVerdict:
+    return replace(verdict, protocol=None, first=0, last=0)
 
 
 def look_up(policy_class: PolicyClass | None, protocol: str | int, port: int) -> PortVerdict:

@@ -13,14 +13,16 @@ from typing import TypeVar
 
 from mesh import steer
 from mesh.assemble import Change, Mesh
-from mesh.classes import Compiled, PeerKey, Peers, compile_set, look_up, set_id
+from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
 from mesh.identity import PORTS_KEY
-from mesh.model import Direction, ObjectRef, Policy, ServiceName, WorkloadName
+from mesh.model import Authorization, Backend, Direction, ObjectRef, ServiceName, WorkloadName
 from mesh.node import (
     EVERYONE,
     HOST_ID,
+    REMOTE_NODE_ID,
     WORLD_ID,
     BlockRecord,
+    NamesRecord,
     NodeState,
     PodRecord,
     PolicyClass,
@@ -29,7 +31,8 @@ from mesh.node import (
     ServiceRecord,
     WorkloadRecord,
 )
-from mesh.proxy import Destination, ProxyView, RoutedPort
+from mesh.proxy import Destination, L7Class, ProxyView, RoutedPort
+from mesh.references import AnyPolicy
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -41,7 +44,8 @@ DIRECTIONS: tuple[Direction, Direction] = ("ingress", "egress")
 class _Subject:
     """A policy set in use: its policies and what they compiled to."""
 
-    policies: tuple[Policy, ...]
+    policies: tuple[AnyPolicy, ...]
+    known: Subject
     compiled: Compiled
     peers: Mapping[PeerKey, int]
     classes: Mapping[int, PolicyClass]
@@ -85,8 +89,13 @@ class Node:
         if owner is not None:
             number = self._mesh.identities.of.get(owner, 0)
         else:
-            number = HOST_ID if address in self._mesh.hosts else WORLD_ID
+            number = self._outside(address)
         return number, self._mesh.cidrs.set_for(address, number)
+
+    def _outside(self, address: str) -> int:
+        if address in self._mesh.hosts:
+            return HOST_ID
+        return REMOTE_NODE_ID if address in self._mesh.remote_nodes else WORLD_ID
 
     # --- changing ------------------------------------------------------------------------
 
@@ -107,6 +116,9 @@ class Node:
             self._compiled_for = set(self._known)
             self._peers = self._all_peers(state)
         self.state = state
+        if change.names:
+            record = NamesRecord(tuple(sorted(p.text for p in self._mesh.wanted_names())), self._mesh.learned)
+            self.state = replace(self.state, names=_same(self.state.names, {"names": record}))
         if change:
             self._select(change)
             self._pods(change, stale)
@@ -143,11 +155,17 @@ class Node:
 
     def _blocks(self) -> Mapping[str, BlockRecord]:
         mesh = self._mesh
-        hosts = {f"{host}/{128 if ':' in host else 32}" for host in mesh.hosts}
-        blocks = {text: mesh.cidrs.set_for(text, WORLD_ID) for text in mesh.cidrs.boundaries()}
-        return {text: BlockRecord(text, WORLD_ID, number) for text, number in blocks.items()} | {
-            text: BlockRecord(text, HOST_ID, mesh.cidrs.set_for(text, HOST_ID)) for text in hosts
-        }
+        owners = {_block(address): self._outside(address) for address in mesh.hosts | mesh.remote_nodes}
+        owners = dict.fromkeys(mesh.cidrs.boundaries(), WORLD_ID) | owners
+        known = self.state.blocks
+        blocks: dict[str, BlockRecord] = {}
+        for text, owner in owners.items():
+            number = mesh.cidrs.set_for(text, owner)
+            record = known.get(text)
+            if record is None or (record.security_id, record.cidr_set) != (owner, number):
+                record = BlockRecord(text, owner, number)
+            blocks[text] = record
+        return blocks
 
     def _service(self, name: ServiceName) -> ServiceRecord | None:
         mesh = self._mesh
@@ -172,14 +190,10 @@ class Node:
         return tuple(sorted(EVERYONE if home == service.namespace else home for home in homes))
 
     def _all_peers(self, state: NodeState) -> Peers:
-        by_id: dict[int, set[PeerKey]] = {HOST_ID: {(HOST_ID, 0)}, WORLD_ID: {(WORLD_ID, 0)}}
-        for block in state.blocks.values():
-            by_id[block.security_id].add((block.security_id, block.cidr_set))
-        for key in self._known:
-            by_id.setdefault(key[0], set()).add(key)
+        keys = {(HOST_ID, 0), (WORLD_ID, 0), *self._known}
+        keys.update((block.security_id, block.cidr_set) for block in state.blocks.values())
         identities = self._mesh.identities
-        everyone = {key for group in by_id.values() for key in group}
-        return Peers(everyone, by_id, identities.all, identities.select, self._mesh.cidrs)
+        return Peers(keys, identities.all, identities.select, self._mesh.cidrs)
 
     def _select(self, change: Change) -> None:
         """Which policies select each local identity."""
@@ -245,15 +259,20 @@ class Node:
         """The ingress and the egress policy set of a local pod."""
         mesh = self._mesh
         number = mesh.identities.of[name]
-        ports = mesh.identities.all[number].mapping.get(PORTS_KEY, "")
         chosen = [
             policy
             for ref in sorted(self._selecting[number])
             for policy in mesh.policies[ref]
             if number in mesh.identities.select(policy.subject)
         ]
+        authorized = any(isinstance(policy, Authorization) for policy in chosen)
+        known = Subject(
+            mesh.identities.all[number].mapping.get(PORTS_KEY, ""),
+            tuple(mesh.declared(name).items()) if authorized else (),
+            mesh.config,
+        )
         ingress, egress = (
-            self._subject(direction, tuple(p for p in chosen if p.rules(direction)), ports, used, stale)
+            self._subject(direction, tuple(p for p in chosen if concerns(p, direction)), known, used, stale)
             for direction in DIRECTIONS
         )
         return ingress, egress
@@ -278,10 +297,7 @@ class Node:
         destinations = [
             found for service, port in sorted(targets) if (found := self._destination(egress, service, port))
         ]
-        inbound, outbound = (
-            steer.classes(direction, self._subjects[number].compiled.listeners if number else {})
-            for direction, number in zip(DIRECTIONS, (ingress, egress), strict=True)
-        )
+        inbound, outbound = (self._classes(number) for number in (ingress, egress))
         return ProxyView(
             name,
             tuple(routed),
@@ -291,31 +307,43 @@ class Node:
             steer.reasons(routed, (*inbound, *outbound)),
         )
 
+    def _classes(self, number: int) -> tuple[L7Class, ...]:
+        listeners = self._subjects[number].compiled.listeners if number else {}
+        return tuple(l7 for _, l7 in sorted(listeners.items()))
+
     def _destination(self, egress: int, service: ServiceName, port: int) -> Destination | None:
         key = (egress, service, port)
         if key not in self._destinations:
             self._destinations[key] = steer.destination(
-                self._mesh, service, port, lambda b: self.verdict(egress, b.address, "TCP", b.port)
+                self._mesh, service, port, lambda backend: self._routed_to(egress, backend)
             )
         return self._destinations[key]
+
+    def _routed_to(self, egress: int, backend: Backend) -> PortVerdict:
+        """The verdict on a backend that a route sends HTTP to."""
+        found = self.verdict(egress, backend.address, "TCP", backend.port)
+        if found.listener and not self._subjects[egress].compiled.listeners[found.listener].http:
+            return replace(found, verdict="deny", listener=0)
+        return found
 
     def _subject(
         self,
         direction: Direction,
-        policies: tuple[Policy, ...],
-        ports: str,
+        policies: tuple[AnyPolicy, ...],
+        subject: Subject,
         used: dict[int, _Subject],
         stale: bool,
     ) -> int:
-        number = set_id(policies, direction, ports)
+        number = set_id(policies, direction, subject)
         if number and number not in used:
             known = self._subjects.get(number)
-            if known is None or stale or known.policies != policies:
+            if known is None or stale or (known.policies, known.known) != (policies, subject):
                 compiled = compile_set(
-                    policies, direction, ports, self._peers, self._mesh.allocations.listener
+                    policies, direction, subject, self._peers, self._mesh.allocations.listener
                 )
                 known = _Subject(
                     policies,
+                    subject,
                     compiled,
                     {(i, c): n for i, c, n in compiled.set.peers},
                     {c.id: c for c in compiled.classes},
@@ -326,8 +354,19 @@ class Node:
 
 def _everything(mesh: Mesh) -> Change:
     return Change(
-        set(mesh.workloads), set(mesh.services), set(mesh.routes_to), set(mesh.policies), True, True
+        set(mesh.workloads),
+        set(mesh.services),
+        set(mesh.routes_to),
+        set(mesh.policies),
+        peers=True,
+        blocks=True,
+        config=True,
+        names=True,
     )
+
+
+def _block(address: str) -> str:
+    return f"{address}/{128 if ':' in address else 32}"
 
 
 def _patched(table: Mapping[str, R], names: Iterable[K], make: Callable[[K], R | None]) -> Mapping[str, R]:

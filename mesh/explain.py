@@ -14,7 +14,7 @@ from mesh import routing, steer
 from mesh.assemble import Mesh
 from mesh.model import Backend, Direction, Protocol, RouteBackend, ServiceName, WorkloadName
 from mesh.policy import Deny, Party, Steer, Verdict, judge, permits
-from mesh.proxy import RoutedPort, RouteEntry
+from mesh.proxy import HttpRule, RoutedPort, RouteEntry
 from mesh.request import Request
 from mesh.request_path import normalise
 
@@ -50,8 +50,8 @@ def party(mesh: Mesh, address: str) -> Party:
     owner = mesh.owners.get(address)
     number = mesh.identities.of.get(owner) if owner else None
     if owner is None or number is None:
-        return Party(address, host=address in mesh.hosts)
-    return Party(address, owner, mesh.identities.all[number].mapping)
+        return Party(address, host=address in mesh.hosts, remote_node=address in mesh.remote_nodes)
+    return Party(address, owner, mesh.identities.all[number].mapping, declared=mesh.declared(owner))
 
 
 def explain(
@@ -136,9 +136,10 @@ def _judge(
         if isinstance(verdict, Steer):
             steered = True
             if request is not None:
-                fitting = permits(verdict.rules, request)
+                rules = [rule for rule in verdict.rules if isinstance(rule, HttpRule)]
+                fitting = permits(rules, request)
                 allowed = allowed and fitting is not None
-                for rule in [fitting] if fitting else verdict.rules:
+                for rule in [fitting] if fitting else rules:
                     effect = "allow" if fitting else "no rule fits the request: 403"
                     reasons.append(_reason(str(rule.origin), rule.field, effect, envoy))
             else:

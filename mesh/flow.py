@@ -50,7 +50,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One connection or request as one side of it was judged. `time` is RFC 3339 in UTC."""
+    """One connection or request as one side of it was judged. `time` is RFC 3339 in UTC; `audit` is what
+    the verdict would be if policies in audit mode counted, by `audit_policies`; empty: the same."""
 
     time: str
     source: Peer
@@ -63,6 +64,8 @@ class Flow:
     drop_reason: str = ""
     policies: tuple[str, ...] = ()
     l7: Request | None = None
+    audit: FlowVerdict | Literal[""] = ""
+    audit_policies: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The flow as plain JSON values; keys without a value are left out."""
@@ -79,6 +82,8 @@ class Flow:
                 "drop_reason": self.drop_reason,
                 "policies": list(self.policies),
                 "l7": _request(self.l7) if self.l7 else None,
+                "audit": self.audit,
+                "audit_policies": list(self.audit_policies),
             }
         )
 
@@ -98,6 +103,8 @@ class Flow:
             drop_reason=value.get("drop_reason", ""),
             policies=tuple(value.get("policies", ())),
             l7=Request(**l7) if l7 else None,
+            audit=value.get("audit", ""),
+            audit_policies=tuple(value.get("audit_policies", ())),
         )
 
     def __str__(self) -> str:
@@ -113,6 +120,10 @@ class Flow:
             words.append(f"reason={self.drop_reason}")
         if self.policies:
             words.append(f"by {'; '.join(self.policies)}")
+        if self.audit:
+            words.append(f"audit={self.audit}")
+        if self.audit_policies:
+            words.append(f"by {'; '.join(self.audit_policies)}")
         return printable(" ".join(words))
 
 

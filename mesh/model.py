@@ -191,6 +191,15 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnedNames:
+    """What DNS answers said of names (lower case, no final dot): addresses that are still good. The
+    resolver counts its reports with `sequence`, by which it learns what is in force."""
+
+    sequence: int = 0
+    names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CidrGroup:
     """A CiliumCIDRGroup: blocks under a name, to which policies refer."""
 
@@ -202,7 +211,7 @@ class CidrGroup:
 # --- network policy --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class NamePattern:
     """A DNS name in lower case without its final dot, or, with `*` in it, Cilium's matchPattern
     (`pkg/fqdn/matchpattern`): `*` is any characters of one label, a leading `**.` one or more
@@ -515,6 +524,10 @@ class MeshConfig:
     providers: tuple[AuthorizationProvider, ...] = ()
 
 
+#: Where nobody has said anything.
+DEFAULT_CONFIG = MeshConfig()
+
+
 # --- routes ----------------------------------------------------------------------------------
 
 
@@ -625,6 +638,7 @@ Noun = (
     | EndpointSlice
     | Node
     | CidrGroup
+    | LearnedNames
     | Policy
     | TierPolicy
     | Authorization

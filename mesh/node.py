@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
 
 from mesh.model import Protocol, ServiceName, WorkloadName
 
@@ -77,7 +77,10 @@ class PortVerdict:
 
     Entries of one class do not overlap, but for the protocol None entry that stands behind all.
     `listener` is the L7 class number for `steer`, else 0; `rules` name the deciding objects and
-    fields, such as `CiliumNetworkPolicy shop/web ingress[0].toPorts[0]`.
+    fields, such as `CiliumNetworkPolicy shop/web ingress[0].toPorts[0]`. `audit` is what the verdict
+    would be if policies in audit mode counted (None: the same), `audit_rules` by whom. Of a
+    connection to the mesh's resolver, `names` are the patterns of which a query must fit one
+    (None: none is asked for), `audit_names` what they would be.
     """
 
     protocol: Protocol | None
@@ -86,6 +89,10 @@ class PortVerdict:
     verdict: Verdict
     listener: int = 0
     rules: tuple[str, ...] = ()
+    audit: Verdict | None = None
+    audit_rules: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
+    audit_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +141,15 @@ class PodRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class NamesRecord:
+    """What the resolver is to report: addresses of names of these patterns. `sequence` is its last
+    report that this generation contains."""
+
+    patterns: tuple[str, ...]
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What the Envoy of one local pod is to be served: per type URL, Envoy name -> content hash."""
 
@@ -150,7 +166,15 @@ class Generation:
 
 
 Record = (
-    WorkloadRecord | BlockRecord | ServiceRecord | PolicyClass | PolicySet | PodRecord | Manifest | Generation
+    WorkloadRecord
+    | BlockRecord
+    | ServiceRecord
+    | PolicyClass
+    | PolicySet
+    | PodRecord
+    | NamesRecord
+    | Manifest
+    | Generation
 )
 
 
@@ -164,7 +188,23 @@ class NodeState:
     classes: Mapping[str, PolicyClass] = field(default_factory=dict)
     sets: Mapping[str, PolicySet] = field(default_factory=dict)
     pods: Mapping[str, PodRecord] = field(default_factory=dict)
+    names: Mapping[str, NamesRecord] = field(default_factory=dict)
 
     def tables(self) -> Mapping[str, Mapping[str, Record]]:
         """Table name -> its records."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def readable(state: NodeState) -> dict[str, dict[str, Any]]:
+    """All records as plain data, for people; what only some verdicts have stands only there."""
+
+    def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: value for key, value in pairs if key not in _RARE or value not in (None, ())}
+
+    return {
+        table: {name: asdict(record, dict_factory=plain) for name, record in sorted(records.items())}
+        for table, records in state.tables().items()
+    }
+
+
+_RARE = frozenset({"audit", "audit_rules", "names", "audit_names"})

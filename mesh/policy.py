@@ -1,51 +1,70 @@
-"""The reference semantics of network policy: `semantics.md` rules 10, 11, 15-17 as code.
+"""The reference semantics of policy: rules 10, 11 and 15-17 of SEMANTICS.md as code.
 
 `judge` decides one direction of one connection by asking every policy, in the words of the rules
 and without any index. The compiler (`mesh.classes`) must agree with it, the kernel and Envoy must
-agree with the compiler; tests compare all four. It shares nothing with them but the model.
+agree with the compiler; tests compare all four. It shares nothing with them but the model, and
+sees policies with their references resolved (`mesh.references`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
+from mesh.authorization import Caller
 from mesh.cidr import matches
+from mesh.consent import Asked, Consent, Refusal, consent
 from mesh.expression import compile_expression
 from mesh.identity import PORTS_KEY, named_port
 from mesh.model import (
+    DEFAULT_CONFIG,
+    NAMESPACE_KEY,
+    SERVICE_ACCOUNT_KEY,
+    Authorization,
     CidrPeer,
     Direction,
     EntityPeer,
     HttpMatch,
+    MeshConfig,
+    NamePattern,
     Peer,
     Policy,
     PortMatch,
     PortName,
     Protocol,
     Rule,
+    TierPolicy,
     WorkloadName,
     WorkloadPeer,
 )
-from mesh.proxy import HttpRule
+from mesh.protocols import PortKind
+from mesh.proxy import HttpRule, ServerNameRule
+from mesh.references import AnyPolicy
 from mesh.request import Request
 
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """One end of a connection: a workload (with identity labels), the node, or the world."""
+    """One end of a connection: a workload (with identity labels), a node, or the world.
+
+    `declared` says what Services call the ports of a workload."""
 
     address: str
     workload: WorkloadName | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     host: bool = False
+    remote_node: bool = False
+    declared: Mapping[int, PortKind] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """Allowed, by these rules; by none of them where no policy selects the subject."""
+    """Allowed, by these rules; by none of them where no policy selects the subject. Of a connection
+    to the mesh's resolver, a query must fit one of `names`; None: any will do."""
 
     rules: tuple[str, ...] = ()
+    names: tuple[NamePattern, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,62 +76,193 @@ class Deny:
 
 @dataclass(frozen=True, slots=True)
 class Steer:
-    """Allowed for the requests that one of the HTTP rules fits: through Envoy."""
+    """Allowed for what Envoy finds fit: a request or a TLS hello must fit one of `rules` (none:
+    network policy asks nothing); `asked` names the authorization rules that have a say."""
 
-    rules: tuple[HttpRule, ...]
+    rules: tuple[HttpRule | ServerNameRule, ...] = ()
+    asked: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every rule that judges requests."""
+        return tuple(sorted({*(rule.key for rule in self.rules), *self.asked}))
 
 
 Verdict = Allow | Deny | Steer
 
 
 def judge(
-    policies: Iterable[Policy],
+    policies: Iterable[AnyPolicy],
     direction: Direction,
     subject: Party,
     peer: Party,
     protocol: Protocol | int,
     port: int,
+    config: MeshConfig = DEFAULT_CONFIG,
 ) -> Verdict:
     """What `subject`'s policies of one direction say of a connection with `peer`.
 
     `port` is the destination's, 0 for protocols without ports; protocols that policies cannot
-    name are given by number.
+    name are given by number. Policies in audit mode change no verdict, but what they would ask of a
+    request only Envoy can tell: for that the connection is steered.
     """
-    if subject.workload is None or subject.workload == peer.workload:
-        return Allow()  # rule 10; and only workloads are subjects
-    if direction == "ingress" and peer.host:
-        return Allow()  # rule 11
+    question = _Question(direction, subject, peer, protocol, port)
+    if question.is_never_asked():
+        return Allow()
+    selecting = question.selecting(policies)
+    verdict = _network([policy for policy in selecting if not policy.audit], question)
+    if isinstance(verdict, Allow):
+        shadow = _network(selecting, question)
+        if isinstance(shadow, Steer):
+            verdict = Steer((), shadow.keys)
+    return _authorize(verdict, selecting, question, config)
 
-    selecting = [
+
+def would_judge(
+    policies: Iterable[AnyPolicy],
+    direction: Direction,
+    subject: Party,
+    peer: Party,
+    protocol: Protocol | int,
+    port: int,
+    config: MeshConfig = DEFAULT_CONFIG,
+) -> Verdict:
+    """What `judge` would say if the policies in audit mode were in force."""
+    counted = [replace(policy, audit=False) for policy in policies]
+    return judge(counted, direction, subject, peer, protocol, port, config)
+
+
+def _authorize(
+    verdict: Verdict, selecting: Sequence[AnyPolicy], question: _Question, config: MeshConfig
+) -> Verdict:
+    """Rule 15: AuthorizationPolicy is a condition of its own, at the destination."""
+    if isinstance(verdict, Deny) or question.direction == "egress" or question.protocol != "TCP":
+        return verdict
+    peer, subject, port = question.peer, question.subject, question.port
+    caller = Caller(
+        peer.address,
+        peer.workload is not None,
+        peer.labels.get(NAMESPACE_KEY, ""),
+        peer.labels.get(SERVICE_ACCOUNT_KEY, ""),
+    )
+    own = [policy for policy in selecting if isinstance(policy, Authorization)]
+    match consent(own, caller, port, subject.declared.get(port), config):
+        case Refusal(keys):
+            return Deny(keys)
+        case Consent(keys):
+            if isinstance(verdict, Steer):
+                return verdict
+            return Allow(tuple(sorted({*verdict.rules, *keys})), verdict.names)
+        case Asked(keys):
+            before = verdict if isinstance(verdict, Steer) else Steer()
+            return Steer(before.rules, tuple(sorted({*before.asked, *keys})))
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    direction: Direction
+    subject: Party
+    peer: Party
+    protocol: Protocol | int
+    port: int
+
+    def is_never_asked(self) -> bool:
+        """Rules 10 and 11; and only workloads are subjects."""
+        if self.subject.workload in (None, self.peer.workload):
+            return True
+        return self.direction == "ingress" and self.peer.host
+
+    def selecting(self, policies: Iterable[AnyPolicy]) -> list[AnyPolicy]:
+        return [policy for policy in policies if policy.subject.matches(self.subject.labels)]
+
+    def fits(self, rule: Rule) -> bool:
+        destination = self.peer if self.direction == "egress" else self.subject
+        return (
+            _peer_fits(rule, self.peer)
+            and _port_fits(rule, destination, self.protocol, self.port)
+            and (rule.dns is None or is_resolver(self.peer))
+        )
+
+
+def _network(selecting: Sequence[AnyPolicy], question: _Question) -> Verdict:
+    """Rule 15: the Admin tier, then NetworkPolicy and Cilium policies together, then the Baseline tier."""
+    admin = _tier(selecting, "admin", question)
+    if admin is not None:
+        return admin
+    decided = _together(selecting, question)
+    if decided is not None:
+        return decided
+    return _tier(selecting, "baseline", question) or Allow()
+
+
+def _tier(
+    selecting: Sequence[AnyPolicy], tier: Literal["admin", "baseline"], question: _Question
+) -> Verdict | None:
+    """The first rule that fits decides, by priority, then name, then order; a pass decides nothing."""
+    found = [policy for policy in selecting if isinstance(policy, TierPolicy) and policy.tier == tier]
+    for policy in sorted(found, key=lambda policy: (policy.priority, policy.ref)):
+        for ranked in policy.rules(question.direction):
+            if question.fits(ranked.rule):
+                key = (f"{policy.ref} {ranked.rule.field}",)
+                if ranked.action == "pass":
+                    return None
+                return Allow(key) if ranked.action == "accept" else Deny(key)
+    return None
+
+
+def _together(selecting: Sequence[AnyPolicy], question: _Question) -> Verdict | None:
+    """Any deny wins, any allow suffices, whoever is selected is denied by default."""
+    policies = [
         (policy, rules)
-        for policy in policies
-        if (rules := policy.rules(direction)) is not None and policy.subject.matches(subject.labels)
+        for policy in selecting
+        if isinstance(policy, Policy) and (rules := policy.rules(question.direction)) is not None
     ]
-    destination = peer if direction == "egress" else subject
-
-    def fits(rule: Rule) -> bool:
-        return _peer_fits(rule, peer) and _port_fits(rule, destination, protocol, port)
-
-    denying = [
-        f"{policy.ref} {rule.field}" for policy, rules in selecting for rule in rules.deny if fits(rule)
-    ]
+    denying = {
+        f"{policy.ref} {rule.field}"
+        for policy, rules in policies
+        for rule in rules.deny
+        if question.fits(rule)
+    }
     if denying:
         return Deny(tuple(sorted(denying)))
 
-    allowing = [(policy, rule) for policy, rules in selecting for rule in rules.allow if fits(rule)]
-    whole = [f"{policy.ref} {rule.field}" for policy, rule in allowing if rule.http is None]
-    if whole:
-        return Allow(tuple(sorted(whole)))  # rule 16: an L4 allow is an L7 allow of everything
-    http = {
-        HttpRule(policy.ref, rule.field, rule.http)
-        for policy, rule in allowing
-        if rule.http is not None and protocol == "TCP"
+    allowing = [(policy, rule) for policy, rules in policies for rule in rules.allow if question.fits(rule)]
+    l7 = {
+        rule
+        for policy, found in allowing
+        for rule in (
+            HttpRule(policy.ref, found.field, found.http) if found.http is not None else None,
+            ServerNameRule(policy.ref, found.field, found.server_names)
+            if found.server_names is not None
+            else None,
+        )
+        if rule is not None
     }
-    if http:
-        return Steer(tuple(sorted(http, key=lambda rule: rule.key)))
+    # Rule 16: an L4 allow is an L7 allow of everything. (DNS rules bind queries, not connections.)
+    whole = {
+        f"{policy.ref} {rule.field}"
+        for policy, rule in allowing
+        if rule.http is None and rule.server_names is None and rule.dns is None
+    }
+    queries = {f"{policy.ref} {rule.field}": rule.dns for policy, rule in allowing if rule.dns is not None}
+    if whole:
+        return Allow(tuple(sorted(whole)))
+    if l7 and question.protocol == "TCP":
+        return Steer(tuple(sorted(l7, key=lambda rule: rule.key)))
+    if queries:
+        return Allow(tuple(sorted(queries)), tuple(sorted(set().union(*queries.values()))))
 
-    defaults = {str(policy.ref) for policy, rules in selecting if rules.default_deny}
-    return Deny(tuple(sorted(defaults))) if defaults else Allow()
+    defaults = {str(policy.ref) for policy, rules in policies if rules.default_deny}
+    return Deny(tuple(sorted(defaults))) if defaults else None
+
+
+def is_resolver(party: Party) -> bool:
+    """Is it the mesh's own resolver, which alone enforces DNS rules?"""
+    return party.workload is not None and RESOLVER.items() <= party.labels.items()
+
+
+#: What no pod of a user can carry without leave to use that account: its namespace and account.
+RESOLVER = {NAMESPACE_KEY: "kube-system", SERVICE_ACCOUNT_KEY: "sluice-dns"}
 
 
 def permits(rules: Iterable[HttpRule], request: Request) -> HttpRule | None:
@@ -139,22 +289,25 @@ def _peer_fits(rule: Rule, peer: Party) -> bool:
 
 def peer_matches(candidate: Peer, party: Party) -> bool:
     """Is the party one of those that the peer names?"""
+    is_node = party.host or party.remote_node
     match candidate:
         case WorkloadPeer(selector):
             return party.workload is not None and selector.matches(party.labels)
         case CidrPeer():
             # Rule 17: NetworkPolicy's blocks match every address, Cilium's only the world's.
-            kind = "workload" if party.workload else "nodes" if party.host else "world"
+            kind = "pods" if party.workload else "nodes" if is_node else "world"
             return candidate.reach in ("anyone", kind) and matches(candidate, party.address)
         case EntityPeer("all"):
             return True
         case EntityPeer("cluster"):
-            return party.workload is not None or party.host
+            return party.workload is not None or is_node
         case EntityPeer("host"):
             return party.host
+        case EntityPeer("remote-node"):
+            return party.remote_node
         case EntityPeer("world"):
-            return party.workload is None and not party.host
-    raise AssertionError(f"unknown peer {candidate!r}")
+            return party.workload is None and not is_node
+    raise AssertionError(f"{candidate!r} is not resolved")
 
 
 def _port_fits(rule: Rule, destination: Party, protocol: Protocol | int, port: int) -> bool:

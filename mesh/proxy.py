@@ -93,6 +93,21 @@ class L7Class:
     audit: tuple[HttpRule, ...] | None = None
     normalization: PathNormalization = "MERGE_SLASHES"
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """The rules for which it exists."""
+        asked = (f"{part.origin} {rule.field}" for part in self.authorization for rule in part.rules)
+        return frozenset({*(rule.key for rule in self._network()), *asked})
+
+    @property
+    def origins(self) -> frozenset[ObjectRef]:
+        """The policies behind them."""
+        authorizations = (part.origin for part in self.authorization)
+        return frozenset({*(rule.origin for rule in self._network()), *authorizations})
+
+    def _network(self) -> tuple[HttpRule | ServerNameRule, ...]:
+        return (*(self.rules or ()), *(self.server_names or ()), *(self.audit or ()))
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

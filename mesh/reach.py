@@ -15,8 +15,9 @@ from typing import Any, Literal
 from mesh import steer
 from mesh.assemble import Mesh
 from mesh.explain import Path, party
-from mesh.model import Direction, Policy, Protocol, WorkloadName
+from mesh.model import Direction, Protocol, WorkloadName
 from mesh.policy import Deny, Party, Steer, judge
+from mesh.references import AnyPolicy
 
 Verdict = Literal["allow", "partly", "deny"]
 
@@ -68,7 +69,7 @@ class Reachability:
         self._mesh = mesh
         self._parties: dict[str, Party] = {}
         self._routes: dict[str, Mapping[tuple[WorkloadName, int], tuple[str, ...]]] = {}
-        self._selecting: defaultdict[int, list[Policy]] = defaultdict(list)
+        self._selecting: defaultdict[int, list[AnyPolicy]] = defaultdict(list)
         for policy in mesh.all_policies():
             for number in mesh.identities.select(policy.subject):
                 self._selecting[number].append(policy)
@@ -91,12 +92,12 @@ class Reachability:
             policies = self._policies_of(subject)
             if not policies:
                 continue
-            verdict = judge(policies, direction, subject, peer, protocol, port)
+            verdict = judge(policies, direction, subject, peer, protocol, port, self._mesh.config)
             if isinstance(verdict, Deny):
                 return Access("deny", "kernel", verdict.rules)  # the kernel refuses it
             if isinstance(verdict, Steer):
                 asked = True
-                rules += [rule.key for rule in verdict.rules]
+                rules += verdict.keys
             else:
                 rules += verdict.rules
         routes = self._routes_of(caller, callee, port) if protocol == "TCP" else ()
@@ -118,7 +119,7 @@ class Reachability:
             found = self._parties[address] = party(self._mesh, address)
         return found
 
-    def _policies_of(self, subject: Party) -> Sequence[Policy]:
+    def _policies_of(self, subject: Party) -> Sequence[AnyPolicy]:
         if subject.workload is None:
             return ()
         return self._selecting.get(self._mesh.identities.of[subject.workload], ())

@@ -16,6 +16,7 @@ from mesh.node import (
     BlockRecord,
     Generation,
     Manifest,
+    NamesRecord,
     PodRecord,
     PolicyClass,
     PolicySet,
@@ -40,6 +41,7 @@ TABLE_TYPES = {
     "classes": _PREFIX + "PolicyClass",
     "sets": _PREFIX + "PolicySet",
     "pods": _PREFIX + "Pod",
+    "names": _PREFIX + "Names",
 }
 
 #: Every type of a node's stream in the order of sending; the generation closes a push.
@@ -87,7 +89,7 @@ def _workload(name: Any, security_id: int, addresses: Any, node: str) -> Workloa
 def _class(number: int, verdicts: Any, rules: Any) -> PolicyClass:
     return PolicyClass(
         number,
-        tuple(PortVerdict(v[0], v[1], v[2], v[3], v[4], tuple(v[5])) for v in verdicts),
+        tuple(PortVerdict(*map(_tuples, verdict)) for verdict in verdicts),
         tuple(rules),
     )
 
@@ -107,6 +109,7 @@ _READERS: dict[str, Callable[..., Record]] = {
     TABLE_TYPES["classes"]: _class,
     TABLE_TYPES["sets"]: lambda *values: PolicySet(*map(_tuples, values)),
     TABLE_TYPES["pods"]: _pod,
+    TABLE_TYPES["names"]: lambda patterns, sequence: NamesRecord(tuple(patterns), sequence),
     MANIFEST_TYPE: _manifest,
     GENERATION_TYPE: Generation,
 }

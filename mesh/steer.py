@@ -4,12 +4,12 @@ peers of a workload (rules 1-5). Computes the parts of which `mesh.datapath` mak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from mesh.assemble import Mesh
-from mesh.model import Backend, Direction, RouteMatch, ServiceName
+from mesh.model import Backend, RouteMatch, ServiceName
 from mesh.node import PortVerdict
-from mesh.proxy import Destination, HttpRule, L7Class, Part, RoutedPort, RouteEntry
+from mesh.proxy import Destination, L7Class, Part, RoutedPort, RouteEntry
 
 
 def routed_ports(mesh: Mesh, caller: str, service: ServiceName) -> tuple[RoutedPort, ...]:
@@ -68,12 +68,7 @@ def destination(
     return Destination(service, port, tuple(Part(n, tuple(sorted(b))) for n, b in sorted(parts.items())))
 
 
-def classes(direction: Direction, listeners: Mapping[int, tuple[HttpRule, ...]]) -> tuple[L7Class, ...]:
-    """The L7 classes of one direction of a pod."""
-    return tuple(L7Class(number, direction, rules) for number, rules in sorted(listeners.items()))
-
-
 def reasons(routed: Iterable[RoutedPort], found: Iterable[L7Class]) -> tuple[str, ...]:
     """Why a pod needs an Envoy: the routes and rules that steer its connections."""
     routes = {f"{entry.origin} {entry.rule.field}" for port in routed for entry in port.entries}
-    return tuple(sorted(routes | {rule.key for l7 in found for rule in l7.rules or ()}))
+    return tuple(sorted(routes | {key for l7 in found for key in l7.keys}))

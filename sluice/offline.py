@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mesh.assemble import Mesh
-from mesh.dialects import read
 from mesh.identity import Allocations
 from mesh.model import Fragment, ObjectRef, Problem, Workload
 from sluice.failure import Failure
+from xds.dialects import read
 from xds.documents import ApiObject, parse
 
 NODE = "local"

@@ -22,6 +22,7 @@ CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="ask the agreement tests a hundred times as much")
     parser.addoption("--golden", action="store_true", help="write the golden files anew instead of comparing")
 
 
@@ -62,6 +63,12 @@ def pytest_runtest_makereport(
 def golden(request: pytest.FixtureRequest) -> bool:
     """Whether golden files are to be written (`make golden`) rather than compared."""
     return bool(request.config.getoption("--golden"))
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether agreement is to be sought for hours (`make agreement-long`)."""
+    return bool(request.config.getoption("--long"))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ nothing: it asks admission, pipeline and status.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from mesh.difference import Sample
 from mesh.explain import UnknownName, explain
 from mesh.flow import Flow
 from mesh.model import ObjectRef, Problem, Protocol
+from mesh.node import readable as tables
 from mesh.request import Request
 from xds.documents import ApiObject, Documents, parse
 from xds.pipeline import Pipeline, StoreFailed
@@ -213,13 +213,7 @@ class Admin:
         snapshot = self._pipeline.nodes[self._pipeline.node]
         pod = request.query.get("pod")
         if pod is None:
-            tables = snapshot.state.tables()
-            return _answer(
-                {
-                    table: {name: dataclasses.asdict(record) for name, record in records.items()}
-                    for table, records in tables.items()
-                }
-            )
+            return _answer(tables(snapshot.state))
         if all(str(name) != pod for name in self._pipeline.mesh.workloads):
             raise _bad(f"there is no Pod {pod}", web.HTTPNotFound)
         from xds.render import readable

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from mesh.dialects import read
 from mesh.model import Fragment, ObjectRef, Problem, WorkloadName
+from xds.dialects import read
 from xds.documents import ApiObject
 from xds.sandbox import Placement, Sandbox, placed
 from xds.store import Store

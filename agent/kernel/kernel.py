@@ -19,7 +19,7 @@ from agent.kernel.namespace import netns_cookie, run_in_netns
 from agent.kernel.program import OBJECT, Programs, make_private
 from agent.kernel.ring import EventRing
 from agent.kernel.table import Table
-from bpf.layout import LAYOUT_HASH, Config, Counter, DropReason
+from bpf.layout import LAYOUT_HASH, Config, Counter, DropReason, Verdict
 
 #: Programs of the mesh's cgroup, and of the cgroup below it in which Envoys run.
 _CGROUP_HOOKS = {
@@ -35,6 +35,12 @@ _CGROUP_HOOKS = {
 }
 _POD_HOOKS = {"to_pod": libbpf.TCX_EGRESS, "from_pod": libbpf.TCX_INGRESS}
 _PROXY_HOOKS = {"original_dst": libbpf.CGROUP_GETSOCKOPT}
+
+_AUDITED = {
+    Verdict.DENY: "audit_denied",
+    Verdict.ALLOW: "audit_allowed",
+    Verdict.STEER: "audit_steered",
+}
 
 #: Tables whose values end in a spin lock (see layout.h).
 _LOCKED = {"sl_pod", "sl_service", "sl_route", "sl_peer"}
@@ -155,11 +161,14 @@ class Kernel:
         return self._ring
 
     def counters(self) -> Mapping[str, int]:
-        """Counts since the maps were made: "events_lost", "flows_lost", "dropped_<reason>"."""
+        """Counts since the maps were made: "events_lost", "flows_lost", "dropped_<reason>", and
+        "audit_denied", "_allowed" and "_steered": what would have been so, and was not."""
         names = {"events_lost": int(Counter.EVENTS_LOST), "flows_lost": int(Counter.FLOWS_LOST)}
         for reason in DropReason:
             if reason:
                 names[f"dropped_{reason.name.lower()}"] = Counter.DROPPED + reason
+        for verdict, name in _AUDITED.items():
+            names[name] = Counter.AUDITED + verdict
         return {name: self._counter(index) for name, index in names.items()}
 
     def netns_cookie(self, netns: Path) -> int:

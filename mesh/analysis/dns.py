@@ -19,6 +19,7 @@ from mesh.model import (
     WorkloadName,
 )
 from mesh.policy import Deny, Party, judge
+from mesh.references import AnyPolicy
 
 _REMEDY = "allow egress to the pods k8s-app=kube-dns of namespace kube-system at UDP and TCP port 53"
 
@@ -66,7 +67,7 @@ def _cut_off(view: View, protocol: Protocol) -> dict[ObjectRef, list[WorkloadNam
     return {ref: sorted(pods) for ref, pods in sorted(found.items())}
 
 
-def _denying(policies: Sequence[Policy]) -> list[ObjectRef]:
+def _denying(policies: Sequence[AnyPolicy]) -> list[ObjectRef]:
     """The policies that deny egress by default, if any of them allows some."""
     egress = [(p.ref, p.egress) for p in policies if isinstance(p, Policy) and p.egress and not p.audit]
     if not any(rules.allow for _, rules in egress):

@@ -71,12 +71,12 @@ def _printable(part: object) -> str:
     return str(part) if plain else shown(part)
 
 
-def read(object: Any) -> Fragment:
-    """What is understood of one API object. Never raises."""
+def read(object: Any, dialects: Mapping[tuple[str, str], Dialect] = DIALECTS) -> Fragment:
+    """What is understood of one API object by these dialects. Never raises."""
     ref = ref_of(object)
     problems: list[Problem] = []
     root = Reader(object, ref, problems)
-    dialect = _dialect(root)
+    dialect = _dialect(root, dialects)
     nouns: tuple[Noun, ...] = ()
     if dialect and _has_name(root, dialect):
         nouns = dialect.read(root, ref)
@@ -85,20 +85,20 @@ def read(object: Any) -> Fragment:
     return Fragment(ref, nouns, tuple(sorted(set(problems))), root.sound)
 
 
-def _dialect(root: Reader) -> Dialect | None:
+def _dialect(root: Reader, dialects: Mapping[tuple[str, str], Dialect]) -> Dialect | None:
     if not isinstance(root.value, Mapping):
         root.refuse(f"an API object is a mapping, not {shown(root.value)}")
         return None
     version, kind = root.at("apiVersion"), root.at("kind")
     if not (version.require() and kind.require()):
         return None
-    found = DIALECTS.get((version.text(), kind.text()))
+    found = dialects.get((version.text(), kind.text()))
     if found is None and root.sound:
-        versions = [v for v, k in DIALECTS if k == kind.value]
+        versions = [v for v, k in dialects if k == kind.value]
         if versions:
             version.refuse(f"{kind.value} is read as {' or '.join(versions)}, not {shown(version.value)}")
         else:
-            names = ", ".join(sorted({f"{k} ({v})" for v, k in DIALECTS}))
+            names = ", ".join(sorted({f"{k} ({v})" for v, k in dialects}))
             kind.refuse(f"kind {shown(kind.value)} is not supported; supported are {names}")
     return found
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from mesh.model import ObjectRef, Problem
 
@@ -83,6 +83,11 @@ class Reader:
     def sound_but_for(self, *keys: str) -> bool:
         """Whether everything that was read in here is sound, whatever became of `keys`."""
         return all(child.sound for key, child in self._children.items() if key not in keys)
+
+    def part(self, value: object, path: str) -> Self:
+        """A value that this one holds in another form, such as a text of YAML: what is wrong in it is
+        wrong here."""
+        return type(self)(value, self.ref, self._problems, path, self)
 
     # --- what is wrong -----------------------------------------------------------------------
 
@@ -219,5 +224,5 @@ class Reader:
 
     def _child(self, key: object, value: object, path: str) -> Reader:
         if key not in self._children:
-            self._children[key] = Reader(value, self.ref, self._problems, path, self)
+            self._children[key] = type(self)(value, self.ref, self._problems, path, self)
         return self._children[key]

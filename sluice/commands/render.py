@@ -10,7 +10,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from typing import Any
@@ -53,6 +52,7 @@ def _online(options: argparse.Namespace) -> Any:
 
 
 def _offline(files: list[str], pod: WorkloadName | None) -> Any:
+    from mesh.node import readable as tables
     from sluice.offline import mesh_from, tell
     from xds.render import readable
     from xds.snapshot import NodeSnapshot
@@ -64,14 +64,7 @@ def _offline(files: list[str], pod: WorkloadName | None) -> Any:
     tell(problems)
     snapshot = NodeSnapshot(mesh, NODE, default=True)
     if pod is None:
-        return json.loads(
-            json.dumps(
-                {
-                    table: {name: dataclasses.asdict(record) for name, record in records.items()}
-                    for table, records in snapshot.state.tables().items()
-                }
-            )
-        )
+        return json.loads(json.dumps(tables(snapshot.state)))
     if pod not in mesh.workloads:
         raise Failure(f"the manifests hold no Pod {pod}")
     return readable(snapshot.rendered.get(str(pod), ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from agent import entries
 from agent.entries import Backends, Block, Local
 from bpf import layout
-from mesh.model import ServiceName, WorkloadName
+from mesh.model import Protocol, ServiceName, WorkloadName
 from mesh.node import (
     EVERYONE,
     PodRecord,
@@ -51,11 +52,35 @@ def test_what_no_port_covers_is_refused_in_the_name_of_the_class() -> None:
         5, (PortVerdict("TCP", 80, 90, "steer", 300, ("Rule a",)),), ("NetworkPolicy shop/deny",)
     )
     steered = verdict_of(record, TCP, 85)
-    assert steered == layout.RuleValue(layout.Verdict.STEER, 300, entries.rules_cookie(("Rule a",)))
+    assert steered == layout.RuleValue(
+        layout.Verdict.STEER, listener=300, cookie=entries.rules_cookie(("Rule a",))
+    )
     denied = verdict_of(record, TCP, 91)
     assert denied == layout.RuleValue(
-        layout.Verdict.DENY, 0, entries.rules_cookie(("NetworkPolicy shop/deny",))
+        layout.Verdict.DENY, cookie=entries.rules_cookie(("NetworkPolicy shop/deny",))
     )
+
+
+def test_what_audit_mode_would_say_stands_beside_the_verdict() -> None:
+    port = PortVerdict("TCP", 80, 80, "allow", audit="deny", audit_rules=("NetworkPolicy shop/tried",))
+    found = verdict_of(PolicyClass(5, (port,)), TCP, 80)
+    assert found == layout.RuleValue(
+        layout.Verdict.ALLOW,
+        layout.Audit.DENY,
+        audit_cookie=entries.rules_cookie(("NetworkPolicy shop/tried",)),
+    )
+
+
+def test_every_protocol_that_a_rule_may_name_has_its_number() -> None:
+    named = set(get_args(Protocol))
+    assert named == set(entries.PROTOCOL_NUMBERS)
+    record = PolicyClass(5, tuple(PortVerdict(p, 0, 65535, "allow") for p in sorted(named)))
+    for number in range(256):
+        found = verdict_of(record, number, 0)
+        allowed = number in entries.PROTOCOL_NUMBERS.values()
+        assert found is not None and found.verdict == (
+            layout.Verdict.ALLOW if allowed else layout.Verdict.DENY
+        )
 
 
 def test_an_entry_for_every_protocol_stands_behind_the_others() -> None:

@@ -10,7 +10,7 @@ from agent.entries import rules_cookie
 from agent.flows import FlowLog, FlowTeller
 from agent.names import Names
 from agent.records import Change
-from bpf.layout import NO_ADDRESS, DropReason, Event, EventFlags, EventType, Verdict, packed_address
+from bpf.layout import NO_ADDRESS, Audit, DropReason, Event, EventFlags, EventType, Verdict, packed_address
 from mesh.discovery.wire import bytes_field, integer_field, text_field
 from mesh.flow import Flow, Peer, Request
 from mesh.model import ServiceName, WorkloadName
@@ -18,6 +18,7 @@ from mesh.node import PolicyClass, PortVerdict, Record, ServiceRecord, WorkloadR
 
 WEB, CLIENT = WorkloadName("shop", "web"), WorkloadName("shop", "client")
 RULE = "NetworkPolicy shop/web ingress[0]"
+TRIED = "NetworkPolicy shop/tried"
 HTTP_RULES = ("CiliumNetworkPolicy shop/web ingress[0]", "CiliumNetworkPolicy shop/web ingress[1]")
 
 
@@ -27,7 +28,14 @@ def names() -> Names:
         WorkloadRecord(WEB, 300, (("10.0.0.2", 0),), "node1"),
         WorkloadRecord(CLIENT, 301, (("10.0.0.1", 0),), "node1"),
         ServiceRecord(ServiceName("shop", "web"), ("10.128.0.1",), 0, ()),
-        PolicyClass(1, (PortVerdict("TCP", 80, 80, "steer", 256, HTTP_RULES),), (RULE,)),
+        PolicyClass(
+            1,
+            (
+                PortVerdict("TCP", 80, 80, "steer", 256, HTTP_RULES),
+                PortVerdict("TCP", 81, 81, "allow", 0, (), "deny", (TRIED,)),
+            ),
+            (RULE,),
+        ),
     ]
     for number, record in enumerate(records):
         made.follow(Change("type", str(number), None, record))
@@ -50,6 +58,7 @@ def event(**fields: int | bytes) -> Event:
         "src_id": 301,
         "dst_id": 300,
         "cookie": 0,
+        "audit_cookie": 0,
         "generation": 1,
         "src_port": 40000,
         "dst_port": 8080,
@@ -82,6 +91,14 @@ def test_a_drop_says_why_and_by_which_rules() -> None:
     )
     assert (flow.verdict, flow.drop_reason, flow.direction) == ("DROPPED", "POLICY_INGRESS", "ingress")
     assert flow.policies == (RULE,)
+
+
+def test_a_flow_says_what_policies_in_audit_mode_would_do_and_which() -> None:
+    flow = told(event(audit=Audit.DENY, audit_cookie=rules_cookie((TRIED,))))
+    assert (flow.verdict, flow.audit, flow.audit_policies) == ("FORWARDED", "DROPPED", (TRIED,))
+    assert str(flow).endswith(f"audit=DROPPED by {TRIED}")
+    assert Flow.from_json(flow.to_json()) == flow
+    assert "audit" not in told(event()).to_json()
 
 
 def test_a_steered_connection_takes_the_path_through_envoy() -> None:

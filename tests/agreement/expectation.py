@@ -12,7 +12,8 @@ from mesh.policy import Deny, Party, Steer, judge
 from mesh.policy import Verdict as Judged
 from mesh.proxy import HttpRule
 from tests.agreement.actor import Arrival, Attempt, Outcome
-from tests.agreement.generate import PORTS, World
+from tests.agreement.generate import World
+from tests.agreement.kinds import PORTS
 from tests.agreement.test_tables import words
 from tests.agreement.town import HOST, OUTSIDE, Who
 

@@ -7,21 +7,20 @@ which kinds decided. Seeded: the same number gives the same mesh.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mesh.assemble import Mesh
-from mesh.dialects import read
+from mesh.explain import party
 from mesh.identity import Allocations
-from mesh.model import Fragment, ObjectRef
+from mesh.model import Authorization, Fragment, LearnedNames, ObjectRef, PortRange
 from mesh.policy import Party
+from mesh.references import rules_of
+from tests.agreement.kinds import ACCOUNTS, APPS, KINDS, PORTS, TIERS, Object, port
+from xds.dialects import read
 
 NAMESPACES = ("red", "green", "blue")
-APPS = ("web", "api", "db", "cache")
-TIERS = ("front", "back")
-PORTS = (80, 443, 5432, 8080, 8081, 8090, 9000, 65535)
-BLOCKS = ("0.0.0.0/0", "10.0.0.0/8", "10.64.0.0/24", "198.51.100.0/24", "198.51.100.128/25", "203.0.113.7/32")
 WORLD = (
     "198.51.99.255",
     "198.51.100.0",
@@ -36,12 +35,20 @@ WORLD = (
     "2001:db8:1::1",
 )
 NODE = "10.64.0.1"
-METHODS = ("GET", "POST", "PUT", "DELETE")
 PATHS = ("/", "/public", "/public/a", "/admin", "/admin/users", "/v1/items/7", "/v2/items/7")
-EXPRESSIONS = ("/public.*", "/admin(/.*)?", "/v[12]/items/[0-9]+", "/", ".*", "/public/[a-z]")
-HOSTS = ("shop.example", "api.red", "other")
 
-Object = dict[str, Any]
+#: The other node, and the mesh's resolver.
+REMOTE = "192.0.2.77"
+RESOLVER = "10.64.0.99"
+LEARNED = LearnedNames(
+    1,
+    (
+        ("api.example.com", ("203.0.113.7", "2001:db8::1")),
+        ("cdn.example.com", ("198.51.100.128",)),
+        ("a.b.example.org", ("198.51.99.255",)),
+        ("elsewhere.example.net", ("198.51.100.0",)),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -52,13 +59,22 @@ class World:
     mesh: Mesh
 
     def parties(self) -> list[Party]:
-        """Every pod, the node, and addresses of the outside at the borders of the blocks."""
-        mesh = self.mesh
-        pods = [
-            Party(address, name, mesh.identities.all[mesh.identities.of[name]].mapping)
-            for address, name in sorted(mesh.owners.items())
-        ]
-        return [*pods, Party(NODE, host=True), *(Party(address) for address in WORLD)]
+        """Every pod, the nodes, and addresses of the outside at the borders of the blocks."""
+        return [party(self.mesh, address) for address in (*sorted(self.mesh.owners), NODE, REMOTE, *WORLD)]
+
+    def borders(self) -> list[int]:
+        """Where any rule about ports may begin or end, by what the policies say, from 0 to 65536."""
+        found = {0, 65536, *(port + d for port in PORTS for d in (0, 1))}
+        for policy in self.mesh.all_policies():
+            if isinstance(policy, Authorization):
+                continue  # they name ports of PORTS
+            for rule in rules_of(policy):
+                for match in rule.ports or ():
+                    if isinstance(match, PortRange):
+                        found |= {match.first, match.last + 1}
+        for workload in self.mesh.workloads.values():
+            found.update(port.port + d for port in workload.ports for d in (0, 1))
+        return sorted(found)
 
 
 def assemble(objects: Sequence[Object]) -> Mesh:
@@ -68,6 +84,8 @@ def assemble(objects: Sequence[Object]) -> Mesh:
         fragment = read(document)
         assert not fragment.problems, fragment.problems
         fragments[fragment.ref] = fragment
+    learned = ObjectRef("LearnedNames", "", "dns")
+    fragments[learned] = Fragment(learned, (LEARNED,))
     mesh = Mesh(Allocations(("10.128.0.0/16", "fd51:ce00:0:2::/112")), hosts=(NODE,))
     mesh.apply(fragments)
     return mesh
@@ -127,6 +145,7 @@ def _things(rng: random.Random, pods: int) -> list[Object]:
                 },
                 "spec": {
                     "nodeName": "recorded",
+                    "serviceAccountName": rng.choice(ACCOUNTS),
                     "containers": [
                         {
                             "name": "main",
@@ -141,7 +160,69 @@ def _things(rng: random.Random, pods: int) -> list[Object]:
                 },
             }
         )
+    return objects + _references()
+
+
+def _references() -> list[Object]:
+    """What rules refer to by name."""
+    objects: list[Object] = [
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": name, "labels": {"zone": zone}},
+            "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+        }
+        for name, zone, address in (("here", "a", NODE), ("there", "b", REMOTE))
+    ]
+    objects.append(
+        {
+            "apiVersion": "cilium.io/v2",
+            "kind": "CiliumCIDRGroup",
+            "metadata": {"name": "outside", "labels": {"zone": "far"}},
+            "spec": {"externalCIDRs": ["198.51.100.0/24", "2001:db8::/64"]},
+        }
+    )
+    objects.append(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "sluice-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}},
+            "spec": {
+                "nodeName": "elsewhere",
+                "serviceAccountName": "sluice-dns",
+                "containers": [{"name": "main", "command": ["true"]}],
+            },
+            "status": {"podIPs": [{"ip": RESOLVER}], "conditions": [{"type": "Ready", "status": "True"}]},
+        }
+    )
+    kinds = [("http", 8080), ("tcp-db", 5432), ("https", 443)]
+    ports = [{"name": name, "port": port} for name, port in kinds]
+    objects += [_service(f"of-{app}", "red", ports, selector={"app": app}) for app in APPS]
+    objects.append(_service("near", "red", [{"port": 80}], selector={"tier": "back"}))
+    back = {"tier": "back"}
+    for name, namespace, labels, addresses in (
+        ("far", "red", back, ["198.51.100.127", "203.0.113.8", "10.64.0.13"]),
+        ("kubernetes", "default", {}, [REMOTE]),
+    ):
+        service = _service(name, namespace, [{"port": 443}])
+        service["metadata"]["labels"] = labels
+        objects += [service, _slice(name, namespace, "IPv4", [{"port": 443}], addresses)]
     return objects
+
+
+def _slice(name: str, namespace: str, family: str, ports: list[Object], addresses: list[str]) -> Object:
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{name}-{family.lower()}",
+            "namespace": namespace,
+            "labels": {"kubernetes.io/service-name": name},
+        },
+        "addressType": family,
+        "ports": ports,
+        "endpoints": [{"addresses": [address]} for address in addresses],
+    }
 
 
 def _services(rng: random.Random, objects: Sequence[Object]) -> list[Object]:
@@ -151,10 +232,10 @@ def _services(rng: random.Random, objects: Sequence[Object]) -> list[Object]:
             "tier",
             namespace,
             [
-                {"name": "web", "port": 80, "targetPort": _port(rng)},
+                {"name": "web", "port": 80, "targetPort": port(rng)},
                 {"name": "named", "port": 81, "targetPort": "http"},
                 {"name": "plain", "port": 5432},
-                {"name": "dns", "port": 53, "targetPort": _port(rng), "protocol": "UDP"},
+                {"name": "dns", "port": 53, "targetPort": port(rng), "protocol": "UDP"},
             ],
             selector={"tier": rng.choice(TIERS)},
             sessionAffinity=rng.choice(("None", "ClientIP")),
@@ -166,23 +247,10 @@ def _services(rng: random.Random, objects: Sequence[Object]) -> list[Object]:
     pods = [document for document in objects if document["kind"] == "Pod"]
     chosen = [[ip["ip"] for ip in pod["status"]["podIPs"]] for pod in rng.sample(pods, 4)]
     chosen.append([rng.choice(WORLD)])
-    targets = [port | {"port": _port(rng)} for port in ports]
+    targets = [entry | {"port": port(rng)} for entry in ports]
     for family in ("IPv4", "IPv6"):
         addresses = [a for group in chosen for a in group if (":" in a) == (family == "IPv6")]
-        found.append(
-            {
-                "apiVersion": "discovery.k8s.io/v1",
-                "kind": "EndpointSlice",
-                "metadata": {
-                    "name": f"mixed-{family.lower()}",
-                    "namespace": "red",
-                    "labels": {"kubernetes.io/service-name": "mixed"},
-                },
-                "addressType": family,
-                "ports": targets,
-                "endpoints": [{"addresses": [address]} for address in addresses],
-            }
-        )
+        found.append(_slice("mixed", "red", family, targets, addresses))
     found.append(_service("nobody", "green", [{"port": 80}], selector={"app": "nobody"}))
     return found
 
@@ -196,144 +264,3 @@ def _service(name: str, namespace: str, ports: list[Object], **spec: Any) -> Obj
     }
 
 
-def _labels(rng: random.Random) -> Object:
-    return rng.choice(
-        [
-            {"matchLabels": {"app": rng.choice(APPS)}},
-            {"matchLabels": {"tier": rng.choice(TIERS)}},
-            {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": [rng.choice(APPS)]}]},
-            {"matchExpressions": [{"key": "app", "operator": "In", "values": list(rng.sample(APPS, 2))}]},
-            {"matchExpressions": [{"key": "tier", "operator": "Exists"}]},
-            {},
-        ]
-    )
-
-
-def _port(rng: random.Random) -> int:
-    return rng.choice(PORTS)
-
-
-def _network_policy(
-    peers: Callable[[random.Random], list[Object]] | None,
-    ports: Callable[[random.Random], list[Object]] | None = None,
-) -> Callable[[random.Random, str, str], Object]:
-    def make(rng: random.Random, name: str, namespace: str) -> Object:
-        direction, key = rng.choice((("ingress", "from"), ("egress", "to")))
-        rule: Object = {}
-        if peers is not None:
-            rule[key] = peers(rng)
-        if ports is not None:
-            rule["ports"] = ports(rng)
-        return {
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": {
-                "podSelector": _labels(rng),
-                "policyTypes": [direction.capitalize()],
-                direction: [rule],
-            },
-        }
-
-    return make
-
-
-def _cilium(
-    rule: Callable[[random.Random, str], Object], suffix: str = ""
-) -> Callable[[random.Random, str, str], Object]:
-    def make(rng: random.Random, name: str, namespace: str) -> Object:
-        direction = rng.choice(("ingress", "egress"))
-        return {
-            "apiVersion": "cilium.io/v2",
-            "kind": "CiliumNetworkPolicy",
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": {"endpointSelector": _labels(rng), direction + suffix: [rule(rng, direction)]},
-        }
-
-    return make
-
-
-def _endpoints(rng: random.Random, direction: str) -> Object:
-    key = "fromEndpoints" if direction == "ingress" else "toEndpoints"
-    selector = _labels(rng)
-    if rng.random() < 0.7:
-        selector = {"matchExpressions": [{"key": "k8s:io.kubernetes.pod.namespace", "operator": "Exists"}]}
-    return {key: [selector]}
-
-
-def _cidr_rule(rng: random.Random, direction: str) -> Object:
-    prefix = "from" if direction == "ingress" else "to"
-    return {f"{prefix}CIDRSet": [{"cidr": "198.51.100.0/24", "except": ["198.51.100.128/25"]}]}
-
-
-def _entity_rule(rng: random.Random, direction: str) -> Object:
-    prefix = "from" if direction == "ingress" else "to"
-    return {f"{prefix}Entities": [rng.choice(("all", "world", "cluster", "host"))]}
-
-
-def _http(key: str) -> Callable[[random.Random, str], Object]:
-    def rule(rng: random.Random, direction: str) -> Object:
-        match: Object = {
-            "method": lambda: {"method": rng.choice((*METHODS, "GET|POST"))},
-            "path": lambda: {"path": rng.choice(EXPRESSIONS)},
-            "host": lambda: {"host": rng.choice(HOSTS).replace(".", "[.]")},
-            "header": lambda: {"headers": [rng.choice(("X-Team: a", "X-Team", "X-Trace: 1"))]},
-        }[key]()
-        found: Object = _endpoints(rng, direction) if rng.random() < 0.5 else {}
-        ports = [{"port": str(_port(rng)), "protocol": "TCP"} for _ in range(6)]
-        return found | {"toPorts": [{"ports": ports, "rules": {"http": [match]}}]}
-
-    return rule
-
-
-def _cilium_ports(rng: random.Random, direction: str) -> Object:
-    first = rng.choice(PORTS[:-1])
-    ports = [
-        {"port": str(first), "endPort": min(65535, first + rng.choice((1, 10, 1000))), "protocol": "ANY"}
-    ]
-    return _endpoints(rng, direction) | {"toPorts": [{"ports": ports}]}
-
-
-def _ports(rng: random.Random) -> list[Object]:
-    return [{"port": _port(rng), "protocol": rng.choice(("TCP", "UDP", "SCTP"))} for _ in range(2)]
-
-
-def _range(rng: random.Random) -> list[Object]:
-    first = rng.choice(PORTS[:-1])
-    return [{"port": first, "endPort": min(65535, first + rng.choice((1, 100, 9000))), "protocol": "TCP"}]
-
-
-def _block(rng: random.Random) -> list[Object]:
-    cidr = rng.choice(BLOCKS)
-    exceptions = {
-        "0.0.0.0/0": ["10.0.0.0/8"],
-        "10.0.0.0/8": ["10.64.0.0/29"],
-        "198.51.100.0/24": ["198.51.100.128/25"],
-    }
-    block: Object = {"cidr": cidr}
-    if cidr in exceptions and rng.random() < 0.7:
-        block["except"] = exceptions[cidr]
-    return [{"ipBlock": block}]
-
-
-KINDS: dict[str, Callable[[random.Random, str, str], Object]] = {
-    "np-pods": _network_policy(lambda rng: [{"podSelector": _labels(rng)}]),
-    "np-namespaces": _network_policy(
-        lambda rng: [{"namespaceSelector": {"matchLabels": {"team": rng.choice("ab")}}}]
-    ),
-    "np-both": _network_policy(lambda rng: [{"namespaceSelector": {}, "podSelector": _labels(rng)}]),
-    "np-block": _network_policy(_block),
-    "np-ports": _network_policy(None, _ports),
-    "np-range": _network_policy(None, _range),
-    "np-named": _network_policy(None, lambda rng: [{"port": "http"}]),
-    "np-everyone": _network_policy(None),
-    "cnp-endpoints": _cilium(_endpoints),
-    "cnp-ports": _cilium(_cilium_ports),
-    "cnp-cidr": _cilium(_cidr_rule),
-    "cnp-entities": _cilium(_entity_rule),
-    "cnp-deny": _cilium(_cilium_ports, "Deny"),
-    "cnp-method": _cilium(_http("method")),
-    "cnp-path": _cilium(_http("path")),
-    "cnp-host": _cilium(_http("host")),
-    "cnp-header": _cilium(_http("header")),
-}

@@ -33,7 +33,7 @@ from mesh.request import Request
 from mesh.request_path import normalise
 from mesh.routing import choose
 from mesh.steer import precedence
-from tests.agreement.generate import EXPRESSIONS, HOSTS, METHODS
+from tests.agreement.kinds import EXPRESSIONS, HOSTS, METHODS
 from tests.xds.render.backend import Backend
 from tests.xds.render.standalone import Proxy
 

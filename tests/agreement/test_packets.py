@@ -21,7 +21,8 @@ from mesh.datapath import Node
 from mesh.model import WorkloadName
 from tests.agreement.actor import Arrival, Attempt, Called, Kind, Outcome
 from tests.agreement.expectation import ICMP, Fate, Question, Reference, Told
-from tests.agreement.generate import NODE, PORTS, WORLD, World, generate
+from tests.agreement.generate import NODE, WORLD, World, generate
+from tests.agreement.kinds import PORTS
 from tests.agreement.town import HOST, OUTSIDE, Role, Town, Who, until
 
 T = TypeVar("T")

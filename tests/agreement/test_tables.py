@@ -12,23 +12,26 @@ from mesh.assemble import Mesh
 from mesh.datapath import Node
 from mesh.dialects import ref_of
 from mesh.identity import Allocations
+from mesh.model import Protocol
 from mesh.node import PodRecord
 from mesh.policy import Allow, Deny, Party, Steer, Verdict, judge
-from tests.agreement.generate import KINDS, NODE, PORTS, World, generate, kind_of
+from tests.agreement.generate import NODE, World, generate
+from tests.agreement.kinds import PORTS
+from tests.agreement.tally import Tally
 
-PROTOCOLS = (*("TCP",) * 12, "UDP", "SCTP", "ICMP", 47)
+PROTOCOLS: tuple[Protocol | int, ...] = (*("TCP",) * 12, "UDP", "SCTP", "ICMP", "ICMPv6", "GRE", "ESP", 136)
 WORLDS = 60
 CASES = 100_000
 
 
 def words(verdict: Verdict) -> tuple[str, tuple[str, ...]]:
     match verdict:
-        case Allow(rules):
+        case Allow(rules, _):
             return "allow", rules
         case Deny(rules):
             return "deny", rules
-        case Steer(rules):
-            return "steer", tuple(rule.key for rule in rules)
+        case Steer():
+            return "steer", verdict.keys
 
 
 def tables(

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import yaml
 
 from mesh.model import HttpMatch, ObjectRef, WorkloadName
+from mesh.node import readable as readable_tables
 from mesh.proxy import HttpRule, L7Class, ProxyView
 from sluice.offline import NODE, mesh_from
 from tests.xds.render.standalone import validate
@@ -32,11 +32,7 @@ def compiled(case: str) -> NodeSnapshot:
 
 def tables(snapshot: NodeSnapshot) -> dict[str, Any]:
     """The node's records, as plain data."""
-    found = {
-        table: {name: dataclasses.asdict(record) for name, record in sorted(records.items())}
-        for table, records in snapshot.node.state.tables().items()
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(found))
+    plain: dict[str, Any] = json.loads(json.dumps(readable_tables(snapshot.node.state)))
     return plain
 
 

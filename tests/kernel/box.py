@@ -196,6 +196,8 @@ class Box:
         bits: int = 16,
         listener: int = 0,
         cookie: int = 7,
+        audit: layout.Audit = layout.Audit.SAME,
+        audit_cookie: int = 0,
     ) -> None:
         prefix = layout.RULE_CLASS_BITS
         if protocol is not None:
@@ -203,7 +205,7 @@ class Box:
         self.wanted.put(
             "sl_rule",
             layout.RuleKey(prefix, class_id, protocol or 0, port or 0),
-            layout.RuleValue(verdict, listener, cookie),
+            layout.RuleValue(verdict, audit, listener, cookie, audit_cookie),
         )
 
     def block(self, cidr: str, id: int, cidrs: int = 0) -> None:

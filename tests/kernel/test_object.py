@@ -48,6 +48,7 @@ STRUCTS: dict[str, type[layout.Struct] | type[layout.TwoSlots]] = {
 }
 ENUMS = {
     "sl_verdict": layout.Verdict,
+    "sl_audit": layout.Audit,
     "sl_config": layout.Config,
     "pod_flags": layout.PodFlags,
     "service_flags": layout.ServiceFlags,
@@ -66,6 +67,7 @@ PREFIXES = (
     "SL_DROP_",
     "SL_EV_",
     "SL_COUNT_",
+    "SL_AUDIT_",
     "SL_",
 )
 

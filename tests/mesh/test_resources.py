@@ -4,7 +4,7 @@ import pytest
 
 from mesh.datapath import Node
 from mesh.model import WorkloadName
-from mesh.node import Generation, Manifest
+from mesh.node import Generation, Manifest, PolicyClass, PortVerdict
 from mesh.resources import GENERATION_TYPE, MANIFEST_TYPE, TABLE_TYPES, decode, encode
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
 
@@ -17,6 +17,8 @@ def test_every_record_survives_the_wire() -> None:
             assert decode(TABLE_TYPES[table], encode(record)) == record
             seen += 1
     assert seen > 10
+    audited = PolicyClass(7, (PortVerdict("TCP", 1, 2, "allow", 0, ("a",), "deny", ("b", "c")),), ("d",))
+    assert decode(TABLE_TYPES["classes"], encode(audited)) == audited
     manifest = Manifest(WorkloadName("a", "b"), (("type", (("name", "hash"),)),))
     assert decode(MANIFEST_TYPE, encode(manifest)) == manifest
     assert decode(GENERATION_TYPE, encode(Generation(7, "t"))) == Generation(7, "t")

@@ -104,7 +104,7 @@ def _senders(ports: Iterable[RoutedPort]) -> dict[Target, tuple[ObjectRef, ...]]
 
 
 def _rule_origins(classes: Iterable[L7Class]) -> tuple[ObjectRef, ...]:
-    return _unique(rule.origin for l7 in classes for rule in l7.rules or ())
+    return _unique(origin for l7 in classes for origin in l7.origins)
 
 
 def _unique(origins: Iterable[ObjectRef]) -> tuple[ObjectRef, ...]:

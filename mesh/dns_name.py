@@ -1,0 +1,7 @@
+"""placeholder"""
+
+from mesh.model import NamePattern
+
+
+def matches(pattern: NamePattern, name: str) -> bool:
+    return pattern.text == name

@@ -1,0 +1,240 @@
+"""What a rule refers to by name, put in its place: groups, nodes, services, DNS names.
+
+A policy is judged and compiled with resolved peers only, so nothing behind this file knows that
+a block came from a CiliumCIDRGroup or from a DNS answer. A reference to nothing is nobody: it
+leaves no peer, and a rule without peers matches no one (threat N46).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Literal
+
+from mesh.cidr import contains, prefix_of
+from mesh.dns_name import matches
+from mesh.model import (
+    DEFAULT_CONFIG,
+    NAMESPACE_KEY,
+    ApiServerPeer,
+    Authorization,
+    CidrGroup,
+    CidrGroupPeer,
+    CidrPeer,
+    EndpointSlice,
+    MeshConfig,
+    NamePattern,
+    NamePeer,
+    Node,
+    NodePeer,
+    ObjectRef,
+    Peer,
+    Policy,
+    Reach,
+    Reference,
+    Requirement,
+    ResolvedPeer,
+    Rule,
+    RuleSet,
+    Selector,
+    Service,
+    ServiceName,
+    ServicePeer,
+    Term,
+    TierPolicy,
+    WorkloadPeer,
+)
+
+#: What selects a workload and binds its connections.
+AnyPolicy = Policy | TierPolicy | Authorization
+
+#: The kinds of thing that a policy can refer to.
+Source = Literal["groups", "nodes", "services", "names", "config"]
+
+#: Where the API server stands (EndpointSlices of this Service).
+API_SERVER = ServicePeer("default", "kubernetes", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """What references can name. The mappings are read, never changed. `names`: DNS name, lower
+    case without its final dot -> the addresses that answers gave."""
+
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    groups: Mapping[str, CidrGroup] = field(default_factory=dict)
+    services: Mapping[ServiceName, Service] = field(default_factory=dict)
+    slices: Mapping[ServiceName, Mapping[ObjectRef, EndpointSlice]] = field(default_factory=dict)
+    names: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    config: MeshConfig = DEFAULT_CONFIG
+
+
+def sources_of(policy: AnyPolicy) -> set[Source]:
+    """The kinds of thing that its meaning depends on."""
+    if isinstance(policy, Authorization):
+        return {"config"} if policy.services is None else {"config", "services"}
+    return {_SOURCES[type(peer)] for peer in _references(policy)}
+
+
+_SOURCES: Mapping[type[Reference], Source] = {
+    CidrGroupPeer: "groups",
+    NodePeer: "nodes",
+    ServicePeer: "services",
+    ApiServerPeer: "services",
+    NamePeer: "names",
+}
+
+
+def cidrs_of(policies: Iterable[AnyPolicy]) -> set[CidrPeer]:
+    """Every block that resolved policies name."""
+    found: set[CidrPeer] = set()
+    for policy in policies:
+        if isinstance(policy, Authorization):
+            found.update(
+                value for term in _terms(policy) for value in term.values if isinstance(value, CidrPeer)
+            )
+            continue
+        for rule in rules_of(policy):
+            found.update(peer for peer in rule.peers or () if isinstance(peer, CidrPeer))
+    return found
+
+
+def patterns_of(policy: AnyPolicy) -> set[NamePattern]:
+    """The DNS names whose addresses a policy speaks of."""
+    if isinstance(policy, Authorization):
+        return set()
+    return {peer.pattern for peer in _references(policy) if isinstance(peer, NamePeer)}
+
+
+def _terms(policy: Authorization) -> Iterator[Term]:
+    """Those that the kernel can judge by address."""
+    for rule in policy.rules:
+        for term in chain(*(rule.sources or ()), rule.conditions):
+            if term.attribute == "source_ip":
+                yield term
+
+
+def _references(policy: Policy | TierPolicy) -> set[Reference]:
+    return {peer for rule in rules_of(policy) for peer in rule.peers or () if isinstance(peer, Reference)}
+
+
+def rules_of(policy: Policy | TierPolicy) -> Iterator[Rule]:
+    """Every rule of both directions."""
+    if isinstance(policy, TierPolicy):
+        yield from (ranked.rule for ranked in (*policy.ingress, *policy.egress))
+        return
+    for rules in (policy.ingress, policy.egress):
+        if rules is not None:
+            yield from rules.allow
+            yield from rules.deny
+
+
+def resolve(policy: AnyPolicy, directory: Directory) -> tuple[AnyPolicy, ...]:
+    """The policy with resolved peers only, once for each subject that it turns out to have."""
+    if isinstance(policy, Authorization):
+        return tuple(replace(policy, subject=found, services=None) for found in _subjects(policy, directory))
+    if not _references(policy):
+        return (policy,)
+    if isinstance(policy, TierPolicy):
+        ingress, egress = (
+            tuple(replace(ranked, rule=_rule(ranked.rule, directory)) for ranked in rules)
+            for rules in (policy.ingress, policy.egress)
+        )
+        return (replace(policy, ingress=ingress, egress=egress),)
+    return (
+        replace(
+            policy,
+            ingress=_rule_set(policy.ingress, directory),
+            egress=_rule_set(policy.egress, directory),
+        ),
+    )
+
+
+def _subjects(policy: Authorization, directory: Directory) -> Iterator[Selector]:
+    """A policy of the root namespace is for all; one of a Service is for what stands behind it."""
+    own = Requirement(NAMESPACE_KEY, "In", (policy.ref.namespace,))
+    if policy.services is not None:
+        for name in policy.services:
+            service = directory.services.get(name)
+            if service is not None and service.selector:
+                labels = [Requirement(key, "In", (value,)) for key, value in service.selector]
+                yield Selector(tuple(sorted([own, *labels])))
+    elif policy.ref.namespace == directory.config.root_namespace:
+        yield policy.subject
+    else:
+        yield Selector(tuple(sorted([own, *policy.subject.requirements])))
+
+
+def _rule_set(rules: RuleSet | None, directory: Directory) -> RuleSet | None:
+    if rules is None:
+        return None
+    allow, deny = (tuple(_rule(rule, directory) for rule in part) for part in (rules.allow, rules.deny))
+    return RuleSet(allow, deny, rules.default_deny)
+
+
+def _rule(rule: Rule, directory: Directory) -> Rule:
+    if rule.peers is None:
+        return rule
+    found: list[Peer] = []
+    for peer in rule.peers:
+        found += resolved(peer, directory) if isinstance(peer, Reference) else [peer]
+    return replace(rule, peers=tuple(dict.fromkeys(found)))
+
+
+def resolved(peer: Reference, directory: Directory) -> list[ResolvedPeer]:
+    """The peers that a reference stands for, in a stable order."""
+    match peer:
+        case CidrGroupPeer():
+            return list(_group(peer, directory.groups))
+        case NodePeer(selector):
+            chosen = (n for _, n in sorted(directory.nodes.items()) if selector.matches(dict(n.labels)))
+            return [_block(address, "nodes") for node in chosen for address in node.addresses]
+        case NamePeer(pattern):
+            found = (a for name, a in directory.names.items() if matches(pattern, name))
+            return [_block(address, "world") for address in sorted(set().union(*found))]
+        case ServicePeer():
+            return list(_services(peer, directory))
+        case ApiServerPeer():
+            return list(_services(API_SERVER, directory))
+
+
+def _group(peer: CidrGroupPeer, groups: Mapping[str, CidrGroup]) -> Iterator[CidrPeer]:
+    for name, group in sorted(groups.items()):
+        if peer.name is not None:
+            chosen = name == peer.name
+        else:
+            chosen = peer.selector is not None and peer.selector.matches(dict(group.labels))
+        for cidr in group.cidrs if chosen else ():
+            inside = (e for e in peer.exceptions if contains(prefix_of(cidr), prefix_of(e)))
+            if not any(contains(prefix_of(e), prefix_of(cidr)) for e in peer.exceptions):
+                yield CidrPeer(cidr, tuple(inside), "world")
+
+
+def _services(peer: ServicePeer, directory: Directory) -> Iterator[ResolvedPeer]:
+    for name in _chosen(peer, directory.services):
+        service = directory.services[name]
+        if service.selector:
+            own = [Requirement(NAMESPACE_KEY, "In", (name.namespace,))]
+            labels = [Requirement(key, "In", (value,)) for key, value in service.selector]
+            yield WorkloadPeer(Selector(tuple(sorted(own + labels))))
+            continue
+        for _, entry in sorted(directory.slices.get(name, {}).items()):
+            for endpoint in entry.endpoints:
+                yield from (_block(address, "anyone") for address in endpoint.addresses)
+
+
+def _chosen(peer: ServicePeer, services: Mapping[ServiceName, Service]) -> Iterable[ServiceName]:
+    if peer.name is not None:
+        name = ServiceName(peer.namespace or "", peer.name)
+        return [name] if name in services else []
+    return sorted(
+        name
+        for name, service in services.items()
+        if peer.namespace in (None, name.namespace)
+        and peer.selector is not None
+        and peer.selector.matches(dict(service.labels))
+    )
+
+
+def _block(address: str, reach: Reach) -> CidrPeer:
+    return CidrPeer(f"{address}/{128 if ':' in address else 32}", (), reach)

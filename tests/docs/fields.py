@@ -1,0 +1,55 @@
+"""Which fields of which kind are enforced and which are refused, as the dialects themselves say it.
+
+Every sample object is read by its dialect with a `Reader` that notes each declaration of fields on the
+way. Fields of the whole API object and of Kubernetes' label selectors are the same everywhere and left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from mesh.dialects import Dialect, ref_of
+from mesh.dialects.reading import Fields, Reader
+from mesh.dialects.selection import EXPRESSION, SELECTOR
+
+_INDEX = re.compile(r"\[[0-9]+\]")
+_WHOLE = ("apiVersion", "kind", "metadata", "spec", "status")
+
+
+class _Recorder(Reader):
+    """Notes what may stand where."""
+
+    seen: dict[str, Fields]
+
+    def fields(self, known: Fields) -> Reader:
+        if self.present and known not in (SELECTOR, EXPRESSION):
+            path = _INDEX.sub("[]", self.path)
+            before = self.seen.get(path, Fields(()))
+            read, refused = ({*old, *new} for old, new in zip(_both(before), _both(known), strict=True))
+            self.seen[path] = Fields(tuple(sorted(read)), tuple(sorted(refused - read)))
+        return super().fields(known)
+
+
+def _both(fields: Fields) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return fields.read, fields.refused
+
+
+def table(samples: Iterable[Any], dialects: Mapping[tuple[str, str], Dialect]) -> Iterator[str]:
+    """Lines of a Markdown table, sorted by kind and path."""
+    yield "| kind | where | enforced | refused by name |"
+    yield "|---|---|---|---|"
+    kinds: dict[str, dict[str, Fields]] = {}
+    for sample in samples:
+        dialect = dialects[sample["apiVersion"], sample["kind"]]
+        seen = kinds.setdefault(sample["kind"], {})
+        recorder = type("_Recorder", (_Recorder,), {"__slots__": (), "seen": seen})
+        root = recorder(sample, ref_of(sample), [])
+        dialect.read(root, root.ref)
+    for kind, found in sorted(kinds.items()):
+        for path, fields in sorted(found.items()):
+            read = ", ".join(name for name in fields.read if path or name not in _WHOLE)
+            refused = ", ".join(fields.refused)
+            if read or refused:
+                yield f"| {kind} | {path.removeprefix('spec.') or '-'} | {read or '-'} | {refused or '-'} |"
