@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mesh.model import (
     NAMESPACE_KEY,
     CidrPeer,
@@ -61,6 +63,11 @@ def test_a_rule_of_a_tier_behind_one_that_covers_it_is_never_asked() -> None:
     assert found.trap.field == "spec.ingress[1]"
     assert "SL0403" not in codes("", tier("t", 1, narrow, wide))
     assert "SL0403" not in codes("", tier("t", 1, ranked("deny", (1, 15)), narrow))
+
+
+def test_a_policy_in_audit_mode_shadows_nothing() -> None:
+    deny = replace(tier("t", 1, ranked("deny")), audit=True)
+    assert "SL0402" not in codes(network_policy(ALLOW), deny)
 
 
 def test_priority_decides_which_policy_comes_first() -> None:
