@@ -213,7 +213,7 @@ class Mesh:
         found: defaultdict[int, list[PortKind | None]] = defaultdict(list)
         for service in self.services_of(workload):
             for port in service.ports:
-                target = _target(workload, port)
+                target = target_port(workload, port)
                 if target and port.protocol == "TCP":
                     found[target].append(declared(port))
         return {port: kind for port, kinds in sorted(found.items()) if (kind := joined(kinds))}
@@ -556,7 +556,7 @@ class Mesh:
             workload = self.workloads[owner]
             if not workload.ready:
                 continue
-            if target := _target(workload, port):
+            if target := target_port(workload, port):
                 for address in workload.addresses:
                     if self.owners.get(address) == owner:
                         yield Backend(address, target, owner)
@@ -606,7 +606,7 @@ def _mentioned(route: Route) -> set[ServiceName]:
     return named | {parent.service for parent in route.parents}
 
 
-def _target(workload: Workload, port: ServicePort) -> int:
+def target_port(workload: Workload, port: ServicePort) -> int:
     """The port of a workload behind a Service's; 0 if it has none of that name."""
     if isinstance(port.target, int):
         return port.target

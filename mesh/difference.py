@@ -7,7 +7,7 @@ are groups that are alike before and after, so a pod that only one of the meshes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
@@ -15,7 +15,7 @@ from mesh.assemble import Mesh
 from mesh.explain import UnknownName, explain
 from mesh.flow import Flow, Peer
 from mesh.groups import Group, outside_groups, workload_groups
-from mesh.model import Fragment, ObjectRef, Protocol, WorkloadName
+from mesh.model import Authorization, Fragment, ObjectRef, Policy, Protocol, TierPolicy, WorkloadName
 from mesh.ports import Ports
 from mesh.reach import Access, End, Outside, Reachability
 from mesh.request import Request
@@ -89,10 +89,11 @@ class Difference:
 def difference(old: Mesh, new: Mesh, samples: Iterable[Sample] = ()) -> Difference:
     """What differs between two meshes that have the same allocations."""
     objects = _objects(old.fragments(), new.fragments())
-    names = {str(ref) for ref, _ in objects}
+    if not objects:
+        return Difference((), (), ())
     before, after = Reachability(old), Reachability(new)
-    pairs = _pairs(old, new, before, after, names) if names else ()
-    flows = _flows(old, new, before, after, samples, names) if names else ()
+    pairs = _pairs(old, new, before, after, objects)
+    flows = _flows(old, new, before, after, samples)
     return Difference(objects, tuple(pairs), tuple(flows))
 
 
@@ -110,17 +111,34 @@ def _objects(
     return tuple(actions)
 
 
+def _only_policies(old: Mesh, new: Mesh, objects: Iterable[tuple[ObjectRef, str]]) -> bool:
+    fragments = [mesh.fragment(ref) for ref, _ in objects for mesh in (old, new)]
+    nouns = [noun for fragment in fragments if fragment is not None for noun in fragment.nouns]
+    return all(isinstance(noun, Policy | TierPolicy | Authorization) for noun in nouns)
+
+
 def _pairs(
-    old: Mesh, new: Mesh, before: Reachability, after: Reachability, changed: set[str]
+    old: Mesh,
+    new: Mesh,
+    before: Reachability,
+    after: Reachability,
+    objects: Sequence[tuple[ObjectRef, str]],
 ) -> list[PairChange]:
     workloads = workload_groups(old, new)
     callers = (*workloads, *outside_groups(old, new))
     ports = Ports(old), Ports(new)
+    steady: set[str] = set()
+    if _only_policies(old, new, objects):
+        ends = [(group.name, group.end) for group in callers]
+        steady = {name for name, end in ends if before.judged_as(end) == after.judged_as(end)}
+    changed = {str(ref) for ref, _ in objects}
     found = []
     for callee in workloads:
         for protocol, port in sorted({p for known in ports for m in callee.members for p in known.of(m)}):
             same: dict[tuple[Access, Access], list[Group]] = {}
             for caller in callers:
+                if caller.name in steady and callee.name in steady:
+                    continue  # nothing that their access depends on has changed
                 end = caller.caller_of(callee)
                 was = before.reach(end, callee.end, protocol, port)
                 will = after.reach(end, callee.end, protocol, port)
@@ -149,7 +167,6 @@ def _flows(
     before: Reachability,
     after: Reachability,
     samples: Iterable[Sample],
-    changed: set[str],
 ) -> list[FlowChange]:
     found = []
     for sample in samples:
@@ -167,13 +184,19 @@ def _flows(
 
 
 def _end(old: Mesh, new: Mesh, peer: Peer) -> End | None:
-    """Who an end of a flow is; None if one of the meshes does not know it, or knows it as another."""
+    """Who an end of a flow is; None if one of the meshes does not know it, or knows it as another. What
+    went to the address of a Service is told again by the backend that it reached."""
     if not peer.pod:
-        known = peer.ip in old.owners or peer.ip in new.owners or not peer.ip
-        return None if known else Outside((peer.ip,))
+        meshes = (old, new)
+        taken = any(peer.ip in mesh.owners or _is_service(mesh, peer.ip) for mesh in meshes)
+        return None if taken or not peer.ip else Outside((peer.ip,))
     name = WorkloadName(peer.namespace, peer.pod)
     same = all(name in mesh.identities.of and mesh.owners.get(peer.ip) == name for mesh in (old, new))
     return name if same else None
+
+
+def _is_service(mesh: Mesh, address: str) -> bool:
+    return any(address in vips for vips in mesh.vips.values())
 
 
 def _request(mesh: Mesh, access: Access, flow: Flow) -> Access:

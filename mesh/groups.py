@@ -16,7 +16,7 @@ from typing import Any, Literal
 from mesh.assemble import Mesh
 from mesh.identity import IRRELEVANT_LABELS
 from mesh.model import Authorization, CidrPeer, Policy, TierPolicy, Workload, WorkloadName
-from mesh.node import WORLD_ID
+from mesh.node import REMOTE_NODE_ID, WORLD_ID
 from mesh.reach import End, Outside
 
 #: Labels that name what a pod is, the most telling first.
@@ -82,47 +82,73 @@ def workload_groups(*meshes: Mesh) -> tuple[Group, ...]:
 
 
 def outside_groups(*meshes: Mesh) -> tuple[Group, ...]:
-    """The node, then the blocks of the world that policies name, then the rest of the world."""
-    hosts = tuple(dict.fromkeys(min(same) for same in _families(meshes[-1].hosts) if same))
+    """The node, the other nodes, then the blocks of the world that policies name, then the rest of it."""
+    hosts = tuple(min(same) for same in _families(meshes[-1].hosts) if same)
     node = [Group("node", "node", outside=Outside(hosts))] if hosts else []
-    return (*node, *_world(meshes))
+    return (*node, *_other_nodes(meshes), *_world(meshes))
 
 
 def _kind(mesh: Mesh, name: WorkloadName) -> tuple[object, ...]:
-    """Equal for workloads that no policy can tell apart: identity, and the blocks over each address."""
+    """Equal for workloads that no policy can tell apart: identity, the blocks over each address, and
+    what Services call the ports."""
     number = mesh.identities.of[name]
-    covered = ((":" in a, mesh.cidrs.set_for(a, number)) for a in mesh.workloads[name].addresses)
-    return (number, *covered)
+    covered = [(":" in a, mesh.cidrs.set_for(a, number)) for a in mesh.workloads[name].addresses]
+    return (number, *covered, *mesh.declared(name).items())
 
 
-# --- the world -------------------------------------------------------------------------------------
+# --- outside ---------------------------------------------------------------------------------------
 
 
 def _world(meshes: Sequence[Mesh]) -> list[Group]:
     """Blocks that stand in the same rules are one group."""
-    taken = {address for mesh in meshes for address in (*mesh.owners, *mesh.hosts)}
+    taken = {address for mesh in meshes for address in (*mesh.owners, *mesh.hosts, *mesh.remote_nodes)}
     blocks = {block for mesh in meshes for block in mesh.cidrs.boundaries()}
     blocks |= {block for block, _ in _WORLD}
-    rules = [_rules_by_block(mesh) for mesh in meshes]
-    alike: defaultdict[object, list[tuple[str, str]]] = defaultdict(list)
-    for block, address in _representatives(blocks, taken):
-        inside = (
-            frozenset(
-                rule
-                for peer in mesh.cidrs.members(mesh.cidrs.set_for(address, WORLD_ID))
-                for rule in known[peer]
-            )
-            for mesh, known in zip(meshes, rules, strict=True)
-        )
-        alike[tuple(inside)].append((block, address))
-    nowhere = tuple(frozenset[str]() for _ in meshes)
     found = []
-    for key, members in alike.items():
+    for key, members in _alike(meshes, _representatives(blocks, taken), WORLD_ID).items():
         shown = [block for block, _ in members]
-        addresses = tuple(same[0] for same in _families(a for _, a in members) if same)
-        name = "world" if key == nowhere else _listed(shown)
-        found.append(Group("world", name, blocks=tuple(shown), outside=Outside(addresses)))
+        name = _listed(shown) if any(key) else "world"
+        found.append(Group("world", name, blocks=tuple(shown), outside=_outside(members)))
     return sorted(found, key=lambda group: group.name == "world")
+
+
+def _other_nodes(meshes: Sequence[Mesh]) -> list[Group]:
+    """Nodes of every mesh that stand in the same rules are one group."""
+    common = set.intersection(*(set(mesh.remote_nodes) for mesh in meshes))
+    names = {a: name for name, node in meshes[-1].nodes.items() for a in node.addresses}
+    pairs = sorted((names.get(address, address), address) for address in common)
+    alike = _alike(meshes, pairs, REMOTE_NODE_ID)
+    found = []
+    for members in alike.values():
+        same = list(dict.fromkeys(name for name, _ in members))
+        name = "other nodes" if len(alike) == 1 else f"nodes {_listed(same)}"
+        found.append(
+            Group("node", name, blocks=tuple(sorted(a for _, a in members)), outside=_outside(members))
+        )
+    return found
+
+
+#: For each mesh the rules that an address stands in.
+_Rules = tuple[frozenset[str], ...]
+
+
+def _alike(
+    meshes: Sequence[Mesh], named: Iterable[tuple[str, str]], security_id: int
+) -> dict[_Rules, list[tuple[str, str]]]:
+    """Pairs of a name and an address, by the rules whose blocks match the address of such an owner."""
+    rules = [_rules_by_block(mesh) for mesh in meshes]
+    found: defaultdict[_Rules, list[tuple[str, str]]] = defaultdict(list)
+    for name, address in named:
+        key = []
+        for mesh, known in zip(meshes, rules, strict=True):
+            peers = mesh.cidrs.members(mesh.cidrs.set_for(address, security_id))
+            key.append(frozenset(rule for peer in peers for rule in known[peer]))
+        found[tuple(key)].append((name, address))
+    return found
+
+
+def _outside(members: Iterable[tuple[str, str]]) -> Outside:
+    return Outside(tuple(same[0] for same in _families(address for _, address in members) if same))
 
 
 def _rules_by_block(mesh: Mesh) -> defaultdict[CidrPeer, set[str]]:

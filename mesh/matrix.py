@@ -111,7 +111,7 @@ def who_can_reach(mesh: Mesh, target: str, protocol: Protocol) -> Matrix:
     `address:port`. A Service goes before a Pod of its name. Raises UnknownName."""
     host, number = split_target(target)
     found = workload_groups(mesh)
-    callers = (*found, *outside_groups(mesh))
+    callers: tuple[Group, ...] = (*found, *outside_groups(mesh))
     asked: list[tuple[Group, Port, set[str]]] = []
     service = _service(mesh, host)
     if service is not None:
@@ -138,6 +138,8 @@ def who_can_reach(mesh: Mesh, target: str, protocol: Protocol) -> Matrix:
     else:
         owner = mesh.owners.get(host)
         group = next((group for group in found if owner in group.members), _address(host))
+        if not group.members:
+            callers = found  # what is not the mesh's at either end is none of its business
         asked.append((group, (protocol, number), set()))
     return Matrix(callers, _columns(mesh, callers, asked))
 

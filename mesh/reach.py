@@ -15,7 +15,7 @@ from typing import Any, Literal
 from mesh import steer
 from mesh.assemble import Mesh
 from mesh.explain import Path, party
-from mesh.model import Direction, Protocol, WorkloadName
+from mesh.model import Authorization, Direction, Protocol, WorkloadName
 from mesh.policy import Deny, Party, Steer, judge
 from mesh.references import AnyPolicy
 
@@ -69,10 +69,7 @@ class Reachability:
         self._mesh = mesh
         self._parties: dict[str, Party] = {}
         self._routes: dict[str, Mapping[tuple[WorkloadName, int], tuple[str, ...]]] = {}
-        self._selecting: defaultdict[int, list[AnyPolicy]] = defaultdict(list)
-        for policy in mesh.all_policies():
-            for number in mesh.identities.select(policy.subject):
-                self._selecting[number].append(policy)
+        self._selecting = policies_by_identity(mesh)
 
     def reach(self, caller: End, callee: End, protocol: Protocol, port: int) -> Access:
         """May `caller` open a connection to that port (0 for protocols without) of `callee`?
@@ -87,12 +84,14 @@ class Reachability:
             ("ingress", target, source),
         )
         rules: list[str] = []
-        asked = False
+        asked = watched = False
         for direction, subject, peer in directions:
             policies = self._policies_of(subject)
             if not policies:
                 continue
-            verdict = judge(policies, direction, subject, peer, protocol, port, self._mesh.config)
+            question = (direction, subject, peer, protocol, port, self._mesh.config)
+            binding = [policy for policy in policies if _binds(policy)]
+            verdict = judge(binding, *question)
             if isinstance(verdict, Deny):
                 return Access("deny", "kernel", verdict.rules)  # the kernel refuses it
             if isinstance(verdict, Steer):
@@ -100,9 +99,17 @@ class Reachability:
                 rules += verdict.keys
             else:
                 rules += verdict.rules
+                # What only watches refuses nothing, but Envoy must see the requests for it.
+                watched |= len(binding) < len(policies) and isinstance(judge(policies, *question), Steer)
         routes = self._routes_of(caller, callee, port) if protocol == "TCP" else ()
-        path: Path = "envoy" if asked or routes else "kernel"
+        path: Path = "envoy" if asked or watched or routes else "kernel"
         return Access("partly" if asked else "allow", path, tuple(dict.fromkeys(rules)), routes)
+
+    def judged_as(self, end: End) -> tuple[object, ...]:
+        """All that answers about an end depend on but the other end and routes: who it is, and by which
+        policies it is bound."""
+        parties = [self._party(address) for address in self._addresses(end)]
+        return (*parties, *(policy for party in parties[:1] for policy in self._policies_of(party)))
 
     def _addresses(self, end: End) -> Sequence[str]:
         return end.addresses if isinstance(end, Outside) else self._mesh.workloads[end].addresses
@@ -125,6 +132,20 @@ class Reachability:
         if namespace not in self._routes:
             self._routes[namespace] = _routes_from(self._mesh, namespace)
         return self._routes[namespace].get((callee, port), ())
+
+
+def policies_by_identity(mesh: Mesh) -> Mapping[int, Sequence[AnyPolicy]]:
+    """Security id -> the policies that bind it."""
+    found: defaultdict[int, list[AnyPolicy]] = defaultdict(list)
+    for policy in mesh.all_policies():
+        for number in mesh.identities.select(policy.subject):
+            found[number].append(policy)
+    return found
+
+
+def _binds(policy: AnyPolicy) -> bool:
+    """Can the policy refuse anything? One in audit mode, or of action AUDIT, only tells."""
+    return not (policy.audit or (isinstance(policy, Authorization) and policy.action == "audit"))
 
 
 def _pair(sources: Iterable[str], targets: Sequence[str]) -> tuple[str, str] | None:

@@ -7,6 +7,7 @@ would be given, and counts as ready.
 from __future__ import annotations
 
 import ipaddress
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,20 +50,36 @@ class Manifests:
 
 
 def manifests_from(paths: Iterable[Path]) -> Manifests:
-    """What these files and folders hold.
+    """What these files and folders hold; `-` is standard input.
 
-    Raises OSError for a path that cannot be read, Failure for one that holds no text."""
+    Raises OSError for a path that cannot be read, Failure for one that is not there or holds no text."""
     objects: dict[ObjectRef, ApiObject] = {}
     problems: list[Problem] = []
-    for file in _files(paths):
-        try:
-            text = file.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise Failure(f"{file} is not UTF-8") from None
-        documents = parse(text, str(file))
+    for origin, text in texts_from(paths):
+        documents = parse(text, origin)
         problems += documents.problems
         objects |= {document.ref: document for document in documents.objects}
     return Manifests(objects, tuple(problems))
+
+
+def texts_from(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """The name and the text of every file; raises as `manifests_from` does."""
+    for file in _files(paths):
+        if str(file) == "-":
+            yield "standard input", sys.stdin.read()
+            continue
+        try:
+            yield str(file), file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise Failure(f"{file} is not UTF-8") from None
+        except FileNotFoundError:
+            raise Failure(f"there is no {file}") from None
+
+
+def tell(problems: Iterable[Problem]) -> None:
+    """Problems on standard error, one a line."""
+    for problem in problems:
+        print(f"problem: {problem.object} {problem.field}: {problem.message}", file=sys.stderr)
 
 
 def mesh_from(paths: Iterable[Path]) -> tuple[Mesh, tuple[Problem, ...]]:

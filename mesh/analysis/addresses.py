@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 from mesh.analysis.finding import Check, Trap, some, where
 from mesh.analysis.view import View, Written
@@ -59,8 +61,11 @@ def _with_pods(view: View) -> Iterator[tuple[Written, CidrPeer, list[WorkloadNam
 
 def _pods(view: View, peer: CidrPeer) -> list[WorkloadName]:
     """The pods with an address in a block."""
-    owners = view.mesh.owners.items()
-    return sorted({name for address, name in owners if matches(peer, address)})
+    network = ip_network(peer.cidr)
+    known = view.addresses[network.version]
+    first, last = int(network.network_address), int(network.broadcast_address)
+    found = known[bisect_left(known, (first,)) : bisect_left(known, (last + 1,))]
+    return sorted({name for _, address, name in found if not peer.exceptions or matches(peer, address)})
 
 
 def _services(view: View, peer: CidrPeer) -> list[ServiceName]:

@@ -118,7 +118,7 @@ def port_is_not_the_pods(view: View) -> Iterator[Trap]:
 
 def provider_is_unknown(view: View) -> Iterator[Trap]:
     """A CUSTOM policy whose provider MeshConfig does not define: requests are refused (rule 18)."""
-    known = {provider.name for provider in view.config.providers}
+    known = {provider.name for provider in view.mesh.config.providers}
     for policy in view.authorizations:
         if policy.action == "custom" and policy.provider not in known:
             yield Trap(
@@ -143,7 +143,7 @@ def _on_plain_ports(view: View, action: str) -> Iterator[tuple[Authorization, Au
 
 
 def _plain(view: View, name: WorkloadName) -> list[int]:
-    return sorted(port for port, kind in view.kinds(name).items() if kind == "plain")
+    return sorted(port for port, kind in view.mesh.declared(name).items() if kind == "plain")
 
 
 def _binds(rule: AuthorizationRule, port: int) -> bool:

@@ -19,6 +19,7 @@ from mesh.model import (
     WorkloadName,
 )
 from mesh.policy import Deny, Party, judge
+from mesh.reach import policies_by_identity
 from mesh.references import AnyPolicy
 
 _REMEDY = "allow egress to the pods k8s-app=kube-dns of namespace kube-system at UDP and TCP port 53"
@@ -54,16 +55,16 @@ def _cut_off(view: View, protocol: Protocol) -> dict[ObjectRef, list[WorkloadNam
     """Policy with egress default deny -> the pods that it keeps from the resolver."""
     found: defaultdict[ObjectRef, list[WorkloadName]] = defaultdict(list)
     resolver = _resolver(view)
-    for names in view.mesh.identities.members.values():
-        pod = min(names)
-        subject = party(view.mesh, next(iter(view.mesh.workloads[pod].addresses), ""))
-        policies = [p for p in view.mesh.all_policies() if p.subject.matches(subject.labels)]
+    for number, policies in policies_by_identity(view.mesh).items():
         denying = _denying(policies)
-        if denying and subject.workload is not None:
-            verdict = judge(policies, "egress", subject, resolver, protocol, 53)
+        names = sorted(view.mesh.identities.members[number])
+        addresses = view.mesh.workloads[names[0]].addresses
+        if denying and addresses:
+            subject = party(view.mesh, addresses[0])
+            verdict = judge(policies, "egress", subject, resolver, protocol, 53, view.mesh.config)
             if isinstance(verdict, Deny):
                 for ref in denying:
-                    found[ref] += sorted(names)
+                    found[ref] += names
     return {ref: sorted(pods) for ref, pods in sorted(found.items())}
 
 

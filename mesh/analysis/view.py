@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from mesh.assemble import Mesh
+from mesh.assemble import Mesh, target_port
+from mesh.cidr import prefix_of
 from mesh.model import (
-    NAMESPACE_KEY,
     Authorization,
     CidrGroup,
     Direction,
-    MeshConfig,
     ObjectRef,
     Policy,
     Problem,
-    Requirement,
     Rule,
     Selector,
-    Service,
     ServicePort,
     TierPolicy,
-    Workload,
     WorkloadName,
 )
-from mesh.protocols import PortKind, declared, joined
 
 N = TypeVar("N")
 
@@ -57,15 +51,13 @@ class View:
     tiers: tuple[TierPolicy, ...]
     authorizations: tuple[Authorization, ...]
     groups: tuple[CidrGroup, ...]
-    config: MeshConfig
-    _kinds: dict[WorkloadName, dict[int, PortKind]] = field(default_factory=dict)
-    _services: dict[str, list[Service]] = field(default_factory=dict)
+    #: IP version -> the addresses of workloads as numbers, sorted, with their text and owner.
+    addresses: Mapping[int, Sequence[tuple[int, str, WorkloadName]]]
     _selected: dict[Selector, tuple[WorkloadName, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, mesh: Mesh, problems: Iterable[Problem] = ()) -> View:
         nouns = [noun for _, fragment in sorted(mesh.fragments().items()) for noun in fragment.nouns]
-        configs = _those(nouns, MeshConfig)
         return cls(
             mesh,
             tuple(problems),
@@ -73,7 +65,7 @@ class View:
             tuple(_those(nouns, TierPolicy)),
             tuple(_those(nouns, Authorization)),
             tuple(_those(nouns, CidrGroup)),
-            configs[0] if configs else MeshConfig(),
+            _addresses(mesh),
         )
 
     def rules(self) -> Iterator[Written]:
@@ -104,19 +96,8 @@ class View:
 
     def authorized(self, policy: Authorization) -> list[Selector]:
         """Whom an AuthorizationPolicy selects: one Selector, or one for each Service it is for."""
-        own = Requirement(NAMESPACE_KEY, "In", (policy.ref.namespace,))
-        if policy.services is None:
-            everywhere = policy.ref.namespace == self.config.root_namespace
-            wanted = policy.subject.requirements
-            return [Selector(wanted if everywhere else tuple(sorted({own, *wanted})))]
-        found = []
-        for name in policy.services:
-            service = self.mesh.services.get(name)
-            labels = service.selector if service is not None and service.selector else None
-            if labels:
-                wanted = tuple(Requirement(key, "In", (value,)) for key, value in labels)
-                found.append(Selector(tuple(sorted({own, *wanted}))))
-        return found
+        resolved = self.mesh.policies.get(policy.ref, ())
+        return [found.subject for found in resolved if isinstance(found, Authorization)]
 
     def selected(self, selector: Selector) -> tuple[WorkloadName, ...]:
         """The workloads that a selector matches, sorted."""
@@ -133,34 +114,19 @@ class View:
     def service_ports(self, workload: WorkloadName) -> Iterator[tuple[str, ServicePort, int]]:
         """The Services that select a workload, their ports, and the workload's port behind each."""
         found = self.mesh.workloads[workload]
-        labels = dict(found.labels)
-        if not self._services:
-            for name, service in sorted(self.mesh.services.items()):
-                self._services.setdefault(name.namespace, []).append(service)
-        for service in self._services.get(workload.namespace, ()):
-            if service.selector and dict(service.selector).items() <= labels.items():
-                for port in service.ports:
-                    if target := _target(found, port):
-                        yield str(service.name), port, target
+        for service in self.mesh.services_of(found):
+            for port in service.ports:
+                if target := target_port(found, port):
+                    yield str(service.name), port, target
 
-    def kinds(self, workload: WorkloadName) -> Mapping[int, PortKind]:
-        """What Services say of the TCP ports of a workload, where they say something."""
-        if workload not in self._kinds:
-            said: defaultdict[int, list[PortKind | None]] = defaultdict(list)
-            for _, port, target in self.service_ports(workload):
-                if port.protocol == "TCP":
-                    said[target].append(declared(port))
-            known = {port: joined(kinds) for port, kinds in said.items()}
-            self._kinds[workload] = {port: kind for port, kind in known.items() if kind is not None}
-        return self._kinds[workload]
+
+def _addresses(mesh: Mesh) -> Mapping[int, Sequence[tuple[int, str, WorkloadName]]]:
+    found: dict[int, list[tuple[int, str, WorkloadName]]] = {4: [], 6: []}
+    for text, name in mesh.owners.items():
+        version, number, _ = prefix_of(text)
+        found[version].append((number, text, name))
+    return {version: sorted(known) for version, known in found.items()}
 
 
 def _those(nouns: Iterable[object], kind: type[N]) -> list[N]:
     return [noun for noun in nouns if isinstance(noun, kind)]
-
-
-def _target(workload: Workload, port: ServicePort) -> int:
-    if isinstance(port.target, int):
-        return port.target
-    wanted = (port.target, port.protocol)
-    return next((p.port for p in workload.ports if (p.name, p.protocol) == wanted), 0)

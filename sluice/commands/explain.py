@@ -1,19 +1,24 @@
 """What would happen to a connection or a request: verdict, path (kernel or envoy), the rules that
-decide it and what enforces each, and every backend. For the running mesh, or with -f for manifests
-that run nowhere.
+decide it and what enforces each, and every backend. Or who can reach a port: every group of pods, the
+node and the world, with verdict, path and the deciding rule. For the running mesh, or with -f for
+manifests that run nowhere.
 
 Examples:
   sluice explain --from shop/web --to shop/catalog:8080
   sluice explain --from shop/web --to 10.64.0.5:8080 --protocol UDP
   sluice explain --from shop/web --to shop/catalog:8080 --method POST --path /admin --header x-user=ann
   sluice explain --from shop/web --to shop/catalog:8080 -f shop.yaml -f policies/
+  sluice explain --who-can-reach shop/catalog:8080
+  sluice explain --who-can-reach 10.64.0.5:53 --protocol UDP -o json
+
+Exit status: 0 answered, whatever the verdict; 1 failed; 2 wrong usage.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
+from pathlib import Path
 from typing import Any
 
 from sluice.commands.options import add_files, add_name, add_output, existing_path
@@ -24,8 +29,14 @@ PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP", "ICMPv6")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--from", dest="source", required=True, metavar="NAMESPACE/POD")
-    parser.add_argument("--to", dest="target", required=True, metavar="NAMESPACE/SERVICE:PORT|ADDRESS:PORT")
+    parser.add_argument("--from", dest="source", metavar="NAMESPACE/POD")
+    parser.add_argument("--to", dest="target", metavar="NAMESPACE/SERVICE:PORT|ADDRESS:PORT")
+    parser.add_argument(
+        "--who-can-reach",
+        dest="reached",
+        metavar="NAMESPACE/SERVICE:PORT|NAMESPACE/POD:PORT|ADDRESS:PORT",
+        help="instead of --from and --to",
+    )
     parser.add_argument("--protocol", choices=PROTOCOLS, default="TCP", type=_protocol, help="default: TCP")
     parser.add_argument("--method", help="of a request")
     parser.add_argument("--path", help="of a request")
@@ -36,9 +47,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_files(parser, "ask about these manifests, not about a running mesh", required=False)
     add_name(parser)
     add_output(parser)
+    parser.set_defaults(misused=parser.error)
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.reached:
+        others = ("source", "target", "method", "path", "host", "header")
+        if any(getattr(options, name) for name in others):
+            options.misused("--who-can-reach stands alone, with --protocol at most")
+        return _who_can_reach(options)
+    if not (options.source and options.target):
+        options.misused("--from and --to are required, or --who-can-reach")
     answer = _offline(options) if options.files else _online(options)
     if options.output == "json":
         print(json.dumps(answer, indent=2))
@@ -60,14 +79,13 @@ def _online(options: argparse.Namespace) -> dict[str, Any]:
 def _offline(options: argparse.Namespace) -> dict[str, Any]:
     from mesh.explain import UnknownName, explain
     from mesh.request import Request
-    from sluice.offline import mesh_from
+    from sluice.offline import mesh_from, tell
 
     try:
         mesh, problems = mesh_from(existing_path(path) for path in options.files)
     except argparse.ArgumentTypeError as error:
         raise Failure(str(error)) from None
-    for problem in problems:
-        print(f"problem: {problem.object} {problem.field}: {problem.message}", file=sys.stderr)
+    tell(problems)
     request = None
     if options.method or options.path or options.host or options.header:
         headers = tuple((name.lower(), value) for name, value in options.header)
@@ -76,6 +94,37 @@ def _offline(options: argparse.Namespace) -> dict[str, Any]:
         return explain(mesh, options.source, options.target, options.protocol, request)
     except UnknownName as error:
         raise Failure(str(error)) from None
+
+
+def _who_can_reach(options: argparse.Namespace) -> int:
+    from mesh.matrix import Matrix
+
+    matrix: Matrix
+    if options.files:
+        from mesh.explain import UnknownName
+        from mesh.matrix import who_can_reach
+        from sluice.offline import HOSTS, manifests_from, tell
+
+        mesh, problems = manifests_from(map(Path, options.files)).mesh(HOSTS)
+        tell(problems)
+        try:
+            matrix = who_can_reach(mesh, options.reached, options.protocol)
+        except UnknownName as error:
+            raise Failure(str(error)) from None
+    else:
+        from sluice.admin import Admin
+
+        query = {"to": options.reached, "protocol": options.protocol}
+        control_plane = Admin.of_control_plane(MeshDirectory(options.name))
+        matrix = Matrix.from_plain(control_plane.get("/who-can-reach", query, timeout=120))
+    if options.output == "json":
+        print(json.dumps(matrix.plain(), indent=2))
+        return 0
+    from sluice.access_text import who
+    from sluice.paint import paint_for_output
+
+    print(who(matrix, paint_for_output()))
+    return 0
 
 
 def _print(answer: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ def _online(options: argparse.Namespace) -> Any:
 
 def _offline(files: list[str], pod: WorkloadName | None) -> Any:
     from mesh.node import readable as tables
-    from sluice.offline import mesh_from
+    from sluice.offline import mesh_from, tell
     from xds.render import readable
     from xds.snapshot import NodeSnapshot
 
@@ -61,8 +61,7 @@ def _offline(files: list[str], pod: WorkloadName | None) -> Any:
         mesh, problems = mesh_from(existing_path(path) for path in files)
     except argparse.ArgumentTypeError as error:
         raise Failure(str(error)) from None
-    for problem in problems:
-        print(f"problem: {problem.object} {problem.field}: {problem.message}", file=sys.stderr)
+    tell(problems)
     snapshot = NodeSnapshot(mesh, NODE, default=True)
     if pod is None:
         return json.loads(json.dumps(tables(snapshot.state)))
