@@ -238,7 +238,10 @@ class Allocations:
 
     def copy(self) -> Allocations:
         """One that gives the same and is nobody else's."""
-        copy = Allocations(str(network) for network in self.service_ranges)
+        ids = self.security_ids
+        copy = Allocations(
+            map(str, self.service_ranges), self.relevant, (ids.first, ids.last), ids.quarantine
+        )
         copy.restore(self.to_json())
         return copy
 
