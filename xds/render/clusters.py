@@ -34,7 +34,7 @@ from xds.render import naming, protocol
 from xds.render.encoding import encode, typed
 from xds.render.rbac import deny_all
 
-_CONNECT_TIMEOUT = timedelta(seconds=10)
+CONNECT_TIMEOUT = timedelta(seconds=10)
 _UNLIMITED = (1 << 32) - 1
 
 
@@ -46,9 +46,9 @@ def service_cluster(name: str, judged: bool) -> bytes:
             name=name,
             type=ClusterDiscoveryType.EDS,
             eds_cluster_config=ClusterEdsClusterConfig(eds_config=ads(), service_name=name),
-            connect_timeout=_CONNECT_TIMEOUT,
+            connect_timeout=CONNECT_TIMEOUT,
             lb_policy=ClusterLbPolicy.LEAST_REQUEST,
-            circuit_breakers=_no_breakers(),
+            circuit_breakers=no_breakers(),
             typed_extension_protocol_options=protocol.upstream(_judging_filters() if judged else ()),
         )
     )
@@ -60,9 +60,9 @@ def passthrough_cluster(direction: Direction) -> bytes:
     cluster = Cluster(
         name=naming.passthrough(direction),
         type=ClusterDiscoveryType.ORIGINAL_DST,
-        connect_timeout=_CONNECT_TIMEOUT,
+        connect_timeout=CONNECT_TIMEOUT,
         lb_policy=ClusterLbPolicy.CLUSTER_PROVIDED,
-        circuit_breakers=_no_breakers(),
+        circuit_breakers=no_breakers(),
         typed_extension_protocol_options=protocol.upstream(),
     )
     if direction == "ingress":
@@ -83,7 +83,7 @@ def _judging_filters() -> tuple[HttpFilter, ...]:
     return deny_all(), HttpFilter(name=naming.UPSTREAM_CODEC, typed_config=typed(UpstreamCodec()))
 
 
-def _no_breakers() -> CircuitBreakers:
+def no_breakers() -> CircuitBreakers:
     """Nobody asked for limits (rule 22), and Envoy's defaults are low ones."""
     return CircuitBreakers(
         thresholds=[

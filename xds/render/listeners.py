@@ -1,14 +1,16 @@
 """Where Envoy receives sockets. Listeners carry structure only (rule 6): which service ports are routed and
 which classes exist; an edit of a rule or route leaves their bytes as they are.
 
-The kernel chose the listener, so nothing is sniffed: bytes that are no HTTP get 400 (rule 21). A socket
-without an original destination was not sent by the kernel and is closed (rule 14).
+The kernel chose the listener. Where only HTTP may pass, nothing is sniffed: bytes that are none get 400;
+where something else may, `xds.render.chains` tells them apart (rule 21). A socket without an original
+destination was not sent by the kernel and is closed (rule 14).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from dataclasses import replace
+from functools import lru_cache
 from ipaddress import ip_network
 
 from envoy_data_plane.envoy.config.core.v3 import (
@@ -19,22 +21,12 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.envoy.config.listener.v3 import (
     AdditionalAddress,
-    Filter,
     FilterChain,
     FilterChainMatch,
     Listener,
     ListenerFilter,
 )
-from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.listener.original_dst.v3 import OriginalDst
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
-    HttpConnectionManager,
-    HttpConnectionManagerPathWithEscapedSlashesAction,
-    HttpConnectionManagerServerHeaderTransformation,
-    HttpConnectionManagerUpgradeConfig,
-    HttpFilter,
-    Rds,
-)
 
 from mesh.listener import (
     EGRESS_BLOCKS,
@@ -44,16 +36,10 @@ from mesh.listener import (
     egress_addresses,
     ingress_addresses,
 )
-from mesh.model import Direction, ServiceName
-from mesh.proxy import ROUTING_LISTENER
-from xds.render import naming, protocol
-from xds.render.access_log import access_log
-from xds.render.clusters import ads
+from mesh.model import PathNormalization, ServiceName
+from mesh.proxy import ROUTING_LISTENER, L7Class
+from xds.render import chains, connection_manager, filters, naming
 from xds.render.encoding import encode, typed
-from xds.render.rbac import deny_all
-
-#: Upgrades that pass; Envoy answers 403 to others.
-UPGRADES = ("websocket",)
 
 #: For HTTP/1.0 requests without Host in a class, whose rules may ask for a host: this is nobody's.
 _NO_HOST = "http10.invalid"
@@ -63,17 +49,22 @@ Chain = tuple[ServiceName, int, tuple[str, ...]]
 
 
 @lru_cache(maxsize=8192)
-def routing_listener(chains: tuple[Chain, ...]) -> bytes:
+def routing_listener(ports: tuple[Chain, ...], normalization: PathNormalization) -> bytes:
     """One filter chain for each service port; a destination in none is closed, there is no default."""
     name = naming.ROUTING_LISTENER
     listener = _listener(name, egress_addresses(ROUTING_LISTENER), EGRESS_PORT, TrafficDirection.OUTBOUND)
-    for service, port, vips in chains:
+    for service, port, vips in ports:
         routed = naming.routed_port(service, port)
         listener.filter_chains.append(
             FilterChain(
                 name=routed,
                 filter_chain_match=FilterChainMatch(destination_port=port, prefix_ranges=_ranges(vips)),
-                filters=[_http(routed, name, naming.host(service), _routing_filters())],
+                # Egress classes judge behind the route: see xds.render.clusters.
+                filters=[
+                    connection_manager.http(
+                        routed, name, naming.host(service), (filters.router(),), normalization
+                    )
+                ],
             )
         )
     listener.filter_chains.append(_blackhole(name, EGRESS_BLOCKS))
@@ -81,8 +72,10 @@ def routing_listener(chains: tuple[Chain, ...]) -> bytes:
 
 
 @lru_cache(maxsize=8192)
-def class_listener(direction: Direction, number: int) -> bytes:
-    """The listener of one L7 class: everything that reaches it is for its rules to judge."""
+def class_listener(shape: L7Class) -> bytes:
+    """The listener of one L7 class, of which only `structure` counts: everything that reaches it is for its
+    rules to judge."""
+    direction, number = shape.direction, shape.number
     name = naming.class_listener(direction, number)
     if direction == "egress":
         listener = _listener(name, egress_addresses(number), EGRESS_PORT, TrafficDirection.OUTBOUND)
@@ -92,26 +85,27 @@ def class_listener(direction: Direction, number: int) -> bytes:
         listener.transparent = True
         blocks = INGRESS_BLOCKS
     routes = naming.class_routes(direction, number)
-    listener.filter_chains.append(_blackhole(name, blocks))
-    listener.default_filter_chain = FilterChain(
-        name=name, filters=[_http(routes, name, _NO_HOST, _judging_filters())]
-    )
+    http = connection_manager.http(routes, name, _NO_HOST, filters.judging(), shape.normalization)
+    requests = FilterChain(name=name, filters=[http])
+    if not chains.is_sniffed(shape):
+        listener.filter_chains.append(_blackhole(name, blocks))
+        listener.default_filter_chain = requests
+        return encode(listener)
+    listener.listener_filters += chains.inspectors(shape)
+    listener.listener_filters_timeout = chains.patience(shape)
+    listener.continue_on_listener_filters_timeout = True
+    listener.filter_chains = [
+        FilterChain(name=naming.blackhole(name)),
+        *((requests,) if shape.http else ()),
+        *chains.plain_chains(shape, name, naming.passthrough(direction)),
+    ]
+    listener.filter_chain_matcher = chains.choice(shape, name, blocks)
     return encode(listener)
 
 
-@cache
-def _routing_filters() -> tuple[HttpFilter, ...]:
-    # Egress classes judge behind the route: see xds.render.clusters.
-    return (_router(),)
-
-
-@cache
-def _judging_filters() -> tuple[HttpFilter, ...]:
-    return (deny_all(), _router())
-
-
-def _router() -> HttpFilter:
-    return HttpFilter(name=naming.ROUTER, typed_config=typed(Router(suppress_envoy_headers=True)))
+def structure(found: L7Class) -> L7Class:
+    """What of a class its listener is made of."""
+    return replace(found, rules=None, authorization=(), audit=None)
 
 
 def _listener(name: str, addresses: tuple[str, str], port: int, direction: TrafficDirection) -> Listener:
@@ -139,30 +133,3 @@ def _blackhole(listener: str, blocks: Sequence[str]) -> FilterChain:
 def _ranges(blocks: Sequence[str]) -> list[CidrRange]:
     networks = [ip_network(block) for block in blocks]
     return [CidrRange(address_prefix=str(n.network_address), prefix_len=n.prefixlen) for n in networks]
-
-
-def _http(routes: str, listener: str, default_host: str, http_filters: tuple[HttpFilter, ...]) -> Filter:
-    manager = HttpConnectionManager(
-        stat_prefix=routes,
-        rds=Rds(config_source=ads(), route_config_name=routes),
-        http_filters=list(http_filters),
-        access_log=[access_log(listener)],
-        common_http_protocol_options=protocol.downstream(),
-        http_protocol_options=protocol.downstream_http1(default_host),
-        http2_protocol_options=protocol.http2(),
-        max_request_headers_kb=protocol.MAX_HEADERS_KB,
-        upgrade_configs=[HttpConnectionManagerUpgradeConfig(upgrade_type=name) for name in UPGRADES],
-        stream_idle_timeout=protocol.FOREVER,
-        # Paths are judged as the backend will read them.
-        normalize_path=True,
-        merge_slashes=True,
-        path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.KEEP_UNCHANGED,
-        # Nothing is added to the client's headers. Nor are they believed: with one hop skipped, no address in
-        # X-Forwarded-For is internal. (Otherwise a forged private one makes Envoy obey `x-envoy-*`, even with
-        # an empty `internal_address_config`: threat N10.)
-        use_remote_address=False,
-        xff_num_trusted_hops=1,
-        generate_request_id=False,
-        server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
-    )
-    return Filter(name=naming.HTTP_CONNECTION_MANAGER, typed_config=typed(manager))

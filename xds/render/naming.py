@@ -6,7 +6,6 @@ Names carry identity, never content: a resource keeps its name for as long as it
 from __future__ import annotations
 
 from mesh.model import Direction, ObjectRef, ServiceName
-from mesh.proxy import HttpRule
 
 #: Clusters that go where the client meant to go: out of the pod, or to the pod's own application.
 PASSTHROUGH = "PassthroughCluster"
@@ -14,12 +13,28 @@ INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
 #: The share of a route whose backend must not or cannot be reached. No cluster ever has this name:
 #: Envoy answers 500 for it (`cluster_not_found_response_code`), as the Gateway API demands.
 INVALID_BACKEND = "InvalidBackend"
+#: The RBAC policy where none is asked for.
+EVERYTHING = "everything"
 #: Static cluster of the bootstrap to which access logs go.
 AGENT = "sluice-agent"
 
 ROUTING_LISTENER = "virtualOutbound"
 
 RBAC = "envoy.filters.http.rbac"
+#: Filters beside that one, which judges network policy: AuthorizationPolicy, and what would be if policies in
+#: audit mode counted.
+CUSTOM = "envoy.filters.http.filter_chain"
+DENY, ALLOW = f"{RBAC}.deny", f"{RBAC}.allow"
+AUDIT_ACTION = f"{RBAC}.audit"
+AUDIT_RBAC, AUDIT_DENY, AUDIT_ALLOW = f"{RBAC}.audit_rules", f"{RBAC}.audit_deny", f"{RBAC}.audit_allow"
+EXT_AUTHZ = "envoy.filters.http.ext_authz"
+NETWORK_EXT_AUTHZ = "envoy.filters.network.ext_authz"
+NETWORK_RBAC = "envoy.filters.network.rbac"
+TCP_PROXY = "envoy.filters.network.tcp_proxy"
+TLS_INSPECTOR = "envoy.filters.listener.tls_inspector"
+HTTP_INSPECTOR = "envoy.filters.listener.http_inspector"
+XFF = "envoy.http.original_ip_detection.xff"
+CUSTOM_HEADER = "envoy.http.original_ip_detection.custom_header"
 ROUTER = "envoy.filters.http.router"
 UPSTREAM_CODEC = "envoy.filters.http.upstream_codec"
 HTTP_CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
@@ -72,6 +87,23 @@ def route(origin: ObjectRef, field: str) -> str:
     return f"{origin} {field}"
 
 
-def rbac_policy(rule: HttpRule) -> str:
-    """Such as `ns[shop]-policy[web]-rule[ingress[0].toPorts[0]]`, which Istio's tools can read."""
-    return f"ns[{rule.origin.namespace}]-policy[{rule.origin.name}]-rule[{rule.field}]"
+def rbac_policy(origin: ObjectRef, field: str) -> str:
+    """Such as `CiliumNetworkPolicy-ns[shop]-policy[web]-rule[ingress[0].toPorts[0]]`, from `ns` on as Istio's
+    tools read it. The agent makes the key of the rule of it again (`agent.names`)."""
+    return f"{origin.kind}-ns[{origin.namespace}]-policy[{origin.name}]-rule[{field}]"
+
+
+def provider(host: str, port: int, kind: str) -> str:
+    """The cluster of an external authorization service, such as `outbound|9000|grpc|authz.shop...`: apart
+    from that of routes to the same port, for it fixes the protocol."""
+    return f"outbound|{port}|{kind}|{host}"
+
+
+def plain_chain(listener: str) -> str:
+    """The filter chain of what is not HTTP, such as `virtualInbound|256-plain`."""
+    return f"{listener}-plain"
+
+
+def asking_chain(listener: str) -> str:
+    """The same, where a CUSTOM policy asks for consent."""
+    return f"{listener}-custom"

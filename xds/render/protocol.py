@@ -15,7 +15,10 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions as UpstreamOptions
-from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptionsUseDownstreamHttpConfig
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptionsExplicitHttpConfig,
+    HttpProtocolOptionsUseDownstreamHttpConfig,
+)
 from envoy_data_plane.google.protobuf import Any
 
 from xds.render import naming
@@ -69,3 +72,13 @@ def upstream(http_filters: tuple[HttpFilter, ...] = ()) -> dict[str, Any]:
         http_filters=list(http_filters),
     )
     return {naming.HTTP_PROTOCOL_OPTIONS: typed(options)}
+
+
+def fixed(*, http2: bool) -> dict[str, Any]:
+    """`typed_extension_protocol_options` of a cluster to which Envoy itself speaks, in one version."""
+    explicit = HttpProtocolOptionsExplicitHttpConfig()
+    if http2:
+        explicit.http2_protocol_options = Http2ProtocolOptions()
+    else:
+        explicit.http_protocol_options = Http1ProtocolOptions()
+    return {naming.HTTP_PROTOCOL_OPTIONS: typed(UpstreamOptions(explicit_http_config=explicit))}

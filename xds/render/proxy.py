@@ -7,16 +7,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES
-from mesh.model import Direction, ObjectRef
+from mesh.model import DEFAULT_CONFIG, AuthorizationProvider, Direction, ObjectRef, PathNormalization
 from mesh.proxy import Destination, L7Class, Part, ProxyView, RoutedPort
-from xds.render import clusters, endpoints, listeners, naming, routes
+from xds.render import clusters, endpoints, listeners, naming, providers, routes
 from xds.render.resource import EnvoyResource, Rendered
 from xds.render.routes import Share, Shares, Target
 
 
 def resources(view: ProxyView) -> Rendered:
     """See `xds.render.render`."""
-    return tuple(sorted((*_routing(view), *_classes(view)), key=lambda resource: resource.order))
+    return tuple(
+        sorted((*_routing(view), *_classes(view), *_providers(view)), key=lambda resource: resource.order)
+    )
 
 
 def _routing(view: ProxyView) -> Iterator[EnvoyResource]:
@@ -33,7 +35,7 @@ def _routing(view: ProxyView) -> Iterator[EnvoyResource]:
     yield EnvoyResource(
         LISTENER,
         naming.ROUTING_LISTENER,
-        listeners.routing_listener(chains),
+        listeners.routing_listener(chains, _normalization(view)),
         _unique(entry.origin for routed in view.routed for entry in routed.entries),
     )
     egress = {found.number: found for found in view.egress}
@@ -66,9 +68,37 @@ def _classes(view: ProxyView) -> Iterator[EnvoyResource]:
         for l7 in found:
             blame = _rule_origins((l7,))
             name = naming.class_listener(direction, l7.number)
-            yield EnvoyResource(LISTENER, name, listeners.class_listener(direction, l7.number), blame)
+            yield EnvoyResource(LISTENER, name, listeners.class_listener(listeners.structure(l7)), blame)
             name = naming.class_routes(direction, l7.number)
             yield EnvoyResource(ROUTES, name, routes.l7_class(l7), blame)
+
+
+def _providers(view: ProxyView) -> Iterator[EnvoyResource]:
+    """Services that are asked for consent. Of one in the mesh the view brings the destination; backends that
+    an egress class would have to judge are not asked, for they would be asked behind its back."""
+    origins: dict[str, set[ObjectRef]] = {}
+    asked: dict[str, AuthorizationProvider] = {}  # providers of two names may be one service
+    for l7 in (*view.egress, *view.ingress):
+        for part in (*l7.authorization, *(l7.plain or ())):
+            if part.provider is not None:
+                name = providers.cluster_name(part.provider)
+                asked[name] = part.provider
+                origins.setdefault(name, set()).add(part.origin)
+    known = {(naming.host(found.service), found.port): found for found in view.destinations}
+    for name, provider in asked.items():
+        service = providers.host(provider), provider.port
+        in_mesh, blame = known.get(service), _unique(origins[name])
+        yield EnvoyResource(
+            CLUSTER, name, providers.cluster(*service, provider.kind, in_mesh is not None), blame
+        )
+        if in_mesh is not None:
+            backends = tuple(backend for part in in_mesh.parts if not part.l7 for backend in part.backends)
+            yield EnvoyResource(ENDPOINTS, name, endpoints.endpoints(name, backends), blame)
+
+
+def _normalization(view: ProxyView) -> PathNormalization:
+    """Paths are judged behind routes as well, and the mesh has one setting."""
+    return next((l7.normalization for l7 in view.egress), DEFAULT_CONFIG.path_normalization)
 
 
 def _parts(destination: Destination) -> tuple[Part, ...]:

@@ -5,11 +5,12 @@ connections (rule 6) and because a route that forgot them must not be an open do
 
 A header of several lines is judged as one value, joined by commas, because an allow must not be content with
 one line that fits (threat N07). The bootstrap switches `rbac_match_headers_individually` off for that; a rule
-that denies would have to look for its value among the others.
+that denies looks for its value among the others too (`xds.render.authorization`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 
 from envoy_data_plane.envoy.config.rbac.v3 import (
@@ -27,10 +28,15 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
-from mesh.model import HttpMatch
+from mesh.model import HeaderAction, HeaderMatch, HttpMatch
 from mesh.proxy import HttpRule
 from xds.render import naming
 from xds.render.encoding import typed
+
+#: A match with more header actions than this would need too many routes (two for each combination).
+MOST_ACTIONS = 4
+
+Policies = Mapping[str, Policy]
 
 
 @cache
@@ -39,19 +45,54 @@ def deny_all() -> HttpFilter:
     return HttpFilter(name=naming.RBAC, typed_config=typed(RbacFilter(rules=Rbac(action=RbacAction.ALLOW))))
 
 
+@cache
+def dormant(name: str) -> HttpFilter:
+    """A filter that judges only where a route brings it rules."""
+    return HttpFilter(name=name, typed_config=typed(RbacFilter()), disabled=True)
+
+
+def allow(policies: Policies) -> RbacFilter:
+    """Some policy must fit."""
+    return RbacFilter(rules=Rbac(action=RbacAction.ALLOW, policies=dict(policies)))
+
+
+def deny(policies: Policies) -> RbacFilter:
+    """No policy may fit."""
+    return RbacFilter(rules=Rbac(action=RbacAction.DENY, policies=dict(policies)))
+
+
+def shadow(judge: RbacFilter, prefix: str) -> RbacFilter:
+    """The same without consequences: its answer stands in the metadata, under keys that begin so."""
+    return RbacFilter(shadow_rules=judge.rules, shadow_rules_stat_prefix=prefix)
+
+
+def per_route(judge: RbacFilter) -> Any:
+    """An entry of `typed_per_filter_config`."""
+    return typed(RbacPerRoute(rbac=judge))
+
+
 @lru_cache(maxsize=4096)
-def allow(rules: tuple[HttpRule, ...]) -> dict[str, Any]:
-    """`typed_per_filter_config` of a virtual host, route or cluster weight: what `rules` allow."""
-    permissions: dict[str, list[Permission]] = {}
-    for rule in rules:
-        # Objects of two kinds may share a name: then they share a policy, and each still allows its own.
-        permissions.setdefault(naming.rbac_policy(rule), []).extend(_permission(m) for m in rule.matches)
-    policies = {
-        name: Policy(permissions=found, principals=[Principal(any=True)])
-        for name, found in sorted(permissions.items())
-        if found
+def policies(rules: tuple[HttpRule, ...] | None, acting: bool) -> Policies:
+    """What `rules` allow, by name; None is everything. Where header actions cannot be taken (`acting` False),
+    a request whose headers call for a change is not allowed (rule 18)."""
+    if rules is None:
+        return {
+            naming.EVERYTHING: Policy(permissions=[Permission(any=True)], principals=[Principal(any=True)])
+        }
+    found = {
+        naming.rbac_policy(rule.origin, rule.field): Policy(
+            permissions=[_permission(match, acting) for match in rule.matches],
+            principals=[Principal(any=True)],
+        )
+        for rule in rules
+        if rule.matches
     }
-    return {naming.RBAC: typed(RbacPerRoute(rbac=RbacFilter(rules=Rbac(policies=policies))))}
+    return dict(sorted(found.items()))
+
+
+def changes(match: HttpMatch) -> tuple[HeaderAction, ...]:
+    """The actions that change something."""
+    return tuple(action for action in match.actions if action.action != "LOG")
 
 
 def header_name(name: str) -> str:
@@ -69,18 +110,24 @@ def equal(name: str, value: str) -> HeaderMatcher:
     return HeaderMatcher(name=header_name(name), string_match=StringMatcher(exact=value))
 
 
-def _permission(match: HttpMatch) -> Permission:
-    conditions = [
-        Permission(header=matching(name, regex))
-        for name, regex in ((":method", match.method), (":path", match.path), (":authority", match.host))
-        if regex is not None
-    ]
+def conditions(match: HttpMatch) -> Iterator[HeaderMatcher]:
+    """What a match asks of a request, header actions aside."""
+    for name, regex in ((":method", match.method), (":path", match.path), (":authority", match.host)):
+        if regex is not None:
+            yield matching(name, regex)
     for header in match.headers:
-        if header.value is None:
-            present = HeaderMatcher(name=header_name(header.name), present_match=True)
-            conditions.append(Permission(header=present))
-        else:
-            conditions.append(Permission(header=equal(header.name, header.value)))
-    if not conditions:
+        yield _present(header) if header.value is None else equal(header.name, header.value)
+
+
+def _present(header: HeaderMatch) -> HeaderMatcher:
+    return HeaderMatcher(name=header_name(header.name), present_match=True)
+
+
+def _permission(match: HttpMatch, acting: bool) -> Permission:
+    found = [Permission(header=header) for header in conditions(match)]
+    acts = changes(match)
+    if not acting or len(acts) > MOST_ACTIONS:
+        found += [Permission(header=equal(action.name, action.value)) for action in acts]
+    if not found:
         return Permission(any=True)
-    return Permission(and_rules=PermissionSet(rules=conditions))
+    return Permission(and_rules=PermissionSet(rules=found))

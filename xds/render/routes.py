@@ -33,7 +33,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from mesh.model import RouteBackend, RouteRule, ServiceName, ValueMatch
 from mesh.model import RouteMatch as Match
 from mesh.proxy import L7Class, RoutedPort, RouteEntry
-from xds.render import naming, rbac
+from xds.render import actions, filters, naming, rbac
 from xds.render.encoding import encode, typed
 from xds.render.headers import header_mutations, host_change
 from xds.render.paths import path_matcher, path_rewrite
@@ -93,7 +93,11 @@ def routed_port(routed: RoutedPort, destinations: Shares) -> bytes:
 def l7_class(found: L7Class) -> bytes:
     """The route of a class: what its rules allow goes on to where it was sent, the rest gets 403."""
     name = naming.class_routes(found.direction, found.number)
-    action = RouteAction(cluster=naming.passthrough(found.direction), timeout=FOREVER)
+
+    def forward(host: str | None = None) -> RouteAction:
+        cluster = naming.passthrough(found.direction)
+        return RouteAction(cluster=cluster, timeout=FOREVER, host_rewrite_literal=host)
+
     return encode(
         RouteConfiguration(
             name=name,
@@ -101,9 +105,12 @@ def l7_class(found: L7Class) -> bytes:
                 VirtualHost(
                     name=name,
                     domains=["*"],
-                    routes=[Route(name=name, match=RouteMatch(prefix="/"), route=action)],
+                    routes=[
+                        *actions.routes(name, found.rules or (), forward),
+                        Route(name=name, match=RouteMatch(prefix="/"), route=forward()),
+                    ],
                     retry_policy=RetryPolicy(retry_on=_PASSED_RETRIES, num_retries=_RETRIES),
-                    typed_per_filter_config=rbac.allow(found.rules),
+                    typed_per_filter_config=filters.asked(found),
                 )
             ],
             request_headers_to_remove=_FORGEABLE,
@@ -179,7 +186,9 @@ def _weighted(
         or host_change(rule.request_headers)
     )
     if l7:
-        cluster.typed_per_filter_config = rbac.allow(l7.rules)
+        # Nothing behind a route takes header actions.
+        judge = rbac.allow(rbac.policies(l7.rules, False))
+        cluster.typed_per_filter_config = {naming.RBAC: rbac.per_route(judge)}
     return cluster
 
 

@@ -172,4 +172,4 @@ def test_policies_of_one_name_and_two_kinds_lose_nothing() -> None:
     both = L7Class(301, "ingress", (*l7(301, "ingress", HttpMatch(path="/a")).rules, other))
     (routes,) = readable(render(view(ingress=(both,))))["routes"]
     rbac = routes["virtual_hosts"][0]["typed_per_filter_config"]["envoy.filters.http.rbac"]["rbac"]
-    assert [len(policy["permissions"]) for policy in rbac["rules"]["policies"].values()] == [2]
+    assert [len(policy["permissions"]) for policy in rbac["rules"]["policies"].values()] == [1, 1]

@@ -1,0 +1,81 @@
+"""Envoy's HTTP connection manager: what becomes of a connection on which requests come."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.envoy.config.listener.v3 import Filter
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpConnectionManagerPathWithEscapedSlashesAction,
+    HttpConnectionManagerServerHeaderTransformation,
+    HttpConnectionManagerUpgradeConfig,
+    HttpFilter,
+    Rds,
+)
+from envoy_data_plane.envoy.extensions.http.original_ip_detection.custom_header.v3 import CustomHeaderConfig
+from envoy_data_plane.envoy.extensions.http.original_ip_detection.xff.v3 import XffConfig
+
+from mesh.model import PathNormalization
+from xds.render import naming, protocol
+from xds.render.access_log import access_log
+from xds.render.clusters import ads
+from xds.render.encoding import typed
+
+#: Upgrades that pass; Envoy answers 403 to others.
+UPGRADES = ("websocket",)
+
+_SLASHES = HttpConnectionManagerPathWithEscapedSlashesAction
+
+
+def http(
+    routes: str,
+    listener: str,
+    default_host: str,
+    http_filters: tuple[HttpFilter, ...],
+    normalization: PathNormalization,
+) -> Filter:
+    """The filter that serves the route configuration `routes`."""
+    decode = normalization == "DECODE_AND_MERGE_SLASHES"
+    manager = HttpConnectionManager(
+        stat_prefix=routes,
+        rds=Rds(config_source=ads(), route_config_name=routes),
+        http_filters=list(http_filters),
+        access_log=[access_log(listener)],
+        common_http_protocol_options=protocol.downstream(),
+        http_protocol_options=protocol.downstream_http1(default_host),
+        http2_protocol_options=protocol.http2(),
+        max_request_headers_kb=protocol.MAX_HEADERS_KB,
+        upgrade_configs=[HttpConnectionManagerUpgradeConfig(upgrade_type=name) for name in UPGRADES],
+        stream_idle_timeout=protocol.FOREVER,
+        # Paths are judged as the backend will read them (`mesh.request_path`).
+        normalize_path=normalization != "NONE",
+        merge_slashes=decode or normalization == "MERGE_SLASHES",
+        path_with_escaped_slashes_action=_SLASHES.UNESCAPE_AND_FORWARD if decode else _SLASHES.KEEP_UNCHANGED,
+        # Nothing is added to the client's headers.
+        use_remote_address=False,
+        original_ip_detection_extensions=list(_remote_address()),
+        generate_request_id=False,
+        server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
+    )
+    return Filter(name=naming.HTTP_CONNECTION_MANAGER, typed_config=typed(manager))
+
+
+@cache
+def _remote_address() -> tuple[TypedExtensionConfig, ...]:
+    """Who `remote.ip` is (Istio's numTrustedProxies 0): the last entry of X-Forwarded-For, else the peer.
+
+    Whoever the header says, it is never believed to be internal (else a forged private address makes Envoy
+    obey `x-envoy-*`, even with an empty `internal_address_config`: threat N10). The detection by
+    X-Forwarded-For believes only a header of one address; so those are found by another one first, which
+    never does.
+    """
+    single = CustomHeaderConfig(
+        header_name="x-forwarded-for", allow_extension_to_set_address_as_trusted=False
+    )
+    last = XffConfig(xff_num_trusted_hops=0, skip_xff_append=True)
+    return (
+        TypedExtensionConfig(name=naming.CUSTOM_HEADER, typed_config=typed(single)),
+        TypedExtensionConfig(name=naming.XFF, typed_config=typed(last)),
+    )
