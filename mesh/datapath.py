@@ -302,10 +302,12 @@ class Node:
             for backend in entry.rule.backends
             if backend.service is not None
         }
+        inbound, outbound = (self._classes(number) for number in (ingress, egress))
+        for l7 in inbound:
+            targets |= steer.providers(mesh, l7)
         destinations = [
             found for service, port in sorted(targets) if (found := self._destination(egress, service, port))
         ]
-        inbound, outbound = (self._classes(number) for number in (ingress, egress))
         return ProxyView(
             name,
             tuple(routed),

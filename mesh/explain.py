@@ -12,8 +12,18 @@ from typing import Any, Literal
 
 from mesh import routing, steer
 from mesh.assemble import Mesh
-from mesh.model import Backend, Direction, Protocol, RouteBackend, ServiceName, WorkloadName
-from mesh.policy import Deny, Party, Steer, Verdict, judge, permits
+from mesh.authorization import Forbidden, Granted, decide
+from mesh.model import (
+    Authorization,
+    Backend,
+    Direction,
+    MeshConfig,
+    Protocol,
+    RouteBackend,
+    ServiceName,
+    WorkloadName,
+)
+from mesh.policy import Deny, Party, Steer, caller_of, judge, permits
 from mesh.proxy import HttpRule, RoutedPort, RouteEntry
 from mesh.request import Request
 from mesh.request_path import normalise
@@ -67,7 +77,7 @@ def explain(
     if caller is None or not caller.addresses:
         raise UnknownName(f"there is no Pod {source} with an address")
     if request is not None:
-        path = normalise(request.path)
+        path = normalise(request.path, mesh.config.path_normalization)
         if path is None:
             raise UnknownName(f"Envoy refuses the path {request.path!r} with 400")
         request = replace(request, path=path)
@@ -116,6 +126,8 @@ def explain(
         "reasons": reasons,
         "backends": [judgement.plain(share) for judgement, share in judged],
     }
+    if not allowed:
+        answer["to_allow"] = _remedies(reasons)
     return answer if status is None else answer | {"status": status}
 
 
@@ -132,35 +144,81 @@ def _judge(
         ("ingress", callee, caller, "destination's Envoy"),
     )
     for direction, subject, peer, envoy in directions:
-        verdict = judge(mesh.all_policies(), direction, subject, peer, protocol, backend.port)
-        if isinstance(verdict, Steer):
-            steered = True
-            if request is not None:
-                rules = [rule for rule in verdict.rules if isinstance(rule, HttpRule)]
-                fitting = permits(rules, request)
-                allowed = allowed and fitting is not None
-                for rule in [fitting] if fitting else rules:
-                    effect = "allow" if fitting else "no rule fits the request: 403"
-                    reasons.append(_reason(str(rule.origin), rule.field, effect, envoy))
-            else:
-                reasons += [_reason(str(r.origin), r.field, "steer", envoy) for r in verdict.rules]
-        else:
-            reasons += _plain_reasons(direction, verdict)
+        policies = [p for p in mesh.all_policies() if p.subject.matches(subject.labels)]
+        verdict = judge(policies, direction, subject, peer, protocol, backend.port, mesh.config)
+        if not isinstance(verdict, Steer):
+            reasons += [_of_key(key, direction, isinstance(verdict, Deny), "kernel") for key in verdict.rules]
             if isinstance(verdict, Deny):
                 return Judgement(backend, False, False, tuple(reasons))  # the kernel refuses it
+            continue
+        steered = True
+        if request is None:
+            reasons += [_said(key, "steer", envoy) for key in verdict.keys]
+            continue
+        fits, said = _network_says(verdict, request)
+        reasons += [_said(key, effect, envoy) for key, effect in said]
+        if fits and verdict.asked:
+            own = [policy for policy in policies if isinstance(policy, Authorization)]
+            fits, said = _authorization_says(own, peer, backend.port, request, mesh.config)
+            reasons += [_said(key, effect, envoy) for key, effect in said]
+        allowed = allowed and fits
     return Judgement(backend, allowed, steered, tuple(reasons))
 
 
-def _plain_reasons(direction: Direction, verdict: Verdict) -> list[dict[str, str]]:
-    effect = "deny" if isinstance(verdict, Deny) else "allow"
+Said = list[tuple[str, str]]
+
+
+def _network_says(verdict: Steer, request: Request) -> tuple[bool, Said]:
+    """Whether a request fits the HTTP rules, if there are any, and which."""
+    if not verdict.rules:
+        return True, []
+    http = [rule for rule in verdict.rules if isinstance(rule, HttpRule)]
+    fitting = permits(http, request)
+    if fitting is not None:
+        return True, [(fitting.key, "allow")]
+    return False, [(rule.key, "no rule fits the request: 403") for rule in verdict.rules]
+
+
+def _authorization_says(
+    policies: Sequence[Authorization], peer: Party, port: int, request: Request, config: MeshConfig
+) -> tuple[bool, Said]:
+    match decide(policies, caller_of(peer), port, request, config):
+        case Forbidden(keys):
+            return False, [(key, "deny: 403") for key in keys]
+        case Granted(keys, providers):
+            asked = {
+                f"{p.ref} {r.field}": p.provider for p in policies for r in p.rules if p.provider in providers
+            }
+            return True, [(key, "allow") for key in keys] + [
+                (key, f"asks provider {provider}") for key, provider in asked.items()
+            ]
+
+
+def _of_key(key: str, direction: Direction, denies: bool, enforced_by: str) -> dict[str, str]:
+    """A key without a field is a policy that denies by default."""
+    effect = "deny" if denies else "allow"
+    kind, name, *field = key.split(" ", 2)
+    text = effect if field else f"{effect} ({direction} default)"
+    return _reason(f"{kind} {name}", field[0] if field else direction, text, enforced_by)
+
+
+def _said(key: str, effect: str, enforced_by: str) -> dict[str, str]:
+    kind, name, *field = key.split(" ", 2)
+    return _reason(f"{kind} {name}", field[0] if field else "rules", effect, enforced_by)
+
+
+def _remedies(reasons: Sequence[dict[str, str]]) -> list[str]:
+    """What would have to change for what is denied to be allowed."""
     found = []
-    for key in verdict.rules:
-        if not isinstance(key, str):
-            continue
-        kind, name, *field = key.split(" ", 2)
-        text = effect if field else f"{effect} ({direction} default)"
-        found.append(_reason(f"{kind} {name}", field[0] if field else direction, text, "kernel"))
-    return found
+    for reason in reasons:
+        what, rule, effect = reason["object"], reason["rule"], reason["effect"]
+        if effect.startswith("deny ("):
+            found.append(f"{what} must get a rule under {rule} that allows it")
+        elif effect.startswith("no rule fits") or (effect == "deny: 403" and rule == "rules"):
+            found.append(f"{what} {rule} must allow such a request")
+        elif effect.startswith("deny"):
+            found.append(f"{what} {rule} must go, or leave it out")
+    return list(dict.fromkeys(found))
 
 
 def _destinations(

@@ -138,15 +138,9 @@ def _authorize(
     """Rule 15: AuthorizationPolicy is a condition of its own, at the destination."""
     if isinstance(verdict, Deny) or question.direction == "egress" or question.protocol != "TCP":
         return verdict
-    peer, subject, port = question.peer, question.subject, question.port
-    caller = Caller(
-        peer.address,
-        peer.workload is not None,
-        peer.labels.get(NAMESPACE_KEY, ""),
-        peer.labels.get(SERVICE_ACCOUNT_KEY, ""),
-    )
+    port, kind = question.port, question.subject.declared.get(question.port)
     own = [policy for policy in selecting if isinstance(policy, Authorization)]
-    match consent(own, caller, port, subject.declared.get(port), config):
+    match consent(own, caller_of(question.peer), port, kind, config):
         case Refusal(keys):
             return Deny(keys)
         case Consent(keys):
@@ -156,6 +150,12 @@ def _authorize(
         case Asked(keys):
             before = verdict if isinstance(verdict, Steer) else Steer()
             return Steer(before.rules, tuple(sorted({*before.asked, *keys})))
+
+
+def caller_of(peer: Party) -> Caller:
+    """Who calls, as authorization knows it."""
+    namespace, account = (peer.labels.get(key, "") for key in (NAMESPACE_KEY, SERVICE_ACCOUNT_KEY))
+    return Caller(peer.address, peer.workload is not None, namespace, account)
 
 
 @dataclass(frozen=True, slots=True)

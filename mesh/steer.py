@@ -68,6 +68,19 @@ def destination(
     return Destination(service, port, tuple(Part(n, tuple(sorted(b))) for n, b in sorted(parts.items())))
 
 
+def providers(mesh: Mesh, l7: L7Class) -> set[tuple[ServiceName, int]]:
+    """The services of the mesh whose consent a class asks for."""
+    found: set[tuple[ServiceName, int]] = set()
+    for part in (*l7.authorization, *(l7.plain or ())):
+        if part.provider is not None:
+            # `namespace/name.namespace.svc.cluster.local` in full (MeshConfig, service of a provider).
+            name, _, namespace = part.provider.service.rpartition("/")[2].partition(".")
+            service = ServiceName(namespace.partition(".")[0], name)
+            if service in mesh.services:
+                found.add((service, part.provider.port))
+    return found
+
+
 def reasons(routed: Iterable[RoutedPort], found: Iterable[L7Class]) -> tuple[str, ...]:
     """Why a pod needs an Envoy: the routes and rules that steer its connections."""
     routes = {f"{entry.origin} {entry.rule.field}" for port in routed for entry in port.entries}

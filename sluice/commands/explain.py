@@ -134,6 +134,8 @@ def _print(answer: dict[str, Any]) -> None:
     for reason in answer["reasons"]:
         rule = f" {reason['rule']}" if reason["rule"] else ""
         print(f"  {reason['object']}{rule}: {reason['effect']} [{reason['enforced_by']}]")
+    for remedy in answer.get("to_allow", ()):
+        print(f"to allow it: {remedy}")
     if answer["backends"]:
         print("backends:")
     for backend in answer["backends"]:
