@@ -189,17 +189,22 @@ def _untyped(resource: Data) -> Data:
 
 def _managers(listener: Data) -> list[Data]:
     chains = [*listener.get("filter_chains", []), listener.get("default_filter_chain", {})]
-    return [filter_["typed_config"] for chain in chains for filter_ in chain.get("filters", [])]
+    configs = (filter_["typed_config"] for chain in chains for filter_ in chain.get("filters", []))
+    return [config for config in configs if "rds" in config]
 
 
 def _on_loopback(listener: Data) -> Iterator[Data]:
-    """Each filter chain that does something, as a listener of its own on a port that the system chooses."""
+    """Each filter chain that does something, as a listener of its own on a port that the system chooses.
+    Where a matcher chooses among them, they stay together."""
     kept = {k: v for k, v in listener.items() if k not in ("additional_addresses", "transparent")}
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": 0}}
+    kept["address"] = {"socket_address": {"address": "127.0.0.1", "port_value": 0}}
+    if "filter_chain_matcher" in kept:
+        yield kept
+        return
     for chain in (*kept.pop("filter_chains"), kept.pop("default_filter_chain", {})):
         chain.pop("filter_chain_match", None)
         if chain.get("filters"):
-            yield {**kept, "name": chain["name"], "address": address, "filter_chains": [chain]}
+            yield {**kept, "name": chain["name"], "filter_chains": [chain]}
 
 
 def _clusters(found: Found, passthrough: tuple[str, int] | None) -> Iterator[Data]:
@@ -209,7 +214,7 @@ def _clusters(found: Found, passthrough: tuple[str, int] | None) -> Iterator[Dat
         if cluster["type"] == "EDS":
             del cluster["eds_cluster_config"]
             cluster |= {"type": "STATIC", "load_assignment": endpoints[cluster["name"]]}
-        elif passthrough is not None:
+        elif cluster["type"] == "ORIGINAL_DST" and passthrough is not None:
             cluster.pop("upstream_bind_config", None)
             address = {"socket_address": {"address": passthrough[0], "port_value": passthrough[1]}}
             assignment = {

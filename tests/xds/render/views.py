@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from mesh.model import (
+    AuthorizationRule,
     Backend,
+    CidrPeer,
     Direction,
     HttpMatch,
     ObjectRef,
@@ -14,9 +17,20 @@ from mesh.model import (
     RouteMatch,
     RouteRule,
     ServiceName,
+    Term,
+    TextMatch,
     WorkloadName,
 )
-from mesh.proxy import Destination, HttpRule, L7Class, Part, ProxyView, RoutedPort, RouteEntry
+from mesh.proxy import (
+    AuthorizationPart,
+    Destination,
+    HttpRule,
+    L7Class,
+    Part,
+    ProxyView,
+    RoutedPort,
+    RouteEntry,
+)
 
 POD = WorkloadName("shop", "web")
 ROUTE = ObjectRef("HTTPRoute", "shop", "api")
@@ -66,6 +80,48 @@ def part(*ports: int, l7: int = 0, address: str = "127.0.0.1") -> Part:
 def l7(number: int, direction: Direction, *matches: HttpMatch, field: str = "") -> L7Class:
     rule = HttpRule(POLICY, field or f"{direction}[0].toPorts[0]", matches)
     return L7Class(number, direction, (rule,))
+
+
+def part_of(
+    action: Literal["allow", "deny", "audit", "custom"],
+    *rules: AuthorizationRule,
+    name: str = "",
+    **fields: Any,
+) -> AuthorizationPart:
+    numbered = tuple(replace(rule, field=f"rules[{index}]") for index, rule in enumerate(rules))
+    return AuthorizationPart(
+        ObjectRef("AuthorizationPolicy", "shop", name or action), action, numbered, **fields
+    )
+
+
+def when(*terms: Term) -> AuthorizationRule:
+    """Fits if every term does."""
+    return AuthorizationRule("", conditions=terms)
+
+
+def term(attribute: Any, *values: str, negated: bool = False, key: str = "") -> Term:
+    """Values as in AuthorizationPolicy: with `*` before or behind them, alone, or in braces; or blocks."""
+    read = _block if attribute.endswith("_ip") else _text
+    return Term(attribute, tuple(map(read, values)), negated, key)
+
+
+def _block(value: str) -> CidrPeer:
+    cidr, *exceptions = value.split("!")
+    return CidrPeer(cidr, tuple(exceptions), "anyone")
+
+
+def _text(value: str) -> TextMatch:
+    if "{" in value:
+        return TextMatch("template", value)
+    if value == "*":
+        return TextMatch("present")
+    if value.startswith("*"):
+        return TextMatch("suffix", value[1:])
+    return TextMatch("prefix", value[:-1]) if value.endswith("*") else TextMatch("exact", value)
+
+
+def authorized(number: int, *parts: AuthorizationPart, **fields: Any) -> L7Class:
+    return L7Class(number, "ingress", authorization=parts, **fields)
 
 
 def view(**fields: Any) -> ProxyView:
