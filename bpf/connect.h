@@ -33,13 +33,21 @@ static __always_inline void steer(struct dialling *d, __u32 listener, const stru
 	d->origin.steered = 1;
 }
 
+/* What rules name: the port, or the type of the only ICMP message that such a socket can send. */
+static __always_inline __u16 policy_port_of(const struct dialling *d)
+{
+	if (d->protocol == IPPROTO_ICMP)
+		return bpf_htons(ICMP_ECHO);
+	return d->protocol == IPPROTO_ICMPV6 ? bpf_htons(ICMPV6_ECHO_REQUEST) : d->origin.target_port_be;
+}
+
 /* Judges the chosen backend, which stands in origin.target. */
 static __noinline int judge_backend(struct bpf_sock_addr *ctx, struct dialling *d, const struct pod_slot *pod,
 				    __u32 now)
 {
 	struct addr to = d->origin.target;
 	__u16 port_be = d->origin.target_port_be;
-	__u32 service = (__u32)d->protocol << 16 | port_be, listener;
+	__u32 service = (__u32)d->protocol << 16 | policy_port_of(d), listener;
 	struct rule_value egress, ingress;
 	const struct pod_slot *peer_pod;
 	struct peer peer = {};

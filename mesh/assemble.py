@@ -79,8 +79,8 @@ class Identities:
 
     def assign(self, workload: Workload, namespace: Namespace | None) -> bool:
         """Number the workload; True if a peer appeared or disappeared. Raises Exhausted."""
-        identity = identity_of(workload, namespace)
-        number = self._allocations.security_id(identity)
+        identity = identity_of(workload, namespace, self._allocations.relevant)
+        number = self._allocations.security_ids.claim(identity)
         if self.of.get(workload.name) == number:
             return False
         self.forget(workload.name)
@@ -104,7 +104,9 @@ class Identities:
         self.members[number].discard(name)
         if not self.members[number]:
             del self.members[number]
-            for pair in self.all.pop(number).labels:
+            identity = self.all.pop(number)
+            self._allocations.security_ids.retire(identity)
+            for pair in identity.labels:
                 _discard(self._by_label, pair, number)
             for selector, numbers in self._selected.items():
                 if number in numbers:
@@ -250,7 +252,7 @@ class Mesh:
         change = Change()
         self._stale: set[ObjectRef] = set()  # policies to be resolved (again)
         moved: set[str] = set()  # addresses whose owner may be another now
-        rehome: set[WorkloadName] = set()  # workloads to be numbered (again)
+        rehome = self._unnumbered()  # workloads to be numbered (again)
         pods_version, version = self.cidrs.pods_version, self.cidrs.version
         for ref, fragment in fragments.items():
             old = self._fragments.get(ref)
@@ -446,6 +448,12 @@ class Mesh:
         change.workloads.add(workload.name)
         for pair in workload.labels:
             change.services.update(self._selecting.get((workload.name.namespace, *pair), ()))
+
+    def _unnumbered(self) -> set[WorkloadName]:
+        """Workloads for which there was no number, once there may be one."""
+        if len(self.identities.of) == len(self.workloads) or not self.allocations.security_ids.has_room():
+            return set()
+        return self.workloads.keys() - self.identities.of.keys()
 
     def _number(self, name: WorkloadName, change: Change) -> None:
         workload = self.workloads.get(name)

@@ -64,6 +64,8 @@ class Node:
         self._locals: set[WorkloadName] = set()
         self._routed: dict[tuple[str, ServiceName], tuple[RoutedPort, ...]] = {}
         self._destinations: dict[tuple[int, ServiceName, int], Destination | None] = {}
+        #: Does some policy name single addresses, which may become a pod's?
+        self._names_addresses = False
         self._subjects: dict[int, _Subject] = {}
         self._selecting: dict[int, frozenset[ObjectRef]] = {}
         #: Peer keys that occur, with how many workloads have them, and those the tables know.
@@ -106,8 +108,8 @@ class Node:
             state = replace(state, workloads=_patched(state.workloads, change.workloads, self._workload))
             for name in change.workloads:
                 self._settle(name, state)
-        if change.blocks:
-            state = replace(state, blocks=self._blocks())
+        if change.blocks or (change.peers and self._names_addresses):
+            state = replace(state, blocks=_same(state.blocks, self._blocks()))
         if change.services or change.routed:
             touched = change.services | change.routed
             state = replace(state, services=_patched(state.services, touched, self._service))
@@ -157,6 +159,12 @@ class Node:
         mesh = self._mesh
         owners = {_block(address): self._outside(address) for address in mesh.hosts | mesh.remote_nodes}
         owners = dict.fromkeys(mesh.cidrs.boundaries(), WORLD_ID) | owners
+        single = {text for text in owners if text.endswith(("/32", "/128"))}
+        self._names_addresses = bool(single)
+        # Whose a pod's address is says its WorkloadRecord.
+        for text in single:
+            if text.partition("/")[0] in mesh.owners:
+                del owners[text]
         known = self.state.blocks
         blocks: dict[str, BlockRecord] = {}
         for text, owner in owners.items():

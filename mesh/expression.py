@@ -34,6 +34,14 @@ class Expression:
         except UnicodeEncodeError:
             return False
 
+    def reach(self, value: str) -> int:
+        """How many characters at the start of `value` match; 0 if it does not begin so."""
+        try:
+            found = self._program.match(value)
+        except UnicodeEncodeError:
+            return 0
+        return found.end() if found else 0
+
 
 def _options() -> Any:
     options = re2.Options()

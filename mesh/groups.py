@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mesh.assemble import Mesh
-from mesh.identity import IRRELEVANT_LABELS
+from mesh.label_filter import LabelFilter
 from mesh.model import Authorization, CidrPeer, Policy, TierPolicy, Workload, WorkloadName
 from mesh.node import REMOTE_NODE_ID, WORLD_ID
 from mesh.reach import End, Outside
@@ -274,7 +274,8 @@ def _stem(workload: Workload) -> str:
 
 def _distinguished(groups: Sequence[Sequence[Workload]]) -> list[str]:
     """`[version=v1]`: the labels that all pods of a group have, and not all groups."""
-    labels = [[{p for p in m.labels if p[0] not in IRRELEVANT_LABELS} for m in members] for members in groups]
+    relevant = LabelFilter()
+    labels = [[{p for p in m.labels if relevant.keeps(p[0])} for m in members] for members in groups]
     common = [set.intersection(*found) for found in labels]
     shared = set.intersection(*common)
     own = [",".join(f"{key}={value}" for key, value in sorted(found - shared)) for found in common]

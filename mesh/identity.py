@@ -7,10 +7,12 @@ of every computation, made by one leader and stored by it (rule 29). This file k
 from __future__ import annotations
 
 import ipaddress
+from collections import deque
 from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from mesh.label_filter import LabelFilter
 from mesh.model import (
     NAMESPACE_KEY,
     NAMESPACE_LABEL_PREFIX,
@@ -23,38 +25,22 @@ from mesh.model import (
 from mesh.node import FIRST_WORKLOAD_ID
 from mesh.proxy import FIRST_CLASS
 
-#: Labels that differ per pod or per rollout and would make every pod an identity of its own.
-IRRELEVANT_LABELS = frozenset(
-    {
-        "pod-template-hash",
-        "controller-revision-hash",
-        "pod-template-generation",
-        "statefulset.kubernetes.io/pod-name",
-        "apps.kubernetes.io/pod-index",
-        "batch.kubernetes.io/job-completion-index",
-        "batch.kubernetes.io/controller-uid",
-        "controller-uid",
-    }
-)
-
 #: The label that Kubernetes gives every namespace.
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
 
 #: Derived: a workload's named ports, as `name/protocol=number` joined by commas.
 PORTS_KEY = "io.sluice.ports"
 
-_LAST_ID = 0xFFFF_FFFF
+#: How long a number that nobody has any more stays without a new meaning, in seconds.
+QUARANTINE = 300.0
+
+_LAST_ID = 0xFFFF
 _LAST_CLASS = 0xFF_FFFF
 
 
-def identity_of(workload: Workload, namespace: Namespace | None) -> Identity:
+def identity_of(workload: Workload, namespace: Namespace | None, relevant: LabelFilter) -> Identity:
     """The identity labels of a workload. A pod's labels never replace derived ones (threat N45)."""
-    labels = {
-        key: value
-        for key, value in workload.labels
-        if key not in IRRELEVANT_LABELS
-        and not key.startswith(("io.kubernetes.pod.", "io.cilium.k8s.", "io.sluice."))
-    }
+    labels = {key: value for key, value in workload.labels if relevant.keeps(key)}
     name = workload.name.namespace
     if namespace is not None:
         labels |= {NAMESPACE_LABEL_PREFIX + key: value for key, value in namespace.labels}
@@ -78,31 +64,133 @@ class Exhausted(Exception):
     """No number or address is left to give; the message says of what."""
 
 
+class SecurityIds:
+    """Numbers of identities. One that the last workload gives back keeps its meaning for `quarantine`
+    seconds, in which the same identity gets it again and no other does; then it is free (threat N62).
+
+    Time is what `advance` was told last, and must not run backwards.
+    """
+
+    def __init__(self, first: int, last: int, quarantine: float) -> None:
+        self.first, self.last = first, last
+        self.quarantine = quarantine
+        self.dirty = False
+        self._numbers: dict[Identity, int] = {}
+        #: Identities that nobody has, and since when; None: since after the last `advance`.
+        self._retired: dict[Identity, float | None] = {}
+        self._undated: list[Identity] = []
+        #: (since, identity), the earliest first; those that were claimed meanwhile are passed over.
+        self._waiting: deque[tuple[float, Identity]] = deque()
+        #: Numbers to be used again: the one that has been free for longest comes first.
+        self._free: deque[int] = deque()
+        self._next = first
+
+    def claim(self, identity: Identity) -> int:
+        """The number of an identity that some workload has. Raises Exhausted."""
+        number = self._numbers.get(identity)
+        if number is None:
+            number = self._numbers[identity] = self._take()
+            self.dirty = True
+        elif identity in self._retired:
+            del self._retired[identity]
+            self.dirty = True
+        return number
+
+    def retire(self, identity: Identity) -> None:
+        """No workload has it any more."""
+        if identity in self._numbers and identity not in self._retired:
+            self._retired[identity] = None
+            self._undated.append(identity)
+            self.dirty = True
+
+    def has_room(self) -> bool:
+        """Is there a number for one identity more?"""
+        return bool(self._free) or self._next <= self.last
+
+    def advance(self, now: float) -> None:
+        """It is `now`, in seconds. What was retired since the last call counts from here."""
+        for identity in self._undated:
+            if self._retired.get(identity, now) is None:
+                self._retired[identity] = now
+                self._waiting.append((now, identity))
+                self.dirty = True
+        self._undated = []
+        while self._waiting and now - self._waiting[0][0] >= self.quarantine:
+            since, identity = self._waiting.popleft()
+            if self._retired.get(identity) != since:
+                continue
+            del self._retired[identity]
+            number = self._numbers.pop(identity)
+            if self.first <= number <= self.last:
+                self._free.append(number)
+            self.dirty = True
+
+    def _take(self) -> int:
+        if self._next <= self.last:
+            self._next += 1
+            return self._next - 1
+        if self._free:
+            return self._free.popleft()
+        raise Exhausted(
+            f"all {self.last - self.first + 1} security ids are taken, {len(self._retired)} of them by "
+            f"identities that nobody has had for less than {self.quarantine:g} s"
+        )
+
+    def to_json(self) -> list[Any]:
+        return [
+            [list(map(list, identity.labels)), number, self._retired.get(identity)]
+            for identity, number in self._numbers.items()
+        ]
+
+    def restore(self, document: Iterable[Any]) -> None:
+        """Take up what `to_json` stored. Whose numbers they are shows when workloads claim them; until then
+        nobody has them, and they are as good as given back now."""
+        self._numbers, self._retired, self._undated = {}, {}, []
+        for labels, number, *dated in document:
+            identity = Identity(tuple((key, value) for key, value in labels))
+            self._numbers[identity] = number
+            self._retired[identity] = since = dated[0] if dated else None
+            if since is None:
+                self._undated.append(identity)
+        dated = [(since, identity) for identity, since in self._retired.items() if since is not None]
+        self._waiting = deque(sorted(dated, key=lambda entry: entry[0]))
+        taken = set(self._numbers.values())
+        if len(taken) < len(self._numbers):
+            raise ValueError("two identities have one number")
+        self._next = max([n for n in taken if n <= self.last], default=self.first - 1) + 1
+        self._free = deque(n for n in range(self.first, self._next) if n not in taken)
+        self.dirty = False
+
+
 class Allocations:
     """Numbers and addresses given once and kept. `dirty` says that they want storing."""
 
-    def __init__(self, service_ranges: Iterable[str]) -> None:
+    def __init__(
+        self,
+        service_ranges: Iterable[str],
+        relevant: LabelFilter | None = None,
+        ids: tuple[int, int] = (FIRST_WORKLOAD_ID, _LAST_ID),
+        quarantine: float = QUARANTINE,
+    ) -> None:
+        """`relevant` says which labels make an identity; `ids` are the first and last security id, and
+        `quarantine` is how many seconds one rests before it is given anew."""
         self.service_ranges = [ipaddress.ip_network(r) for r in service_ranges]
-        self._security_ids: dict[Identity, int] = {}
+        self.relevant = relevant or LabelFilter()
+        self.security_ids = SecurityIds(*ids, quarantine)
         self._listeners: dict[str, int] = {}
         self._vips: dict[ServiceName, dict[str, str]] = {}
         self._taken: set[str] = set()
-        self._next_id = FIRST_WORKLOAD_ID
         self._next_class = FIRST_CLASS
         self._cursor: dict[int, int] = {}
-        self.dirty = False
+        self._dirty = False
 
-    def security_id(self, identity: Identity) -> int:
-        """The number of an identity. Raises Exhausted."""
-        number = self._security_ids.get(identity)
-        if number is None:
-            number = self._next_id
-            if number > _LAST_ID:
-                raise Exhausted("no security id is left")
-            self._security_ids[identity] = number
-            self._next_id += 1
-            self.dirty = True
-        return number
+    @property
+    def dirty(self) -> bool:
+        return self._dirty or self.security_ids.dirty
+
+    def stored(self) -> None:
+        """What `to_json` said last is on disk."""
+        self._dirty = self.security_ids.dirty = False
 
     def listener(self, key: str) -> int:
         """The number of an L7 class by the name of its set of rules. Raises Exhausted."""
@@ -113,7 +201,7 @@ class Allocations:
                 raise Exhausted("no L7 class number is left")
             self._listeners[key] = number
             self._next_class += 1
-            self.dirty = True
+            self._dirty = True
         return number
 
     def vips(self, service: ServiceName, families: Iterable[str], avoid: Container[str]) -> tuple[str, ...]:
@@ -127,7 +215,7 @@ class Allocations:
                 self._taken.discard(given.get(family, ""))
                 given[family] = self._free(network, avoid)
                 self._taken.add(given[family])
-                self.dirty = True
+                self._dirty = True
         return tuple(given[family] for family in ("IPv4", "IPv6") if family in families and family in given)
 
     def release(self, service: ServiceName) -> None:
@@ -135,7 +223,7 @@ class Allocations:
         addresses = self._vips.pop(service, None)
         if addresses:
             self._taken.difference_update(addresses.values())
-            self.dirty = True
+            self._dirty = True
 
     def _free(self, network: ipaddress.IPv4Network | ipaddress.IPv6Network, avoid: Container[str]) -> str:
         first = 2  # the network's own address and, by custom, a gateway's
@@ -150,25 +238,25 @@ class Allocations:
 
     def copy(self) -> Allocations:
         """One that gives the same and is nobody else's."""
-        copy = Allocations(str(network) for network in self.service_ranges)
+        ids = self.security_ids
+        copy = Allocations(
+            map(str, self.service_ranges), self.relevant, (ids.first, ids.last), ids.quarantine
+        )
         copy.restore(self.to_json())
         return copy
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "security_ids": [[list(map(list, i.labels)), n] for i, n in self._security_ids.items()],
+            "security_ids": self.security_ids.to_json(),
             "vips": [[*service, given] for service, given in self._vips.items()],
             "listeners": self._listeners,
         }
 
     def restore(self, document: Mapping[str, Any]) -> None:
         """Take up what `to_json` stored."""
-        self._security_ids = {
-            Identity(tuple((k, v) for k, v in labels)): number for labels, number in document["security_ids"]
-        }
+        self.security_ids.restore(document["security_ids"])
         self._vips = {ServiceName(ns, name): dict(given) for ns, name, given in document["vips"]}
         self._listeners = dict(document["listeners"])
         self._taken = {address for given in self._vips.values() for address in given.values()}
-        self._next_id = max(self._security_ids.values(), default=FIRST_WORKLOAD_ID - 1) + 1
         self._next_class = max(self._listeners.values(), default=FIRST_CLASS - 1) + 1
-        self.dirty = False
+        self._dirty = False

@@ -224,16 +224,17 @@ def _services(peer: ServicePeer, directory: Directory) -> Iterator[ResolvedPeer]
 
 
 def _chosen(peer: ServicePeer, services: Mapping[ServiceName, Service]) -> Iterable[ServiceName]:
-    if peer.name is not None:
-        name = ServiceName(peer.namespace or "", peer.name)
-        return [name] if name in services else []
-    return sorted(
-        name
-        for name, service in services.items()
-        if peer.namespace in (None, name.namespace)
-        and peer.selector is not None
-        and peer.selector.matches(dict(service.labels))
-    )
+    def chosen(name: ServiceName) -> bool:
+        if peer.namespace not in (None, name.namespace):
+            return False
+        if peer.name is not None:
+            return name.name == peer.name
+        return peer.selector is not None and peer.selector.matches(dict(services[name].labels))
+
+    if peer.namespace is not None and peer.name is not None:
+        exact = ServiceName(peer.namespace, peer.name)
+        return [exact] if exact in services else []
+    return sorted(filter(chosen, services))
 
 
 def _block(address: str, reach: Reach) -> CidrPeer:

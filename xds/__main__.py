@@ -80,6 +80,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="V4,V6",
         help="where addresses of Services come from (default: %(default)s)",
     )
+    parser.add_argument(
+        "--identity-labels",
+        nargs="+",
+        default=[],
+        metavar="EXPRESSION",
+        help="which labels of a Pod policies can know, beside the defaults: expressions that match from the "
+        "start of a key, ! before those to leave out; with one that is not left out, only such count",
+    )
     return parser
 
 
@@ -93,6 +101,7 @@ async def _serve(options: argparse.Namespace) -> None:
         options.service_cidr.split(","),
         options.node_address,
         publish=lambda node: server.publish(NODE_PREFIX + node),
+        identity_labels=options.identity_labels,
     )
     paths = [path for group in options.file for path in group]
     sources: list[Source] = [

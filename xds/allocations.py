@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mesh.identity import Allocations
+from mesh.label_filter import LabelFilter
 from xds import atomic
 
 
@@ -17,29 +19,51 @@ class Locked(Exception):
 
 
 class AllocationFile:
-    """`allocations.json`. Numbers are on disk before anybody is told of them."""
+    """`allocations.json`. Numbers are on disk before anybody is told of them.
 
-    def __init__(self, state: Path, service_ranges: Iterable[str]) -> None:
-        """Raises ValueError for a bad range or a damaged file: to give the numbers anew could
-        hand one identity's permissions to another."""
+    Quarantine is measured by a clock of the mesh's own, stored with them: the seconds for which it has had a
+    control plane. It stands still while there is none, and no one who sets the machine's clock moves it."""
+
+    def __init__(
+        self,
+        state: Path,
+        service_ranges: Iterable[str],
+        identity_labels: Iterable[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Takes up what is stored. Raises ValueError for a bad range or expression, and for a damaged
+        file: to give the numbers anew could hand one identity's permissions to another."""
         self._path = state / "allocations.json"
-        self.allocations = Allocations(service_ranges)
+        self._clock = clock
+        self._started = clock()
+        self._age = 0.0
+        self.allocations = Allocations(service_ranges, LabelFilter(tuple(identity_labels)))
         try:
             text = self._path.read_text()
         except FileNotFoundError:
             return
         try:
-            self.allocations.restore(json.loads(text))
+            document = json.loads(text)
+            self._age = float(document.get("age", 0))
+            self.allocations.restore(document)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{self._path} is damaged ({error!r}); put back a copy, or stop the mesh and remove it"
             ) from error
 
+    def advance(self) -> None:
+        """Let time pass. To be called before anything is allocated, and now and then while nothing is."""
+        self.allocations.security_ids.advance(self._now())
+
     def save(self) -> None:
         """Write what is new. Raises OSError."""
         if self.allocations.dirty:
-            atomic.write(self._path, json.dumps(self.allocations.to_json(), separators=(",", ":")))
-            self.allocations.dirty = False
+            document = self.allocations.to_json() | {"age": round(self._now(), 3)}
+            atomic.write(self._path, json.dumps(document, separators=(",", ":")))
+            self.allocations.stored()
+
+    def _now(self) -> float:
+        return self._age + self._clock() - self._started
 
 
 def lock(state: Path) -> int:

@@ -30,6 +30,9 @@ from xds.store import Bundles, Store
 
 _LOG = logging.getLogger(__name__)
 
+#: Seconds without a change after which time is let pass.
+_REST = 30.0
+
 Action = Literal["created", "configured", "unchanged", "deleted", "not found"]
 
 
@@ -53,7 +56,8 @@ class _Entry:
 
 class Pipeline:
     """The control plane's truth. `node` is the node of this machine, whose pods are sandboxes; `hosts`
-    are its own addresses; `publish` is called with each node that has a new snapshot."""
+    are its own addresses; `publish` is called with each node that has a new snapshot; `identity_labels` are
+    expressions beside the defaults of `mesh.label_filter`."""
 
     def __init__(
         self,
@@ -62,6 +66,7 @@ class Pipeline:
         service_ranges: Iterable[str],
         hosts: Iterable[str],
         publish: Callable[[str], None],
+        identity_labels: Iterable[str] = (),
     ) -> None:
         self.store = Store(state)
         self.bundles = Bundles(state)
@@ -69,7 +74,7 @@ class Pipeline:
         self.generations = Generations(state)
         self.nodes: dict[str, NodeSnapshot] = {}
         self.node = node
-        self._allocations = AllocationFile(state, service_ranges)
+        self._allocations = AllocationFile(state, service_ranges, identity_labels)
         self.mesh = Mesh(self._allocations.allocations, hosts)
         self._publish = publish
         self._snapshots: dict[str, Snapshot] = {}
@@ -103,6 +108,7 @@ class Pipeline:
         fragments: dict[ObjectRef, Fragment | None] = dict(self.admission.load())
         for change in changes:
             self._take(change, fragments, {})
+        self._allocations.advance()
         self.mesh.apply(fragments)
         self._compile(self.node)
         self._settle({self.node}, trace=secrets.token_hex(16))
@@ -120,7 +126,11 @@ class Pipeline:
     async def run(self) -> None:
         """Work the queue for ever: at once, together only what is already waiting."""
         while True:
-            entries = [await self._queue.get()]
+            try:
+                entries = [await asyncio.wait_for(self._queue.get(), _REST)]
+            except TimeoutError:
+                self.apply([])  # who waits for a number may get one
+                continue
             while not self._queue.empty():
                 entries.append(self._queue.get_nowait())
             for entry, outcome in zip(entries, self.apply([e.changes for e in entries]), strict=True):
@@ -152,6 +162,7 @@ class Pipeline:
         ]
 
     def _advance(self, fragments: Mapping[ObjectRef, Fragment | None], begun: float) -> None:
+        self._allocations.advance()
         change = self.mesh.apply(fragments)
         if not change:
             return
@@ -165,7 +176,7 @@ class Pipeline:
             _LOG.info(
                 "generation %d: %s, for %s, %.1f ms, trace %s",
                 self.generations.number,
-                _listed(fragments),
+                _listed(fragments) or "numbers that became free",
                 ", ".join(sorted(changed)),
                 (time.perf_counter() - begun) * 1e3,
                 trace,

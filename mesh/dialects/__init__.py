@@ -11,9 +11,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mesh.dialects.cidr_group import read_cidr_group
 from mesh.dialects.cilium import read_cilium_policy
+from mesh.dialects.cluster_network_policy import (
+    read_admin_network_policy,
+    read_baseline_admin_network_policy,
+    read_cluster_network_policy,
+)
 from mesh.dialects.gateway import read_http_route
-from mesh.dialects.kubernetes import read_endpoint_slice, read_namespace, read_pod, read_service
+from mesh.dialects.kubernetes import (
+    read_endpoint_slice,
+    read_namespace,
+    read_node,
+    read_pod,
+    read_service,
+)
 from mesh.dialects.network_policy import read_network_policy
 from mesh.dialects.reading import Reader, shown
 from mesh.dialects.syntax import is_label, is_subdomain, name
@@ -36,6 +48,7 @@ class Dialect:
 
 DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("v1", "Namespace"): Dialect(read_namespace, namespaced=False, label=True),
+    ("v1", "Node"): Dialect(read_node, namespaced=False),
     ("v1", "Pod"): Dialect(read_pod),
     ("v1", "Service"): Dialect(read_service, label=True),
     ("discovery.k8s.io/v1", "EndpointSlice"): Dialect(read_endpoint_slice),
@@ -43,6 +56,17 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("cilium.io/v2", "CiliumNetworkPolicy"): Dialect(read_cilium_policy, fail_closed=True),
     ("cilium.io/v2", "CiliumClusterwideNetworkPolicy"): Dialect(
         read_cilium_policy, namespaced=False, fail_closed=True
+    ),
+    ("cilium.io/v2", "CiliumCIDRGroup"): Dialect(read_cidr_group, namespaced=False),
+    ("cilium.io/v2alpha1", "CiliumCIDRGroup"): Dialect(read_cidr_group, namespaced=False),
+    ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"): Dialect(
+        read_cluster_network_policy, namespaced=False, fail_closed=True
+    ),
+    ("policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy"): Dialect(
+        read_admin_network_policy, namespaced=False, fail_closed=True
+    ),
+    ("policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy"): Dialect(
+        read_baseline_admin_network_policy, namespaced=False, fail_closed=True
     ),
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): Dialect(read_http_route),
     ("gateway.networking.k8s.io/v1beta1", "HTTPRoute"): Dialect(read_http_route),

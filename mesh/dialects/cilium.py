@@ -8,9 +8,18 @@ policies of several languages add up (rule 15).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mesh.dialects.cilium_peers import EGRESS_PEERS, INGRESS_PEERS, cilium_key, read_peers
+from mesh.dialects.audit import audited
+from mesh.dialects.cilium_icmp import read_icmps
+from mesh.dialects.cilium_l7 import NOTHING
+from mesh.dialects.cilium_peers import (
+    EGRESS_DENY_PEERS,
+    EGRESS_PEERS,
+    INGRESS_PEERS,
+    cilium_key,
+    read_peers,
+)
 from mesh.dialects.cilium_ports import Opening, read_openings
 from mesh.dialects.reading import Fields, Reader
 from mesh.dialects.selection import in_namespace, requirements, selector
@@ -33,6 +42,7 @@ SPEC = Fields(
     refused=("nodeSelector",),
 )
 DEFAULT_DENY = Fields(("ingress", "egress"))
+AUTHENTICATION = Fields(("mode",))
 
 #: What narrows a rule to ports or protocols; everything else in it says who the peer is.
 _L4 = ("toPorts", "icmps")
@@ -48,17 +58,16 @@ class Section:
 
 
 def _section(peers: Fields, deny: bool) -> Section:
-    # A deny rule has no such field at all: there these are unknown, not unsupported.
-    absent = ("toFQDNs", "authentication") if deny else ()
-    refused = [f for f in (*peers.refused, "icmps", "authentication") if f not in absent]
-    return Section(Fields((*peers.read, "toPorts"), tuple(refused)), peers, deny)
+    """A deny rule has no `authentication` and no `toFQDNs` at all."""
+    read = (*peers.read, *_L4) if deny else (*peers.read, *_L4, "authentication")
+    return Section(Fields(read, peers.refused), peers, deny)
 
 
 SECTIONS: dict[str, Section] = {
     "ingress": _section(INGRESS_PEERS, deny=False),
     "ingressDeny": _section(INGRESS_PEERS, deny=True),
     "egress": _section(EGRESS_PEERS, deny=False),
-    "egressDeny": _section(EGRESS_PEERS, deny=True),
+    "egressDeny": _section(EGRESS_DENY_PEERS, deny=True),
 }
 
 
@@ -75,7 +84,9 @@ def read_cilium_policy(root: Reader, ref: ObjectRef) -> tuple[Policy, ...]:
     found = [policy for reader in readers for policy in _policy(reader, ref, trusted)]
     if not readers or specs.strange:
         found.append(_closed(ref))
-    return tuple(found)
+    # In audit mode only what was read whole.
+    audit = audited(root) and root.sound
+    return tuple(replace(policy, audit=audit) for policy in found)
 
 
 def _own(ref: ObjectRef) -> list[Requirement]:
@@ -136,16 +147,31 @@ def _rules(section: Reader, kind: Section, build: _Builder) -> tuple[Rule, ...]:
     for item in section.items():
         item.fields(kind.fields)
         peers = read_peers(item, kind.peers)
-        found += build(item, peers, read_openings(item.at("toPorts"), kind.deny))
+        _check_authentication(item.at("authentication").fields(AUTHENTICATION))
+        icmps = item.at("icmps")
+        if icmps.present and item.at("toPorts").present:
+            icmps.refuse("cannot stand beside toPorts: write two rules")
+        openings = read_openings(item.at("toPorts"), kind.deny, egress=kind.peers is not INGRESS_PEERS)
+        if icmps.present:
+            types = read_icmps(icmps)
+            openings = [Opening(item, types if icmps.sound else None, NOTHING)]
+        found += build(item, peers, openings)
     return tuple(found)
 
 
 def _allowed(item: Reader, peers: tuple[Peer, ...] | None, openings: list[Opening]) -> list[Rule]:
     if not item.sound:
         return []
-    if not item.at("toPorts").present:
+    if not openings:
         return [Rule(item.rule_field, peers)]
-    return [Rule(o.reader.rule_field, peers, o.ports, o.http) for o in openings]
+    return [
+        Rule(o.reader.rule_field, peers, o.ports, o.l7.http, o.l7.server_names, o.l7.dns) for o in openings
+    ]
+
+
+def _check_authentication(reader: Reader) -> None:
+    """Mutual authentication needs certificates, which are not here yet."""
+    reader.at("mode").choice(("disabled",), "disabled", unsupported=("required", "test-always-fail"))
 
 
 def _denied(item: Reader, peers: tuple[Peer, ...] | None, openings: list[Opening]) -> list[Rule]:

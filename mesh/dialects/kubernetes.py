@@ -24,6 +24,7 @@ from mesh.model import (
     EndpointSlice,
     NamedPort,
     Namespace,
+    Node,
     ObjectRef,
     Protocol,
     Service,
@@ -47,6 +48,15 @@ _MAX_AFFINITY_SECONDS = 86400
 def read_namespace(root: Reader, ref: ObjectRef) -> tuple[Namespace, ...]:
     own = dict(labels(root.at("metadata").at("labels"))) | {NAMESPACE_NAME_LABEL: ref.name}
     return (Namespace(ref.name, tuple(sorted(own.items()))),)
+
+
+def read_node(root: Reader, ref: ObjectRef) -> tuple[Node, ...]:
+    """Its own addresses; a host name is none."""
+    found = []
+    for item in root.at("status").mapping().at("addresses").items():
+        if item.mapping().at("type").value in ("InternalIP", "ExternalIP"):
+            found.append(address(item.at("address")))
+    return (Node(ref.name, labels(root.at("metadata").at("labels")), _in_order(found)),)
 
 
 # --- pods --------------------------------------------------------------------------------------
@@ -126,6 +136,7 @@ def read_service(root: Reader, ref: ObjectRef) -> tuple[Service, ...]:
         families=_families(spec, vips),
         headless=headless,
         affinity_seconds=_affinity(spec),
+        labels=labels(root.at("metadata").at("labels")),
     )
     return (service,)
 

@@ -7,6 +7,7 @@ knows nothing of how policies of several languages add up (rule 15).
 
 from __future__ import annotations
 
+from mesh.dialects.audit import audited
 from mesh.dialects.reading import Fields, Reader
 from mesh.dialects.selection import in_namespace, namespace_key, pod_key, requirements, selector
 from mesh.dialects.syntax import exceptions, network, port_match, port_or_name, transport
@@ -48,7 +49,8 @@ def read_network_policy(root: Reader, ref: ObjectRef) -> tuple[Policy, ...]:
 
     rule_sets = {direction: RuleSet(allows.get(direction, ())) for direction in directions}
     subject = selector([in_namespace(ref.namespace), *wanted])
-    return (Policy(ref, subject, rule_sets.get("ingress"), rule_sets.get("egress")),)
+    audit = audited(root) and root.sound
+    return (Policy(ref, subject, rule_sets.get("ingress"), rule_sets.get("egress"), audit),)
 
 
 def _directions(spec: Reader) -> set[Direction]:

@@ -10,14 +10,14 @@ from mesh.datapath import Node
 from mesh.model import Direction
 from mesh.policy import Deny, Party, Steer, judge
 from mesh.policy import Verdict as Judged
-from mesh.proxy import HttpRule
 from tests.agreement.actor import Arrival, Attempt, Outcome
 from tests.agreement.generate import World
 from tests.agreement.kinds import PORTS
 from tests.agreement.test_tables import words
 from tests.agreement.town import HOST, OUTSIDE, Who
 
-ICMP = ("ICMP", "ICMPv6")
+#: The type of an echo request, which stands where others have a port.
+ICMP = {"ICMP": 8, "ICMPv6": 128}
 NO_FLAGS = EventFlags(0)
 
 
@@ -97,7 +97,7 @@ class Reference:
     def _judge(self, question: Question, address: str, port: int) -> tuple[Judged, Judged]:
         """Egress of the caller and ingress of the destination."""
         caller, callee, protocol = question.caller, self.parties[address], question.protocol
-        port = 0 if protocol in ICMP else port
+        port = ICMP.get(protocol, port)
         egress = judge(self._policies, "egress", caller, callee, protocol, port)  # type: ignore[arg-type]
         ingress = judge(self._policies, "ingress", callee, caller, protocol, port)  # type: ignore[arg-type]
         return egress, ingress
@@ -118,7 +118,7 @@ class Reference:
     def _redirected(self, question: Question, egress: Steer, target: tuple[str, int]) -> Fate:
         """To the caller's own Envoy, which learns the backend."""
         place = str(question.caller.workload)
-        server = f"outbound {self._class(place, 'egress', egress.rules)}"
+        server = f"outbound {self._class(question, 'egress', egress, target)}"
         flags = EventFlags.EGRESS | EventFlags.REDIRECTED
         told = Told(EventType.CONNECT, Verdict.STEER, flags=flags, cookie=_cookie(egress))
         return Fate("", frozenset([told]), "connected", ((place, Arrival(server, *target)),))
@@ -130,7 +130,7 @@ class Reference:
         caller = question.caller.workload
         server, verdict, flags = "app", Verdict.ALLOW, EventFlags.EGRESS if caller else NO_FLAGS
         if isinstance(ingress, Steer):
-            server = f"inbound {self._class(str(callee.workload), 'ingress', ingress.rules)}"
+            server = f"inbound {self._class(question, 'ingress', ingress, target)}"
             verdict, flags = Verdict.STEER, EventFlags.REDIRECTED
         cookie = _cookie(ingress) or _cookie(egress)
         told = Told(EventType.FLOW, verdict, flags=_by(question, flags), cookie=cookie)
@@ -145,11 +145,19 @@ class Reference:
             return Fate("", events, "silence", ((place, Arrival(server, "", target[1])),))
         return Fate("", events, "connected", ((place, Arrival(server, *target)),))
 
-    def _class(self, pod: str, direction: Direction, rules: tuple[HttpRule, ...]) -> int:
-        view = self._node.proxies[pod]
-        classes = view.egress if direction == "egress" else view.ingress
-        (number,) = [c.number for c in classes if set(c.rules) == set(rules)]
-        return number
+    def _class(
+        self, question: Question, direction: Direction, verdict: Steer, target: tuple[str, int]
+    ) -> int:
+        """The class to which the tables lead; it must hold just the rules that the reference names."""
+        ends = question.caller, self.parties[target[0]]
+        subject, peer = ends if direction == "egress" else ends[::-1]
+        record = self._node.state.pods[str(subject.workload)]
+        number = record.egress_set if direction == "egress" else record.ingress_set
+        listener = self._node.verdict(number, peer.address, question.protocol, target[1]).listener
+        view = self._node.proxies[str(subject.workload)]
+        (found,) = [l7 for l7 in (*view.egress, *view.ingress) if l7.number == listener]
+        assert found.keys >= set(verdict.keys), (question, found, verdict)
+        return listener
 
 
 def _refused(question: Question, reason: DropReason, flags: EventFlags, verdict: Judged) -> Fate:

@@ -91,29 +91,44 @@ def assemble(objects: Sequence[Object]) -> Mesh:
     return mesh
 
 
-HTTP_KINDS = ("cnp-method", "cnp-path", "cnp-host", "cnp-header")
+def generate(
+    seed: int, policies: int = 12, pods: int = 12, *, services: bool = False, kinds: Sequence[str] = ()
+) -> World:
+    """A mesh of some pods in three namespaces under random policies.
 
-
-def generate(seed: int, policies: int = 12, pods: int = 12, *, services: bool = False) -> World:
-    """A mesh of some pods in three namespaces under random policies, half of them with HTTP rules.
-
-    Namespaces differ in who writes there: in `red` all kinds meet, in the others mostly HTTP, for
-    an L4 allow beside an HTTP rule voids it (rule 16). With `services`, the same mesh with some."""
+    Meshes take turns: in one network policies meet, in one authorization is uppermost, in one the
+    tiers. Every kind of rule has its turn; with `kinds`, only these, few at a time. With `services`,
+    the same mesh with some more."""
     rng = random.Random(seed)
     objects = [*_things(rng, pods)]
-    http = [item for item in KINDS.items() if item[0] in HTTP_KINDS]
     for index in range(policies):
-        if index % 2:
-            kind, make = http[(seed + index // 2) % len(http)]
-            namespace = rng.choice(NAMESPACES)
+        namespace = rng.choice(NAMESPACES)
+        turn = seed * policies + index
+        if kinds:
+            kind = _turn(kinds, seed + index % 3)
+        elif seed % 4 == 0:
+            # In `red` all kinds meet, in the others mostly HTTP: an L4 allow beside it voids it (rule 16).
+            kind = _turn(HTTP, turn) if index % 2 else _turn(NETWORK, turn // 2)
+            namespace = namespace if index % 2 else "red"
+        elif seed % 4 < 3:
+            kind = _turn((*HTTP, "cnp-shadow", "cnp-shadow"), turn // 4)
+            kind = kind if index % 4 == 0 else _turn(AUTHORIZATION, turn)
         else:
-            kinds = list(KINDS.items())
-            kind, make = kinds[(seed * policies + index) // 2 % len(kinds)]
-            namespace = "red"
-        objects.append(make(rng, f"{kind}-{index}", namespace))
+            kind = _turn(NETWORK, turn) if index % 4 == 0 else _turn(TIER, turn)
+        objects.append(KINDS[kind](rng, f"{kind}-{index}", namespace))
     if services:
         objects += _services(random.Random(f"services of {seed}"), objects)
     return World(tuple(objects), assemble(objects))
+
+
+def _turn(kinds: Sequence[str], turn: int) -> str:
+    return kinds[turn % len(kinds)]
+
+
+HTTP = ("cnp-method", "cnp-path", "cnp-host", "cnp-header")
+AUTHORIZATION = tuple(kind for kind in KINDS if kind.startswith("ap-"))
+TIER = tuple(kind for kind in KINDS if kind.startswith(("kcnp-", "anp-")))
+NETWORK = tuple(kind for kind in KINDS if kind not in (*HTTP, *AUTHORIZATION, *TIER))
 
 
 def kind_of(rule: str) -> str:
@@ -188,7 +203,7 @@ def _references() -> list[Object]:
             "kind": "Pod",
             "metadata": {"name": "sluice-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}},
             "spec": {
-                "nodeName": "elsewhere",
+                "nodeName": "recorded",
                 "serviceAccountName": "sluice-dns",
                 "containers": [{"name": "main", "command": ["true"]}],
             },
@@ -197,14 +212,19 @@ def _references() -> list[Object]:
     )
     kinds = [("http", 8080), ("tcp-db", 5432), ("https", 443)]
     ports = [{"name": name, "port": port} for name, port in kinds]
-    objects += [_service(f"of-{app}", "red", ports, selector={"app": app}) for app in APPS]
-    objects.append(_service("near", "red", [{"port": 80}], selector={"tier": "back"}))
+    objects += [
+        _service(f"of-{app}", "red", ports, selector={"app": app}, clusterIP=f"10.128.9.{index + 1}")
+        for index, app in enumerate(APPS)
+    ]
+    objects.append(
+        _service("near", "red", [{"port": 80}], selector={"tier": "back"}, clusterIP="10.128.9.20")
+    )
     back = {"tier": "back"}
-    for name, namespace, labels, addresses in (
-        ("far", "red", back, ["198.51.100.127", "203.0.113.8", "10.64.0.13"]),
-        ("kubernetes", "default", {}, [REMOTE]),
+    for name, namespace, vip, labels, addresses in (
+        ("far", "red", "10.128.9.30", back, ["198.51.100.127", "203.0.113.8", "10.64.0.13"]),
+        ("kubernetes", "default", "10.128.9.40", {}, [REMOTE]),
     ):
-        service = _service(name, namespace, [{"port": 443}])
+        service = _service(name, namespace, [{"port": 443}], clusterIP=vip)
         service["metadata"]["labels"] = labels
         objects += [service, _slice(name, namespace, "IPv4", [{"port": 443}], addresses)]
     return objects
@@ -262,5 +282,3 @@ def _service(name: str, namespace: str, ports: list[Object], **spec: Any) -> Obj
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"ports": ports, **spec},
     }
-
-

@@ -21,6 +21,8 @@ EXPRESSIONS = ("/public.*", "/admin(/.*)?", "/v[12]/items/[0-9]+", "/", ".*", "/
 HOSTS = ("shop.example", "api.red", "other")
 NAMES = ("api.example.com", "cdn.example.com", "*.example.com", "**.example.org")
 ACCOUNTS = ("default", "clerk")
+CALLERS = ("10.64.0.8/29", "10.64.0.16/28", "198.51.100.0/24")
+PRINCIPALS = ("*/sa/clerk", "cluster.local/ns/red/*", "cluster.local/ns/blue/sa/default")
 
 
 def _labels(rng: random.Random) -> Object:
@@ -277,8 +279,8 @@ def _tier(tier: str, action: str) -> Maker:
 def _former(kind: str, action: str) -> Maker:
     def make(rng: random.Random, name: str, namespace: str) -> Object:
         baseline = kind == "BaselineAdminNetworkPolicy"
-        team = {"namespaces": {"matchLabels": {"team": rng.choice("ab")}}}
-        rule: Object = {"action": action, "from": [{"namespaces": {"matchLabels": {"team": rng.choice("ab")}}}]}
+        team, peer = ({"namespaces": {"matchLabels": {"team": rng.choice("ab")}}} for _ in range(2))
+        rule: Object = {"action": action, "from": [peer]}
         if rng.random() < 0.5:
             number = {"portNumber": {"protocol": "TCP", "port": rng.choice(PORTS)}}
             rule["ports"] = [number, {"namedPort": "http"}]
@@ -332,10 +334,13 @@ KINDS: dict[str, Callable[[random.Random, str, str], Object]] = {
         "ALLOW", lambda rng: _from(serviceAccounts=[f"red/{rng.choice(ACCOUNTS)}"]) | _to(rng)
     ),
     "ap-principals": _authorization(
-        "DENY", lambda rng: _from(principals=[rng.choice(("*/sa/clerk", "cluster.local/ns/red/*"))]) | _to(rng)
+        "DENY", lambda rng: _from(principals=[rng.choice(PRINCIPALS)]) | _to(rng)
     ),
     "ap-others": _authorization("ALLOW", lambda rng: _from(notNamespaces=["red"])),
-    "ap-blocks": _authorization("DENY", lambda rng: _from(ipBlocks=[rng.choice(BLOCKS[2:])]) | _to(rng)),
+    "ap-blocks": _authorization(
+        "DENY",
+        lambda rng: _from(ipBlocks=[rng.choice(CALLERS)]) | _to(rng),
+    ),
     "ap-ports": _authorization(
         "DENY", lambda rng: {"to": [{"operation": {"notPorts": ["80", "8080", "8081"]}}]}
     ),

@@ -23,6 +23,19 @@ class Tally:
             self.verdicts[verdict] += 1
             self.kinds.update(kinds)
 
+    def lacks(self, verdict: str, rules: Iterable[str]) -> bool:
+        """Would this question make the whole more even?"""
+        total = self.verdicts.total() + 1
+        kinds = {kind_of(rule) for rule in rules}
+        if not kinds:
+            return False
+        return self.verdicts[verdict] * 3 < total or any(self.kinds[kind] * 40 < total for kind in kinds)
+
+    def lacking(self) -> list[str]:
+        """Kinds that have decided too seldom so far."""
+        total = self.verdicts.total()
+        return sorted(k for k in KINDS.keys() - SILENT if self.kinds[k] * 90 < total)
+
     def check(self) -> None:
         """Allow, deny and steer at least a fifth each, every kind of rule at least one in a hundred."""
         total = self.verdicts.total()

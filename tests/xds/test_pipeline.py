@@ -13,7 +13,7 @@ import pytest
 from mesh.datapath import Node
 from mesh.discovery.resource import Snapshot
 from mesh.discovery.wire import unpack_any
-from mesh.model import ObjectRef
+from mesh.model import ObjectRef, WorkloadName
 from mesh.node import Generation, Manifest
 from mesh.resources import BODY_TYPE, GENERATION_TYPE, MANIFEST_TYPE, NODE_TYPES, TABLE_TYPES, decode, encode
 from tests.xds.manifests import CART, PLACEMENTS, SHOP, http_policy, objects, policy
@@ -381,6 +381,26 @@ def test_allocations_are_kept_and_damage_is_not_papered_over(shop: Pipeline, tmp
     (tmp_path / "allocations.json").write_text("[]")
     with pytest.raises(ValueError, match="damaged"):
         AllocationFile(tmp_path, RANGES)
+
+
+async def test_a_pod_that_waits_for_a_number_gets_it_when_one_is_free(
+    shop: Pipeline, published: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = shop.mesh.allocations.security_ids
+    ids.last = max(number for _, number, _ in ids.to_json())
+    ids.quarantine = 0
+    far = next(text for text in SHOP.split("---") if "name: far" in text)
+    late = far.replace("far", "late").replace("cart", "late").replace("10.99.0.1", "10.99.0.2")
+    apply(shop, Edit(set=objects(late)))
+    assert any("no security id is left" in problem.message for problem in shop.problems)
+    apply(shop, Edit(delete=(ObjectRef("Pod", "shop", "far"),)))
+    monkeypatch.setattr("xds.pipeline._REST", 0.01)
+    loop = asyncio.create_task(shop.run())
+    async with asyncio.timeout(5):
+        while any("no security id is left" in problem.message for problem in shop.problems):
+            await asyncio.sleep(0.01)
+    loop.cancel()
+    assert WorkloadName("shop", "late") in shop.mesh.identities.of
 
 
 def test_a_state_directory_has_one_writer(tmp_path: Path) -> None:

@@ -9,10 +9,16 @@ from mesh.model import (
     NAMESPACE_KEY,
     NAMESPACE_LABEL_PREFIX,
     SERVICE_ACCOUNT_KEY,
+    ApiServerPeer,
+    CidrGroupPeer,
     CidrPeer,
     EntityPeer,
+    HeaderAction,
     HeaderMatch,
     HttpMatch,
+    NamePattern,
+    NamePeer,
+    NodePeer,
     Policy,
     PortName,
     PortRange,
@@ -20,6 +26,7 @@ from mesh.model import (
     Rule,
     RuleSet,
     Selector,
+    ServicePeer,
     WorkloadPeer,
 )
 from tests.mesh.dialects.objects import (
@@ -278,6 +285,8 @@ def test_each_entry_of_to_ports_is_a_rule_with_its_own_requests() -> None:
     )
 
 
+WORLD = (EntityPeer("world"),)
+PORT_80 = (PortRange("TCP", 80, 80),)
 CLUSTER = "io.cilium.k8s.policy.cluster"
 
 
@@ -295,23 +304,34 @@ def with_http(http: Any, **port: Any) -> Any:
         ({"fromEndpoints": [{}], "fromCIDR": ["10.0.0.0/8"]}, "fromCIDR", "cannot stand beside"),
         ({"fromGroups": [{}]}, "fromGroups", "field fromGroups is not supported yet"),
         ({"fromRequires": [{}]}, "fromRequires", "not supported yet"),
-        ({"authentication": {"mode": "required"}}, "authentication", "not supported yet"),
-        ({"icmps": [{"fields": [{"type": 8}]}]}, "icmps", "not supported yet"),
+        ({"authentication": {"mode": "required"}}, "authentication.mode", "required is not supported yet"),
+        ({"icmps": [{"fields": [{"type": 256}]}]}, "icmps[0].fields[0].type", "must be 0 to 255"),
+        ({"icmps": [{"fields": [{"type": "Ech"}]}]}, "icmps[0].fields[0].type", "no type of IPv4"),
+        ({"icmps": [{"fields": [{"type": 1}] * 41}]}, "icmps[0].fields", "at most 40"),
+        (
+            {"icmps": [{"fields": [{"type": 8}]}], "toPorts": [{"ports": [TCP_80]}]},
+            "icmps",
+            "cannot stand beside",
+        ),
         ({"fromPods": []}, "fromPods", "unknown field"),
         ({"toEndpoints": []}, "toEndpoints", "unknown field"),
-        ({"fromEntities": ["kube-apiserver"]}, "fromEntities[0]", "kube-apiserver is not supported yet"),
         ({"fromEntities": ["wrld"]}, "fromEntities[0]", "must be one of all, world, cluster, host"),
         ({"fromCIDR": ["10.0.0.5/8"]}, "fromCIDR[0]", "did you mean 10.0.0.0/8?"),
         ({"fromCIDRSet": [{"cidr": "10.0.0.5"}]}, "fromCIDRSet[0].cidr", "did you mean 10.0.0.5/32?"),
-        ({"fromCIDRSet": [{"cidrGroupRef": "a"}]}, "fromCIDRSet[0].cidrGroupRef", "not supported yet"),
+        (
+            {"fromCIDRSet": [{"cidrGroupRef": "a", "cidr": "10.0.0.0/8"}]},
+            "fromCIDRSet[0]",
+            "needs exactly one",
+        ),
+        ({"fromCIDRSet": [{}]}, "fromCIDRSet[0]", "needs exactly one of cidr, cidrGroupRef"),
         (
             {"fromCIDRSet": [{"cidr": "10.0.0.0/16", "except": ["10.0.0.0/8"]}]},
             "fromCIDRSet[0].except[0]",
             "not inside",
         ),
         (
-            {"fromEndpoints": [{"matchLabels": {"reserved:init": ""}}]},
-            "fromEndpoints[0].matchLabels['reserved:init']",
+            {"fromEndpoints": [{"matchLabels": {"reserved:none-such": ""}}]},
+            "fromEndpoints[0].matchLabels['reserved:none-such']",
             "source 'reserved'",
         ),
         (
@@ -332,8 +352,13 @@ def with_http(http: Any, **port: Any) -> Any:
         (with_port({"protocol": "TCP"}), "toPorts[0].ports[0].port", "is required"),
         (
             {"toPorts": [{"ports": [{"port": "1", "protocol": "GRE"}]}]},
+            "toPorts[0].ports[0].port",
+            "GRE has no ports",
+        ),
+        (
+            {"toPorts": [{"ports": [{"port": "8", "protocol": "ICMP"}]}]},
             "toPorts[0].ports[0].protocol",
-            "GRE is not supported yet",
+            "ICMP is not supported yet",
         ),
         (
             {"toPorts": [{"ports": [{"port": "0", "endPort": 9}]}]},
@@ -341,14 +366,19 @@ def with_http(http: Any, **port: Any) -> Any:
             "every port already",
         ),
         (
-            {"toPorts": [{"ports": [TCP_80], "serverNames": ["a"]}]},
+            {"toPorts": [{"ports": [TCP_80], "serverNames": [""]}]},
             "toPorts[0].serverNames",
-            "not supported yet",
+            "not empty",
         ),
         (
-            {"toPorts": [{"ports": [TCP_80], "rules": {"dns": []}}]},
+            {"toPorts": [{"ports": [TCP_80], "serverNames": ["a"], "rules": {"http": [{}]}}]},
+            "toPorts[0].serverNames",
+            "needs terminatingTLS",
+        ),
+        (
+            {"toPorts": [{"ports": [TCP_80], "rules": {"dns": [{"matchName": "a"}]}}]},
             "toPorts[0].rules.dns",
-            "not supported yet",
+            "goes with egress only",
         ),
         (with_http([]), "toPorts[0].rules.http", "needs at least one rule"),
         (with_http([{"path": "/("}]), "toPorts[0].rules.http[0].path", "missing ): /("),
@@ -360,7 +390,18 @@ def with_http(http: Any, **port: Any) -> Any:
             "toPorts[0].rules.http[0].headers[0]",
             "control character",
         ),
-        (with_http([{"headerMatches": []}]), "toPorts[0].rules.http[0].headerMatches", "not supported yet"),
+        (
+            with_http([{"headerMatches": [{"name": "x", "secret": {"name": "s"}}]}]),
+            "toPorts[0].rules.http[0].headerMatches[0].secret",
+            "not supported yet",
+        ),
+        (
+            with_http(
+                [{"headerMatches": [{"name": f"x-{n}", "value": "1", "mismatch": "ADD"} for n in range(5)]}]
+            ),
+            "toPorts[0].rules.http[0].headerMatches",
+            "at most 4",
+        ),
         (with_http([{}], protocol="ANY"), "toPorts[0].ports[0].protocol", "write protocol TCP, not ANY"),
         (with_http([{}], protocol="UDP"), "toPorts[0].ports[0].protocol", "write protocol TCP, not UDP"),
         (with_http([{}], port="0"), "toPorts[0].ports[0].port", "HTTP rules need a port"),
@@ -377,15 +418,101 @@ def test_egress_rules_have_their_own_peers() -> None:
     found = policy(spec(egress=[rule])).egress
     peers = (CidrPeer("10.0.0.0/8", (), reach="world"),)
     assert found == RuleSet((Rule("egress[0].toPorts[0]", peers, (PortRange("TCP", 80, 80),)),))
-    for field in ("toServices", "toFQDNs", "toGroups", "toNodes"):
+    for field in ("toGroups", "toRequires"):
         assert "not supported yet" in refused(spec(egress=[{field: [{}]}]))[f"spec.egress[0].{field}"]
 
 
+EGRESS_RULES: list[tuple[Any, Rule]] = [
+    (
+        {"toServices": [{"k8sService": {"serviceName": "db"}}]},
+        Rule("egress[0]", (ServicePeer(None, "db", None),)),
+    ),
+    (
+        {"toServices": [{"k8sServiceSelector": {"namespace": "far", "selector": WEB}}]},
+        Rule("egress[0]", (ServicePeer("far", None, Selector((APP_WEB,))),)),
+    ),
+    (
+        {"toFQDNs": [{"matchName": "API.Example.com."}]},
+        Rule("egress[0]", (NamePeer(NamePattern("api.example.com")),)),
+    ),
+    ({"toFQDNs": [{"matchPattern": "*.x"}]}, Rule("egress[0]", (NamePeer(NamePattern("*.x")),))),
+    ({"toNodes": [WEB]}, Rule("egress[0]", (NodePeer(Selector((APP_WEB,))),))),
+    ({"toCIDRSet": [{"cidrGroupRef": "g"}]}, Rule("egress[0]", (CidrGroupPeer("g", None),))),
+    (
+        {"toCIDRSet": [{"cidrGroupSelector": WEB, "except": ["10.0.0.0/8"]}]},
+        Rule("egress[0]", (CidrGroupPeer(None, Selector((APP_WEB,)), ("10.0.0.0/8",)),)),
+    ),
+    ({"toEntities": ["kube-apiserver"]}, Rule("egress[0]", (ApiServerPeer(),))),
+    ({"toEntities": ["remote-node"]}, Rule("egress[0]", (EntityPeer("remote-node"),))),
+    ({"toEntities": ["world-ipv6"]}, Rule("egress[0]", (CidrPeer("::/0", (), "world"),))),
+    ({"toEntities": ["none"]}, Rule("egress[0]", ())),
+    (
+        {"toEndpoints": [{"matchLabels": {"reserved:kube-apiserver": ""}}]},
+        Rule("egress[0]", (ApiServerPeer(),)),
+    ),
+    ({"icmps": [{"fields": [{"type": "EchoRequest"}]}]}, Rule("egress[0]", None, (PortRange("ICMP", 8, 8),))),
+    (
+        {"icmps": [{"fields": [{"family": "IPv6", "type": 128}]}]},
+        Rule("egress[0]", None, (PortRange("ICMPv6", 128, 128),)),
+    ),
+    (
+        {"toPorts": [{"ports": [{"port": "0", "protocol": "ESP"}]}]},
+        Rule("egress[0].toPorts[0]", None, (PortRange("ESP"),)),
+    ),
+    (
+        {"toPorts": [{"ports": [TCP_80], "serverNames": ["*.Example.com"]}]},
+        Rule("egress[0].toPorts[0]", None, PORT_80, server_names=(NamePattern("*.example.com"),)),
+    ),
+    (
+        {
+            "toPorts": [
+                {"ports": [{"port": "53", "protocol": "ANY"}], "rules": {"dns": [{"matchPattern": "*"}]}}
+            ]
+        },
+        Rule("egress[0].toPorts[0]", None, (PortRange(None, 53, 53),), dns=(NamePattern("*"),)),
+    ),
+    (
+        with_http(
+            [{"headerMatches": [{"name": "X-A", "value": "1"}, {"name": "X-B", "mismatch": "DELETE"}]}]
+        ),
+        Rule(
+            "egress[0].toPorts[0]",
+            None,
+            PORT_80,
+            (HttpMatch(headers=(HeaderMatch("x-a", "1"),), actions=(HeaderAction("x-b", "", "DELETE"),)),),
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "expected"), EGRESS_RULES)
+def test_every_kind_of_egress_rule_is_read(rule: Any, expected: Rule) -> None:
+    assert policy(spec(egress=[rule])).egress == RuleSet((expected,))
+
+
+@pytest.mark.parametrize("entity", ["init", "health", "unmanaged", "ingress", "cluster-mesh"])
+def test_an_entity_of_which_there_is_none_matches_nobody_and_says_so(entity: str) -> None:
+    found = valid(spec(ingress=[{"fromEntities": [entity]}]))
+    assert one_policy(found).ingress == RuleSet((Rule("ingress[0]", ()),))
+    assert "matches nobody" in found.problems[0].message
+
+
+def test_an_annotation_makes_a_policy_tell_only_and_what_is_no_yes_or_no_does_not() -> None:
+    wanted = spec(ingress=[{}])
+    assert not policy(wanted).audit
+    wanted["metadata"]["annotations"] = {"sluice.io/audit": "true"}
+    assert policy(wanted).audit
+    wanted["metadata"]["annotations"] = {"sluice.io/audit": "yes"}
+    assert "must be one of true, false" in refused(wanted)["metadata.annotations['sluice.io/audit']"]
+    assert not one_policy(read(wanted)).audit
+
+
+def test_a_deny_has_no_names_and_no_authentication() -> None:
+    for field in ("toFQDNs", "authentication"):
+        assert "unknown field" in refused(spec(egressDeny=[{field: []}]))[f"spec.egressDeny[0].{field}"]
+
+
 # --- denies -----------------------------------------------------------------------------------
-
-
-WORLD = (EntityPeer("world"),)
-PORT_80 = (PortRange("TCP", 80, 80),)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +535,8 @@ def test_a_deny_that_can_be_read_denies_what_it_says(rule: Any, expected: Rule) 
     ("rule", "expected"),
     [
         ({"fromEntities": ["wrld"]}, Rule("ingressDeny[0]")),
-        ({"fromNodes": [{}]}, Rule("ingressDeny[0]")),
+        ({"fromGroups": [{}]}, Rule("ingressDeny[0]")),
+        ({"fromEntities": ["world"], "icmps": [{"fields": [{"type": 300}]}]}, Rule("ingressDeny[0]", WORLD)),
         ({"fromEntities": ["world"], "frmCIDR": []}, Rule("ingressDeny[0]")),
         ({"fromEntities": ["world"], "icmps": []}, Rule("ingressDeny[0]", WORLD)),
         ({"fromEntities": ["world"], "toPorts": "80"}, Rule("ingressDeny[0]", WORLD)),
