@@ -174,3 +174,14 @@ def test_a_failure_of_the_tools_is_one_line_and_ends_with_1(arguments: tuple[str
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_traps_of_the_demo_are_told() -> None:
+    done = sluice("analyze", "-f", SHOP, str(DEMO / "traps.yaml"), "-o", "json")
+    assert {(finding["code"], finding["object"]) for finding in json.loads(done.stdout)["findings"]} == {
+        ("SL0101", "NetworkPolicy shop/payment-closed"),
+        ("SL0201", "CiliumNetworkPolicy shop/read-only"),
+        ("SL0204", "NetworkPolicy shop/cart-egress"),
+        ("SL0301", "NetworkPolicy shop/cart-egress"),
+        ("SL0502", "NetworkPolicy shop/reviews-public"),
+    }
