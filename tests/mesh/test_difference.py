@@ -120,6 +120,17 @@ def test_flows_that_were_seen_are_judged_before_and_after() -> None:
     assert {change.after.rules for change in found.flows} == {("NetworkPolicy shop/shop-only",)}
 
 
+def test_flows_are_judged_by_the_addresses_that_were_seen() -> None:
+    """Rule 17: ipBlock matches pods by address, and an IPv4 block no IPv6 one."""
+    block = SHOP_ONLY.replace("{podSelector: {}}", "{ipBlock: {cidr: 0.0.0.0/0}}")
+    six = flow(
+        Peer("fd51:ce00:0:1::a", 1, "shop", "storefront"),
+        Peer("fd51:ce00:0:1::b", 8080, "shop", "reviews-v1"),
+    )
+    found = difference(mesh_of(SHOP), mesh_of(SHOP, block), [flow(STOREFRONT, V1), six])
+    assert [change.sample for change in found.flows] == [six]
+
+
 def test_requests_that_were_seen_are_judged_as_requests() -> None:
     def asked(method: str) -> Sample:
         return flow(STOREFRONT, V1, Request(method, "/x", "reviews", 200, 1.0))
