@@ -175,7 +175,8 @@ def _flows(
         if source is None or target is None or flow.protocol not in get_args(Protocol):
             continue
         protocol, port = cast(Protocol, flow.protocol), flow.destination.port
-        was, will = (r.reach(source, target, protocol, port) for r in (before, after))
+        ipv6 = ":" in flow.destination.ip
+        was, will = (r.reach(source, target, protocol, port, ipv6) for r in (before, after))
         if flow.l7 is not None and "partly" in (was.verdict, will.verdict):
             was, will = (_request(mesh, a, flow) for mesh, a in ((old, was), (new, will)))
         if was.outcome != will.outcome:

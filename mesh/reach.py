@@ -71,11 +71,13 @@ class Reachability:
         self._routes: dict[str, Mapping[tuple[WorkloadName, int], tuple[str, ...]]] = {}
         self._selecting = policies_by_identity(mesh)
 
-    def reach(self, caller: End, callee: End, protocol: Protocol, port: int) -> Access:
+    def reach(
+        self, caller: End, callee: End, protocol: Protocol, port: int, ipv6: bool | None = None
+    ) -> Access:
         """May `caller` open a connection to that port (0 for protocols without) of `callee`?
 
-        Asked of the first family that both have, IPv4 before IPv6."""
-        pair = _pair(self._addresses(caller), self._addresses(callee))
+        Asked of the family that is named, or the first that both have, IPv4 before IPv6."""
+        pair = _pair(self._addresses(caller), self._addresses(callee), ipv6)
         if pair is None:
             return Access("deny", "kernel", (NO_FAMILY,))
         source, target = map(self._party, pair)
@@ -148,8 +150,9 @@ def _binds(policy: AnyPolicy) -> bool:
     return not (policy.audit or (isinstance(policy, Authorization) and policy.action == "audit"))
 
 
-def _pair(sources: Iterable[str], targets: Sequence[str]) -> tuple[str, str] | None:
-    return next(((s, t) for s in sources for t in targets if (":" in s) == (":" in t)), None)
+def _pair(sources: Iterable[str], targets: Sequence[str], ipv6: bool | None) -> tuple[str, str] | None:
+    pairs = ((s, t) for s in sources for t in targets if (":" in s) == (":" in t))
+    return next((pair for pair in pairs if ipv6 in (None, ":" in pair[0])), None)
 
 
 def _routes_from(mesh: Mesh, namespace: str) -> Mapping[tuple[WorkloadName, int], tuple[str, ...]]:

@@ -8,17 +8,15 @@ from collections.abc import Iterator, Sequence
 from mesh.analysis.finding import Check, Trap, some
 from mesh.analysis.view import View
 from mesh.explain import party
-from mesh.identity import NAMESPACE_NAME_LABEL
+from mesh.identity import NAMESPACE_NAME_LABEL, PORTS_KEY
 from mesh.model import (
-    NAMESPACE_KEY,
     NAMESPACE_LABEL_PREFIX,
-    SERVICE_ACCOUNT_KEY,
     ObjectRef,
     Policy,
     Protocol,
     WorkloadName,
 )
-from mesh.policy import Deny, Party, judge
+from mesh.policy import RESOLVER, Deny, Party, judge
 from mesh.reach import policies_by_identity
 from mesh.references import AnyPolicy
 
@@ -83,10 +81,10 @@ def _resolver(view: View) -> Party:
             if workload.addresses:
                 return party(view.mesh, workload.addresses[0])
     labels = {
+        **RESOLVER,
         "k8s-app": "kube-dns",
-        NAMESPACE_KEY: "kube-system",
         NAMESPACE_LABEL_PREFIX + NAMESPACE_NAME_LABEL: "kube-system",
-        SERVICE_ACCOUNT_KEY: "kube-dns",
+        PORTS_KEY: "dns-tcp/TCP=53,dns/UDP=53",
     }
     return Party("0.0.0.0", WorkloadName("kube-system", "kube-dns"), labels)
 

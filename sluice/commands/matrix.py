@@ -1,8 +1,8 @@
 """Who can reach whom on what: every group of pods, the node and the world against every port that a
 Service, a container or a policy names. For the running mesh, or with -f for manifests that run nowhere.
 
-A cell is about connections to the pod itself. Pods that no policy can tell apart are one row; in a wide
-table rows and columns that are alike are folded into one.
+A cell is about connections to the pod itself; a route at a Service in front of it is told too. Pods that
+no policy can tell apart are one row; in a wide table rows and columns that are alike are folded into one.
 
 Examples:
   sluice matrix

@@ -9,6 +9,7 @@ from mesh.difference import Difference, Sample, difference
 from mesh.flow import Flow, Peer, Request
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
 from tests.mesh.test_groups import pod
+from tests.mesh.test_reach import NO_EGRESS
 
 SHOP_ONLY = """
 apiVersion: networking.k8s.io/v1
@@ -119,6 +120,17 @@ def test_flows_that_were_seen_are_judged_before_and_after() -> None:
     assert {change.after.rules for change in found.flows} == {("NetworkPolicy shop/shop-only",)}
 
 
+def test_flows_are_judged_by_the_addresses_that_were_seen() -> None:
+    """Rule 17: ipBlock matches pods by address, and an IPv4 block no IPv6 one."""
+    block = SHOP_ONLY.replace("{podSelector: {}}", "{ipBlock: {cidr: 0.0.0.0/0}}")
+    six = flow(
+        Peer("fd51:ce00:0:1::a", 1, "shop", "storefront"),
+        Peer("fd51:ce00:0:1::b", 8080, "shop", "reviews-v1"),
+    )
+    found = difference(mesh_of(SHOP), mesh_of(SHOP, block), [flow(STOREFRONT, V1), six])
+    assert [change.sample for change in found.flows] == [six]
+
+
 def test_requests_that_were_seen_are_judged_as_requests() -> None:
     def asked(method: str) -> Sample:
         return flow(STOREFRONT, V1, Request(method, "/x", "reviews", 200, 1.0))
@@ -135,13 +147,13 @@ def test_requests_that_were_seen_are_judged_as_requests() -> None:
     [
         flow(STOREFRONT, Peer("10.128.0.80", 80)),  # a Service: its backend's flow tells of it
         flow(Peer("10.64.0.10", 1, "shop", "gone"), V1),  # a pod that is no more
-        flow(Peer("10.64.0.99", 1, "shop", "storefront"), V1),  # an address it has no more
+        flow(Peer("10.64.0.99", 1, "street", "stranger"), V1),  # an address it has no more
         flow(Peer(""), V1),
         flow(STRANGER, V1, protocol="99"),
     ],
 )
 def test_flows_whose_ends_are_not_known_are_left_out(sample: Sample) -> None:
-    assert not difference(mesh_of(SHOP), mesh_of(SHOP, SHOP_ONLY), [sample]).flows
+    assert not difference(mesh_of(SHOP), mesh_of(SHOP, SHOP_ONLY, NO_EGRESS), [sample]).flows
 
 
 def test_a_difference_can_be_json() -> None:

@@ -79,7 +79,12 @@ def test_groups_of_two_meshes_are_alike_in_both() -> None:
     new = mesh_of(
         pod("web-aa-1", "10.64.0.2", one), pod("web-aa-2", "10.64.0.3", two), pod("c", "10.64.0.4", "{}")
     )
-    assert [len(workload_groups(*meshes)) for meshes in ((old,), (new,), (old, new))] == [1, 3, 2]
+    assert [len(workload_groups(*meshes)) for meshes in ((old,), (new,), (old, new), (new, old))] == [
+        1,
+        3,
+        2,
+        2,
+    ]
 
 
 def test_the_world_is_cut_along_the_blocks_that_policies_name() -> None:

@@ -7,6 +7,7 @@ import pytest
 from mesh.explain import UnknownName
 from mesh.matrix import Column, Matrix, by_access, matrix, who_can_reach
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
+from tests.mesh.test_groups import pod
 
 SLICE = """
 apiVersion: v1
@@ -65,6 +66,19 @@ def test_ports_are_those_of_containers_services_and_policies() -> None:
         "shop/storefront TCP 9010",
     }
     assert {label for label in labels if "stranger" in label} == {"street/stranger TCP 25"}
+
+
+def test_a_group_to_itself_is_one_of_its_pods_to_another() -> None:
+    """Rule 10 is about one pod, not about all that are alike."""
+    twins = pod("a", "10.64.0.2", "{app: api}"), pod("b", "10.64.0.3", "{app: api}")
+    closed = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed, namespace: shop}
+spec: {podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {app: other}}}], ports: [{port: 80}]}]}
+"""
+    (column,) = matrix(mesh_of(*twins, closed)).columns
+    assert column.access[0].verdict == "deny"
 
 
 def test_callees_can_be_narrowed_to_namespaces_but_callers_never_are() -> None:

@@ -112,6 +112,11 @@ def test_a_route_in_front_of_the_port_is_told() -> None:
     assert reachability.reach(WORLD, V1, "TCP", 8080) == Access("allow", "kernel")
 
 
+def test_a_route_leads_nowhere_without_weight() -> None:
+    reachability = Reachability(mesh_of(SHOP, CANARY.replace("weight: 9", "weight: 0")))
+    assert reachability.reach(STOREFRONT, V1, "TCP", 8080).routes == ()
+
+
 def test_a_consumer_route_binds_callers_of_its_own_namespace_only() -> None:
     """GEP-1226."""
     ref, reviews = ObjectRef("HTTPRoute", "street", "own"), ServiceName("shop", "reviews")

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from mesh.discovery.session import Acked
+from mesh.flow import Flow, Peer
 from mesh.resources import GENERATION_TYPE
 from tests.xds.manifests import PLACEMENTS, SHOP, http_policy, objects, policy
 from xds.admin import Admin
@@ -180,3 +181,81 @@ async def test_an_unknown_path_is_an_error_in_json(admin: Client) -> None:
     status, answer = await admin.get("/nowhere")
     assert status == 404
     assert answer["error"]
+
+
+# --- questions about the whole mesh ------------------------------------------------------------
+
+
+async def compare(admin: Client, manifests: str, *flows: Flow) -> tuple[int, Any]:
+    body = {"manifests": [("new.yaml", manifests)], "samples": [(flow.to_json(), 1) for flow in flows]}
+    return await admin.post("/diff", json.dumps(body))
+
+
+async def test_the_matrix_of_the_running_mesh_knows_its_sandboxes(admin: Client) -> None:
+    status, answer = await admin.get("/matrix")
+    assert status == 200
+    by_name = {(column["to"]["name"], column["port"]): column for column in answer["columns"]}
+    pods = {pod for column in by_name.values() for pod in column["to"]["pods"]}
+    assert {"shop/cart", "shop/far"} <= pods
+    assert "partly" in {access["verdict"] for column in by_name.values() for access in column["access"]}
+    _, narrowed = await admin.get("/matrix?namespace=nowhere")
+    assert narrowed == {"callers": answer["callers"], "columns": []}
+
+
+async def test_who_can_reach_answers_for_the_running_mesh(admin: Client) -> None:
+    status, answer = await admin.get("/who-can-reach?to=shop/cart:80")
+    assert status == 200
+    assert {column["port"] for column in answer["columns"]} == {8080}
+    assert await admin.get("/who-can-reach?to=shop/nothing:80") == (
+        400,
+        {"error": "there is neither a Service nor a Pod with an address shop/nothing"},
+    )
+    status, _ = await admin.get("/who-can-reach?to=shop/cart:80&protocol=TPC")
+    assert status == 400
+
+
+async def test_analyze_reads_annotations_and_every_problem(admin: Client) -> None:
+    typo = policy("typo", podSelector={"matchLabels": {"app": "crat"}})
+    await admin.post("/apply", typo)
+    _, answer = await admin.get("/analyze")
+    assert ("SL0101", "NetworkPolicy shop/typo") in {(f["code"], f["object"]) for f in answer["findings"]}
+    content = yaml.safe_load(typo)
+    content["metadata"]["annotations"] = {"sluice.io/analyze-suppress": "SL0101"}
+    await admin.post("/apply", yaml.safe_dump(content))
+    _, answer = await admin.get("/analyze")
+    assert "NetworkPolicy shop/typo" not in {finding["object"] for finding in answer["findings"]}
+
+
+async def test_a_difference_is_told_and_nothing_is_changed(admin: Client) -> None:
+    before = admin.pipeline.generations.number, admin.pipeline.mesh.fragments()
+    seen = Flow(
+        "now",
+        Peer("10.64.0.6", 40000, "shop", "cart"),
+        Peer("10.99.0.1", 8080, "shop", "far"),
+        "FORWARDED",
+        "kernel",
+        "egress",
+        "TCP",
+    )
+    closed = policy("closed", podSelector={}, ingress=[], policyTypes=["Ingress", "Egress"])
+    status, answer = await compare(admin, closed, seen)
+    assert status == 200
+    assert answer["objects"] == [{"object": "NetworkPolicy shop/closed", "action": "created"}]
+    assert {pair["after"]["verdict"] for pair in answer["pairs"]} == {"deny"}
+    assert before == (admin.pipeline.generations.number, admin.pipeline.mesh.fragments())
+    assert all(ref.name != "closed" for ref in admin.pipeline.store.refs())
+
+
+async def test_what_apply_would_refuse_makes_no_difference(admin: Client) -> None:
+    status, answer = await compare(admin, UNREADABLE)
+    assert (status, answer["objects"], answer["pairs"]) == (200, [], [])
+    assert {problem["object"] for problem in answer["problems"]} == {"NetworkPolicy shop/bad"}
+    _, answer = await compare(admin, "a: [")
+    assert answer["problems"][0]["object"] == "File new.yaml"
+
+
+async def test_a_body_that_is_no_question_about_a_difference_is_refused(admin: Client) -> None:
+    for body in ("", "[]", '{"manifests": 1, "samples": []}', '{"manifests": [], "samples": [[{}, 1]]}'):
+        status, answer = await admin.post("/diff", body)
+        assert status == 400, body
+        assert "no question about a difference" in answer["error"]

@@ -2,6 +2,16 @@ from __future__ import annotations
 
 import pytest
 
+from mesh.model import (
+    NamePattern,
+    ObjectRef,
+    Policy,
+    PortRange,
+    Requirement,
+    Rule,
+    RuleSet,
+    Selector,
+)
 from tests.mesh.analysis.traps import codes, findings, network_policy, only
 
 TO_DB = "{to: [{podSelector: {matchLabels: {app: db}}}], ports: [{port: 5432}]}"
@@ -30,6 +40,14 @@ def test_an_egress_policy_that_forgets_dns_is_told() -> None:
 )
 def test_an_egress_policy_that_allows_dns_is_no_trap(allowed: str) -> None:
     assert not {"SL0301", "SL0302"} & codes(egress(TO_DB, allowed))
+
+
+def test_a_dns_rule_allows_to_ask_the_resolver() -> None:
+    rule = Rule("egress[0]", None, (PortRange("UDP", 53, 53),), dns=(NamePattern("*"),))
+    db = Rule("egress[1]", None, (PortRange("TCP", 5432, 5432),))
+    ref = ObjectRef("CiliumNetworkPolicy", "shop", "names")
+    policy = Policy(ref, Selector((Requirement("app", "In", ("web",)),)), egress=RuleSet((rule, db)))
+    assert codes("", policy) == {"SL0302"}
 
 
 def test_another_policy_may_allow_dns() -> None:
