@@ -48,10 +48,10 @@ def http(
         normalize_path=normalization != "NONE",
         merge_slashes=decode or normalization == "MERGE_SLASHES",
         path_with_escaped_slashes_action=_SLASHES.UNESCAPE_AND_FORWARD if decode else _SLASHES.KEEP_UNCHANGED,
-        # Nothing is added to the client's headers. Its address (`remote.ip`) is the last one in X-Forwarded-For,
-        # as with Istio's numTrustedProxies 0, else the peer's. Whoever that is, no `internal_address_config`
-        # means that nobody is internal and may tell Envoy what to do by `x-envoy-*` (threat N10); an empty one
-        # would mean all private addresses.
+        # Nothing is added to the client's headers. Its address (`remote.ip`) is the last one that
+        # X-Forwarded-For names, as with Istio's numTrustedProxies 0, else the peer's. Whoever that is, no
+        # `internal_address_config` means that nobody is internal and may tell Envoy what to do by `x-envoy-*`
+        # (threat N10); an empty one would mean all private addresses.
         use_remote_address=False,
         generate_request_id=False,
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,

@@ -1,4 +1,4 @@
-"""Terms of AuthorizationPolicies, as a real Envoy applies them to requests: each in an ALLOW and in a DENY."""
+"""Terms of AuthorizationPolicies, as a real Envoy applies them: each in an ALLOW and in a DENY."""
 
 from __future__ import annotations
 
