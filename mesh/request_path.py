@@ -21,41 +21,49 @@ _SLASHES = {"%2f": "/", "%2F": "/", "%5c": "\\", "%5C": "\\"}
 def normalise(path: str, mode: PathNormalization = "MERGE_SLASHES") -> str | None:
     """The path with its query as rules see it; None if Envoy refuses the request with 400."""
     head, mark, query = path.partition("?")
-    if not head.startswith("/") or "#" in path:
+    if not head.startswith("/") or "#" in path or not (path.isascii() and path.isprintable()):
         return None
     if mode == "NONE":
         return path
-    if "%00" in head or not path.isascii():
+    if "%00" in head:
         return None
     if mode == "DECODE_AND_MERGE_SLASHES":
         for escape, plain in _SLASHES.items():
             head = head.replace(escape, plain)
     joined = _canonical(head)
     if mode != "BASE":
-        while "//" in joined:
-            joined = joined.replace("//", "/")
+        joined = _merged(joined)
     return joined + mark + query
 
 
 def _canonical(head: str) -> str:
     segments: list[str] = []
-    pieces = [_unescaped(piece) for piece in head[1:].replace("\\", "/").split("/")]
+    pieces = head[1:].replace("\\", "/").split("/")
     for index, piece in enumerate(pieces):
         last = index == len(pieces) - 1
-        if piece == "..":
+        # Parameters of a dot segment go with it.
+        plain = piece.partition(";")[0] if piece.startswith((".;", "..;")) else _unescaped(piece)
+        if plain == "..":
             if segments:
                 segments.pop()
             if last:
                 segments.append("")
-        elif piece == ".":
+        elif plain == ".":
             if last:
                 segments.append("")
         else:
-            segments.append(piece)
+            segments.append(plain)
     return "/" + "/".join(segments)
 
 
+def _merged(path: str) -> str:
+    segments = [segment for segment in path.split("/") if segment]
+    end = "/" if path.endswith("/") and path != "/" else ""
+    return "/" + "/".join(segments) + end
+
+
 def _unescaped(piece: str) -> str:
+    """Escapes of unreserved characters as the characters, and some characters as escapes."""
     out: list[str] = []
     index = 0
     while index < len(piece):
@@ -68,4 +76,9 @@ def _unescaped(piece: str) -> str:
             continue
         out.append(f"%{ord(char):02X}" if char in _ESCAPED else char)
         index += 1
+    for place, char in enumerate(out):
+        # One that escapes nothing must not begin to, because of what follows it now.
+        following = "".join(out[place + 1 : place + 3])[:2]
+        if char == "%" and len(following) == 2 and set(following) <= _HEX:
+            out[place] = "%25"
     return "".join(out)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
-from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.config.listener.v3 import Filter
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
@@ -14,8 +11,6 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpFilter,
     Rds,
 )
-from envoy_data_plane.envoy.extensions.http.original_ip_detection.custom_header.v3 import CustomHeaderConfig
-from envoy_data_plane.envoy.extensions.http.original_ip_detection.xff.v3 import XffConfig
 
 from mesh.model import PathNormalization
 from xds.render import naming, protocol
@@ -53,29 +48,12 @@ def http(
         normalize_path=normalization != "NONE",
         merge_slashes=decode or normalization == "MERGE_SLASHES",
         path_with_escaped_slashes_action=_SLASHES.UNESCAPE_AND_FORWARD if decode else _SLASHES.KEEP_UNCHANGED,
-        # Nothing is added to the client's headers.
+        # Nothing is added to the client's headers. Its address (`remote.ip`) is the last one that
+        # X-Forwarded-For names, as with Istio's numTrustedProxies 0, else the peer's. Whoever that is, no
+        # `internal_address_config` means that nobody is internal and may tell Envoy what to do by `x-envoy-*`
+        # (threat N10); an empty one would mean all private addresses.
         use_remote_address=False,
-        original_ip_detection_extensions=list(_remote_address()),
         generate_request_id=False,
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
     )
     return Filter(name=naming.HTTP_CONNECTION_MANAGER, typed_config=typed(manager))
-
-
-@cache
-def _remote_address() -> tuple[TypedExtensionConfig, ...]:
-    """Who `remote.ip` is (Istio's numTrustedProxies 0): the last entry of X-Forwarded-For, else the peer.
-
-    Whoever the header says, it is never believed to be internal (else a forged private address makes Envoy
-    obey `x-envoy-*`, even with an empty `internal_address_config`: threat N10). The detection by
-    X-Forwarded-For believes only a header of one address; so those are found by another one first, which
-    never does.
-    """
-    single = CustomHeaderConfig(
-        header_name="x-forwarded-for", allow_extension_to_set_address_as_trusted=False
-    )
-    last = XffConfig(xff_num_trusted_hops=0, skip_xff_append=True)
-    return (
-        TypedExtensionConfig(name=naming.CUSTOM_HEADER, typed_config=typed(single)),
-        TypedExtensionConfig(name=naming.XFF, typed_config=typed(last)),
-    )

@@ -1,8 +1,8 @@
 """Values of AuthorizationPolicy as Envoy's string matchers. Each is a literal: what goes into an expression
 is escaped (threat N17).
 
-Where a rule that denies relies on an expression, `.` will not do: in RE2 it matches no byte that is not
-UTF-8, so that a client could hide with one. `\\C` matches every byte.
+Where a rule that denies relies on an expression, `.` will not do: RE2 matches no line break with it, and no
+byte that is not UTF-8 where it reads text as that, so a client could hide with one. `\\C` matches every byte.
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ def _handler(backend: Backend) -> type[BaseHTTPRequestHandler]:
                 self.upgrade()
                 return
             headers = [(name.lower(), value) for name, value in self.headers.items()]
-            read = {"backend": backend.name, "method": self.command, "path": self.path, "headers": headers}
+            path = self.requestline.split(" ")[1]  # `self.path` has fewer slashes
+            read = {"backend": backend.name, "method": self.command, "path": path, "headers": headers}
             body = json.dumps(read).encode()
             self.send_response(200)
             self.send_header("x-backend", backend.name)

@@ -73,12 +73,13 @@ def say(port: int, data: bytes) -> bytes:
     heard = b""
     with socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT) as connection:
         connection.sendall(data)
-        while not _complete(heard) and (more := connection.recv(4096)):
+        while not complete(heard) and (more := connection.recv(4096)):
             heard += more
     return heard
 
 
-def _complete(heard: bytes) -> bool:
+def complete(heard: bytes) -> bool:
+    """Is this a whole answer?"""
     head, end, body = heard.partition(b"\r\n\r\n")
     _, found, length = head.lower().partition(b"content-length: ")
     return bool(end and found) and len(body) >= int(length.split(b"\r\n")[0])

@@ -84,5 +84,7 @@ def test_a_record_names_the_class_that_judged_or_the_rule_that_routed(
     judged = records["virtualInbound|300", "/a"].common_properties.metadata.filter_metadata
     assert judged["envoy.filters.http.rbac"].to_dict() == {
         "enforced_engine_result": "allowed",
-        "enforced_effective_policy_id": "CiliumNetworkPolicy-ns[shop]-policy[web]-rule[ingress[0].toPorts[0]]",
+        "enforced_effective_policy_id": (
+            "CiliumNetworkPolicy-ns[shop]-policy[web]-rule[ingress[0].toPorts[0]]"
+        ),
     }

@@ -1,4 +1,4 @@
-"""Terms of AuthorizationPolicies, as a real Envoy applies them to requests: each in an ALLOW and in a DENY."""
+"""Terms of AuthorizationPolicies, as a real Envoy applies them: each in an ALLOW and in a DENY."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ TABLE: dict[str, tuple[tuple[Term, ...], list[Request], list[Request]]] = {
     "not no values": ((term("audience", negated=True),), [get()], []),
     "literals": (
         (term("path", "/[a]+(b)$^\\.|{*}", "/\\d*"),),
-        [get("/%5Ba%5D"), get("/x")][:0],
+        [],
         [get("/a"), get("/7"), get("/aa(b)")],
     ),
 }
@@ -253,24 +253,27 @@ def test_stages_add_up_and_an_edit_of_each_binds_a_connection_that_is_open_alrea
 
 
 @pytest.mark.parametrize(
-    "address", ["10.0.0.1", "127.0.0.1", "8.8.8.8, 10.0.0.1", "10.0.0.1,", "255.255.255.255"]
+    "address",
+    [
+        *("10.0.0.1", "172.16.0.1", "192.168.0.1", "127.0.0.1", "127.0.0.6", "169.254.0.1", "0.0.0.0"),
+        *("255.255.255.255", "fd00::1", "fe80::1", "::1", "::6", "::", "::ffff:10.0.0.1"),
+        *("8.8.8.8, 10.0.0.1", "10.0.0.1,", ",10.0.0.1", " 10.0.0.1", "/a.sock", ""),
+    ],
 )
 def test_whoever_a_client_says_it_is_it_is_not_believed_to_be_internal(address: str, proxy: Proxy) -> None:
     """Threats N09 and N10."""
     forged = {
         "x-envoy-original-path": "/admin",
-        "x-envoy-expected-rq-timeout-ms": "1",
-        "x-envoy-upstream-rq-timeout-ms": "1",
-        "x-envoy-retry-on": "5xx",
-        "x-envoy-max-retries": "9",
         "x-envoy-internal": "true",
-        "x-envoy-upstream-alt-stat-name": "x",
+        "x-envoy-upstream-alt-stat-name": "believed",
+        "x-envoy-retry-on": "5xx",
         "x-forwarded-client-cert": "By=spiffe://cluster.local/ns/shop/sa/admin",
     }
     port = proxy.ports[f"virtualInbound|{ALLOWS['host, any']}"]
     answer = ask(port, "/", headers=[("host", "a"), ("x-forwarded-for", address), *forged.items()])
     assert answer.read["headers"] == [
         ["host", "a"],
-        ["x-forwarded-for", address],
+        ["x-forwarded-for", address.strip()],
         ["x-forwarded-proto", "http"],
     ]
+    assert "believed" not in proxy.admin("/stats?filter=believed")
