@@ -253,6 +253,20 @@ static __noinline int pass_error(struct __sk_buff *skb, const struct packet *p, 
 	return pass(direction, near_ifindex);
 }
 
+/* An echo reply from the end that asks passes only if the other end may ask too: both may have
+ * chosen one identifier. enum drop_reason, 0: pass. */
+SUBPROGRAM int judge_crossing_reply(const struct flow_key *key, const struct flow_value *flow, __u32 now)
+{
+	struct judgement j = {};
+	struct tuple t;
+
+	if (!key || !flow)
+		return SL_DROP_NO_FLOW;
+	opening_of(key, flow->flags ^ SL_FLOW_FROM_B, &t);
+	judge(&t, &j, now);
+	return j.reason ? SL_DROP_NO_FLOW : 0;
+}
+
 static __always_inline int enforce(struct __sk_buff *skb, enum direction direction)
 {
 	struct packet p = {};
@@ -291,6 +305,8 @@ static __always_inline int enforce(struct __sk_buff *skb, enum direction directi
 			    : drop(skb, &p.t, SL_DROP_UNRELATED_ICMP, now);
 	if (!live && p.kind == PACKET_REPLY)
 		return drop(skb, &p.t, p.later_fragment ? SL_DROP_FRAGMENT : SL_DROP_NO_FLOW, now);
+	if (mine && p.kind == PACKET_REPLY && !p.later_fragment && judge_crossing_reply(&key, flow, now))
+		return drop(skb, &p.t, SL_DROP_NO_FLOW, now);
 	if (p.more_fragments && !p.later_fragment)
 		remember_first_fragment(&p);
 	if (!live || opens || p.kind == PACKET_STATELESS)

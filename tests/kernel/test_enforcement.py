@@ -9,7 +9,7 @@ import pytest
 
 from bpf.layout import DropReason, EventType, PodFlags, Verdict
 from tests.kernel.box import Box
-from tests.kernel.host import TCP, UDP, Pod, arrives
+from tests.kernel.host import TCP, Pod
 from tests.kernel.wire import outsider
 
 
@@ -59,41 +59,6 @@ def test_only_an_envoys_socket_may_open_what_must_be_steered(box: Box) -> None:
     with two.listen(8080), outsider(one) as client, pytest.raises(TimeoutError):
         client.connect((two.ip4, 8080))
     assert box.events(EventType.DROP)[0].reason == DropReason.NOT_PROXY
-
-
-def test_a_raw_socket_is_judged_like_any_other(box: Box) -> None:
-    one, two, _ = box.pods
-    deny_ingress(box, two)
-    box.apply()
-    datagram = struct.pack("!HHHH", 4000, 5000, 9, 0) + b"x"
-    with (
-        two.open_socket(type=socket.SOCK_DGRAM) as server,
-        outsider(one, type=socket.SOCK_RAW, proto=UDP) as raw,
-    ):
-        server.bind(("", 5000))
-        raw.sendto(datagram, (two.ip4, 0))
-        assert not arrives(server, 0.2)
-        box.reset()
-        box.apply()
-        raw.sendto(datagram, (two.ip4, 0))
-        assert arrives(server)
-
-
-@pytest.mark.parametrize("protocol", [47, 50, 132, 136], ids=["gre", "esp", "sctp", "udplite"])
-def test_every_protocol_is_judged(box: Box, protocol: int) -> None:
-    one, two, _ = box.pods
-    deny_ingress(box, two)
-    box.apply()
-    with (
-        outsider(two, type=socket.SOCK_RAW, proto=protocol) as receiver,
-        outsider(one, type=socket.SOCK_RAW, proto=protocol) as raw,
-    ):
-        raw.sendto(bytes(32), (two.ip4, 0))
-        assert not arrives(receiver, 0.2)
-        box.reset()
-        box.apply()
-        raw.sendto(bytes(32), (two.ip4, 0))
-        assert arrives(receiver)
 
 
 def test_a_packet_to_a_service_address_that_was_not_translated_is_dropped(box: Box) -> None:
