@@ -43,7 +43,7 @@ class Town:
     """Made once, for pods with these addresses; `settle` gives it a mesh. Leaves nothing behind."""
 
     def __init__(self, pods: Mapping[WorkloadName, tuple[str, ...]], node: str, world: Iterable[str]) -> None:
-        self._pods = pods
+        self.pods = pods
         self._host = node
         self._world = tuple(world)
         self._tag = uuid.uuid4().hex[:6]
@@ -65,7 +65,7 @@ class Town:
         self._made.callback(self._unpin)
         kernel = self._kernel = Kernel.open(self._pins, self._cgroup)
         sandboxes: dict[WorkloadName, Sandbox] = {}
-        for index, (pod, addresses) in enumerate(self._pods.items()):
+        for index, (pod, addresses) in enumerate(self.pods.items()):
             netns = self._namespace(str(index))
             interface = f"slc{self._tag}{index:02x}"
             _wire(node, interface, netns, addresses, index)
@@ -86,7 +86,7 @@ class Town:
             self._cast((str(pod), "stranger"), sandbox.netns, None)
         self._cast((HOST, "stranger"), node, None)
         self._cast((OUTSIDE, "stranger"), world, None)
-        servers: list[Who] = [(str(pod), "app") for pod in self._pods]
+        servers: list[Who] = [(str(pod), "app") for pod in self.pods]
         servers += [(HOST, "stranger"), (OUTSIDE, "stranger")]
         self.ask("serve", dict.fromkeys(servers, (list(ports),)))
 
@@ -104,12 +104,15 @@ class Town:
                 for name, record in state.pods.items()
             },
         )
+        self.enforce(state, [pod for pod in self.pods if str(pod) in node.proxies])
+
+    def enforce(self, state: NodeState, proxied: Iterable[WorkloadName] = ()) -> None:
+        """The kernel's part of that alone."""
         self._enforcement.take(_changes(self._state, state))
-        proxied = [pod for pod in self._pods if str(pod) in node.proxies]
-        self._enforcement.place(self._workloads.guarded, proxied, ())
+        self._enforcement.place(self._workloads.guarded, frozenset(proxied), ())
         self._enforcement.bring_into_force(self._workloads.guarded)
         self._state = state
-        unknown = [pod for pod in self._pods if not self._enforcement.enforced(pod)]
+        unknown = [pod for pod in self.pods if not self._enforcement.enforced(pod)]
         assert not unknown, f"not enforced: {unknown}"
 
     def ask(self, order: str, arguments: Mapping[Any, tuple[Any, ...]]) -> dict[Who, Any]:
@@ -117,6 +120,16 @@ class Town:
         for who, given in arguments.items():
             self.actors[who].begin(order, *given)
         return {who: self.actors[who].finish() for who in arguments}
+
+    @property
+    def generation(self) -> int:
+        """The kernel's, in force."""
+        return self._enforcement.generation
+
+    def place_of(self, pod: WorkloadName) -> tuple[Path, Path]:
+        """The network namespace of a pod and the cgroup of its application."""
+        folder = self._cgroup / "pods" / str(pod).replace("/", "_")
+        return self._workloads.guarded[pod].sandbox.netns, folder
 
     def events(self) -> list[Event]:
         """Since the last call."""
