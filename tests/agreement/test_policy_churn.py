@@ -130,20 +130,6 @@ class Churn:
 
 
 @pytest.fixture
-def short_grace() -> Iterator[None]:
-    """Waiting for running programs is most of a change; with shorter waits there are more of them."""
-    setting = Path("/sys/kernel/rcu_expedited")
-    before = setting.read_text()
-    try:
-        setting.write_text("1")
-    except OSError:
-        yield  # where that is not ours to set it takes longer
-        return
-    yield
-    setting.write_text(before)
-
-
-@pytest.fixture
 def churn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Churn]:
     pods = {WorkloadName("town", name): addresses for name, addresses in PODS.items()}
     town = Town(pods, NODE, ("192.0.2.2",))
