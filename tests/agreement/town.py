@@ -20,7 +20,7 @@ from agent.kernel import Kernel
 from agent.kernel.namespace import run_in_netns
 from agent.records import Change
 from agent.sandbox import Sandbox
-from agent.workloads import Workloads
+from agent.workloads import Guarded, Workloads
 from bpf.layout import Event
 from mesh.datapath import Node
 from mesh.model import WorkloadName
@@ -38,12 +38,14 @@ Role = Literal["app", "envoy", "stranger"]
 HOST, OUTSIDE = "node", "world"
 Who = tuple[str, Role]
 
+_FOLDERS: tuple[tuple[Role, str], ...] = (("app", "pods"), ("envoy", "proxies"))
+
 
 class Town:
     """Made once, for pods with these addresses; `settle` gives it a mesh. Leaves nothing behind."""
 
     def __init__(self, pods: Mapping[WorkloadName, tuple[str, ...]], node: str, world: Iterable[str]) -> None:
-        self._pods = pods
+        self.pods = pods
         self._host = node
         self._world = tuple(world)
         self._tag = uuid.uuid4().hex[:6]
@@ -53,10 +55,19 @@ class Town:
         self._state = NodeState()
         self._kernel: Kernel | None = None
         self._made = ExitStack()
+        self._netns: dict[str, Path] = {}
         self.actors: dict[Who, Actor] = {}
 
     def open(self, ports: Iterable[int]) -> None:
-        """Everybody serves these ports."""
+        """With actors everywhere, who serve these ports."""
+        self.build()
+        self._cast_all()
+        servers: list[Who] = [(str(pod), "app") for pod in self.pods]
+        servers += [(HOST, "stranger"), (OUTSIDE, "stranger")]
+        self.ask("serve", dict.fromkeys(servers, (list(ports),)))
+
+    def build(self) -> None:
+        """Without actors: namespaces, links, cgroups, and hooks on all of them."""
         self._made.callback(_remove_cgroup, self._cgroup)
         self._cgroup.mkdir()
         node = self._namespace(HOST)
@@ -65,7 +76,7 @@ class Town:
         self._made.callback(self._unpin)
         kernel = self._kernel = Kernel.open(self._pins, self._cgroup)
         sandboxes: dict[WorkloadName, Sandbox] = {}
-        for index, (pod, addresses) in enumerate(self._pods.items()):
+        for index, (pod, addresses) in enumerate(self.pods.items()):
             netns = self._namespace(str(index))
             interface = f"slc{self._tag}{index:02x}"
             _wire(node, interface, netns, addresses, index)
@@ -77,18 +88,17 @@ class Town:
         self._workloads = Workloads(kernel)
         run_in_netns(node, lambda: self._workloads.refresh(sandboxes))
         self.events()
-        folders: tuple[tuple[Role, str], ...] = (("app", "pods"), ("envoy", "proxies"))
-        for pod, sandbox in sandboxes.items():
-            for role, folder in folders:
-                cgroup = self._cgroup / folder / str(pod).replace("/", "_")
-                cgroup.mkdir(parents=True)
-                self._cast((str(pod), role), sandbox.netns, cgroup)
-            self._cast((str(pod), "stranger"), sandbox.netns, None)
-        self._cast((HOST, "stranger"), node, None)
-        self._cast((OUTSIDE, "stranger"), world, None)
-        servers: list[Who] = [(str(pod), "app") for pod in self._pods]
-        servers += [(HOST, "stranger"), (OUTSIDE, "stranger")]
-        self.ask("serve", dict.fromkeys(servers, (list(ports),)))
+        for pod in self.pods:
+            for _, folder in _FOLDERS:
+                (self._cgroup / folder / _file(pod)).mkdir(parents=True)
+
+    def _cast_all(self) -> None:
+        for pod, place in self._workloads.guarded.items():
+            for role, folder in _FOLDERS:
+                self._cast((str(pod), role), place.sandbox.netns, self._cgroup / folder / _file(pod))
+            self._cast((str(pod), "stranger"), place.sandbox.netns, None)
+        for who in (HOST, OUTSIDE):
+            self._cast((who, "stranger"), self._netns[who], None)
 
     def close(self) -> None:
         """From whatever state `open` left it in, and all of it even if some of it fails."""
@@ -104,12 +114,21 @@ class Town:
                 for name, record in state.pods.items()
             },
         )
+        self.enforce(state, [pod for pod in self.pods if str(pod) in node.proxies])
+
+    def enforce(
+        self,
+        state: NodeState,
+        proxied: Iterable[WorkloadName] = (),
+        guarded: Mapping[WorkloadName, Guarded] | None = None,
+    ) -> None:
+        """The kernel's part of that alone. `guarded`: what the sandboxes say, if not what was built."""
+        places = self._workloads.guarded if guarded is None else guarded
         self._enforcement.take(_changes(self._state, state))
-        proxied = [pod for pod in self._pods if str(pod) in node.proxies]
-        self._enforcement.place(self._workloads.guarded, proxied, ())
-        self._enforcement.bring_into_force(self._workloads.guarded)
+        self._enforcement.place(places, frozenset(proxied), ())
+        self._enforcement.bring_into_force(places)
         self._state = state
-        unknown = [pod for pod in self._pods if not self._enforcement.enforced(pod)]
+        unknown = [pod for pod in self.pods if guarded is None and not self._enforcement.enforced(pod)]
         assert not unknown, f"not enforced: {unknown}"
 
     def ask(self, order: str, arguments: Mapping[Any, tuple[Any, ...]]) -> dict[Who, Any]:
@@ -117,6 +136,20 @@ class Town:
         for who, given in arguments.items():
             self.actors[who].begin(order, *given)
         return {who: self.actors[who].finish() for who in arguments}
+
+    @property
+    def generation(self) -> int:
+        """The kernel's, in force."""
+        return self._enforcement.generation
+
+    def place_of(self, pod: WorkloadName) -> tuple[Path, Path]:
+        """The network namespace of a pod and the cgroup of its application."""
+        return self.guarded[pod].sandbox.netns, self._cgroup / "pods" / _file(pod)
+
+    @property
+    def guarded(self) -> Mapping[WorkloadName, Guarded]:
+        """What was built."""
+        return self._workloads.guarded
 
     def events(self) -> list[Event]:
         """Since the last call."""
@@ -133,7 +166,8 @@ class Town:
         full = f"sluice-town-{self._tag}-{name}"
         subprocess.run(["ip", "netns", "add", full], check=True)
         self._made.callback(subprocess.run, ["ip", "netns", "del", full], check=False)
-        return Path("/run/netns") / full
+        self._netns[name] = Path("/run/netns") / full
+        return self._netns[name]
 
     def _cast(self, who: Who, netns: Path, cgroup: Path | None) -> None:
         assert self._kernel is not None
@@ -143,6 +177,10 @@ class Town:
     def _unpin(self) -> None:
         if self._kernel is not None:
             self._kernel.remove()
+
+
+def _file(pod: WorkloadName) -> str:
+    return str(pod).replace("/", "_")
 
 
 def _remove_cgroup(cgroup: Path) -> None:
@@ -173,7 +211,8 @@ def _wire(node: Path, interface: str, netns: Path, addresses: Iterable[str], ind
         inner.append(f"neigh add {gateway} lladdr {near} dev eth0 nud permanent")
     for address in addresses:
         bits, gateway, more = (128, "fe80::1", " nodad") if ":" in address else (32, "169.254.1.1", "")
-        outer.append(f"route add {address}/{bits} dev {interface}")
+        # Two pods that have one address after the other may both be there.
+        outer.append(f"route replace {address}/{bits} dev {interface}")
         outer.append(f"neigh add {address} lladdr {far} dev {interface} nud permanent")
         inner.append(f"addr add {address}/{bits} dev eth0{more}")
         inner.append(f"route replace default via {gateway} dev eth0 src {address}")
