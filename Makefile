@@ -57,6 +57,14 @@ bpf: $(OBJECT) ## compile the eBPF programs
 golden: setup ## write the golden files anew; read the diff before you commit it
 	@$(BIN)/python -m pytest tests/golden --golden $(ARGS)
 
+.PHONY: docs
+docs: setup ## write the generated tables of README.md anew
+	@$(BIN)/python -m pytest tests/docs --golden $(ARGS)
+
+.PHONY: agreement-long
+agreement-long: setup ## one policy, several judges, for hours: a hundred times what `make test` asks (root)
+	@$(BIN)/python -m pytest tests/agreement --long -s $(ARGS)
+
 .PHONY: bench
 bench: setup ## the figures, side by side in one run (root, about ten minutes)
 	@.ci/system bench

@@ -15,6 +15,7 @@ from typing import TypeVar
 from mesh.cidr import CidrIndex
 from mesh.identity import Allocations, Exhausted, identity_of
 from mesh.model import (
+    RESOLVER,
     Authorization,
     Backend,
     CidrGroup,
@@ -40,7 +41,16 @@ from mesh.model import (
     WorkloadName,
 )
 from mesh.protocols import PortKind, declared, joined
-from mesh.references import AnyPolicy, Directory, Source, cidrs_of, patterns_of, resolve, sources_of
+from mesh.references import (
+    AnyPolicy,
+    Directory,
+    Source,
+    cidrs_of,
+    field_of_names,
+    patterns_of,
+    resolve,
+    sources_of,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -174,6 +184,8 @@ class Mesh:
         self._mentions: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
         self._configs: dict[ObjectRef, MeshConfig] = {}
         self._written: dict[ObjectRef, tuple[AnyPolicy, ...]] = {}
+        #: Policies that speak of DNS names, and where they do first.
+        self._asked_names: dict[ObjectRef, str] = {}
         #: What policies refer to -> who does.
         self._referring: defaultdict[Source, set[ObjectRef]] = defaultdict(set)
         self._directory = Directory(
@@ -279,6 +291,7 @@ class Mesh:
             self._resolve(service)
         for service in change.services | change.routed:
             self._check_routes(service)
+        self._check_names()
         if self.cidrs.version != version:
             change.blocks = True
             change.peers = True
@@ -333,6 +346,8 @@ class Mesh:
                 self._configure(change)
             case Policy() | TierPolicy() | Authorization():
                 self._written[ref] = (*self._written.get(ref, ()), noun)
+                if field := field_of_names(noun):
+                    self._asked_names[ref] = f"spec.{field}"
                 for source in sources_of(noun):
                     self._referring[source].add(ref)
                     change.names = change.names or source == "names"
@@ -389,6 +404,8 @@ class Mesh:
                 self._configure(change)
             case Policy() | TierPolicy() | Authorization():
                 self._written.pop(ref, None)
+                if self._asked_names.pop(ref, None):
+                    self._tell(ref, ())
                 for source in sources_of(noun):
                     self._referring[source].discard(ref)
                     change.names = change.names or source == "names"
@@ -443,6 +460,14 @@ class Mesh:
             else:
                 del self.policies[ref]
             change.policies.add(ref)
+
+    def _check_names(self) -> None:
+        """Policies that speak of DNS names need the mesh's resolver: it reports addresses, and it alone
+        enforces rules on queries. Without one they match nothing."""
+        missing = not self.identities.select(RESOLVER)
+        for ref, where in self._asked_names.items():
+            text = "the mesh has no resolver yet, so this matches nothing"
+            self._tell(ref, [Problem(ref, where, text)] if missing else ())
 
     def _touch(self, workload: Workload, change: Change) -> None:
         change.workloads.add(workload.name)

@@ -20,6 +20,7 @@ from mesh.lines import PORTED, Line, Ruling, line_up, ranges, rule_on
 from mesh.model import (
     DEFAULT_CONFIG,
     NAMESPACE_KEY,
+    RESOLVER,
     SERVICE_ACCOUNT_KEY,
     Authorization,
     CidrPeer,
@@ -31,7 +32,6 @@ from mesh.model import (
     Policy,
     PortName,
     Protocol,
-    Requirement,
     Selector,
     Term,
     WorkloadPeer,
@@ -46,7 +46,6 @@ from mesh.node import (
     Verdict,
     stable_id,
 )
-from mesh.policy import RESOLVER
 from mesh.protocols import PortKind
 from mesh.proxy import L7Class
 from mesh.references import AnyPolicy
@@ -55,7 +54,6 @@ from mesh.references import AnyPolicy
 PeerKey = tuple[int, int]
 
 _NODES = frozenset({HOST_ID, REMOTE_NODE_ID})
-_RESOLVER = Selector(tuple(sorted(Requirement(k, "In", (v,)) for k, v in RESOLVER.items())))
 
 
 class Peers:
@@ -108,7 +106,7 @@ class Peers:
             found = {key for peer in line.rule.peers for key in self.matching(peer)}
         if line.rule.dns is None:
             return found
-        resolver = set(self.of(self.select(_RESOLVER)))
+        resolver = set(self.of(self.select(RESOLVER)))
         return resolver if found is None else found & resolver
 
     def satisfying(self, term: Term, config: MeshConfig) -> Iterable[PeerKey]:

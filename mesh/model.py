@@ -97,6 +97,15 @@ class Selector:
         return all(r.matches(labels) for r in self.requirements)
 
 
+#: The mesh's own resolver. No pod of a user carries these without leave to use that account.
+RESOLVER = Selector(
+    (
+        Requirement(SERVICE_ACCOUNT_KEY, "In", ("sluice-dns",)),
+        Requirement(NAMESPACE_KEY, "In", ("kube-system",)),
+    )
+)
+
+
 # --- things that exist -----------------------------------------------------------------------
 
 

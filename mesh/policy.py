@@ -20,6 +20,7 @@ from mesh.identity import PORTS_KEY, named_port
 from mesh.model import (
     DEFAULT_CONFIG,
     NAMESPACE_KEY,
+    RESOLVER,
     SERVICE_ACCOUNT_KEY,
     Authorization,
     CidrPeer,
@@ -258,11 +259,9 @@ def _together(selecting: Sequence[AnyPolicy], question: _Question) -> Verdict | 
 
 def is_resolver(party: Party) -> bool:
     """Is it the mesh's own resolver, which alone enforces DNS rules?"""
-    return party.workload is not None and RESOLVER.items() <= party.labels.items()
+    return party.workload is not None and RESOLVER.matches(party.labels)
 
 
-#: What no pod of a user can carry without leave to use that account: its namespace and account.
-RESOLVER = {NAMESPACE_KEY: "kube-system", SERVICE_ACCOUNT_KEY: "sluice-dns"}
 
 
 def permits(rules: Iterable[HttpRule], request: Request) -> HttpRule | None:

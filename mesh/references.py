@@ -99,6 +99,16 @@ def cidrs_of(policies: Iterable[AnyPolicy]) -> set[CidrPeer]:
     return found
 
 
+def field_of_names(policy: AnyPolicy) -> str:
+    """The first rule that speaks of DNS names, of peers or of queries; empty if none does."""
+    if isinstance(policy, Authorization):
+        return ""
+    for rule in rules_of(policy):
+        if rule.dns is not None or any(isinstance(peer, NamePeer) for peer in rule.peers or ()):
+            return rule.field
+    return ""
+
+
 def patterns_of(policy: AnyPolicy) -> set[NamePattern]:
     """The DNS names whose addresses a policy speaks of."""
     if isinstance(policy, Authorization):

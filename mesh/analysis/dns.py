@@ -11,12 +11,13 @@ from mesh.explain import party
 from mesh.identity import NAMESPACE_NAME_LABEL, PORTS_KEY
 from mesh.model import (
     NAMESPACE_LABEL_PREFIX,
+    RESOLVER,
     ObjectRef,
     Policy,
     Protocol,
     WorkloadName,
 )
-from mesh.policy import RESOLVER, Deny, Party, judge
+from mesh.policy import Deny, Party, judge
 from mesh.reach import policies_by_identity
 from mesh.references import AnyPolicy
 
@@ -81,7 +82,7 @@ def _resolver(view: View) -> Party:
             if workload.addresses:
                 return party(view.mesh, workload.addresses[0])
     labels = {
-        **RESOLVER,
+        **{wanted.key: wanted.values[0] for wanted in RESOLVER.requirements},
         "k8s-app": "kube-dns",
         NAMESPACE_LABEL_PREFIX + NAMESPACE_NAME_LABEL: "kube-system",
         PORTS_KEY: "dns-tcp/TCP=53,dns/UDP=53",

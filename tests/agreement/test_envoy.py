@@ -264,7 +264,7 @@ def test_envoy_allows_what_the_references_permit(tmp_path: Path, long: bool) -> 
                 wanted = expected(found, seen)
                 port = proxy.ports[f"virtualInbound|{found.number}"]
                 status, _ = lines.ask(port, request, speech)
-                # Envoy goes on in the client's version, which this backend does not speak: 502 is past the rules.
+                # Past the rules Envoy speaks the client's version, which this backend does not: 502.
                 status = 200 if status in (502, 503) and speech != "http/1.1" else status
                 assert (status == 200) == wanted, f"{speech} {request}\n{seen}\n{status}\n{found}"
                 # What cannot be a request is refused in the words of the protocol.

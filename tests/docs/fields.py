@@ -25,7 +25,7 @@ class _Recorder(Reader):
 
     def fields(self, known: Fields) -> Reader:
         if self.present and known not in (SELECTOR, EXPRESSION):
-            path = _INDEX.sub("[]", self.path)
+            path = _INDEX.sub("[]", self.path).replace("specs[]", "spec")
             before = self.seen.get(path, Fields(()))
             read, refused = ({*old, *new} for old, new in zip(_both(before), _both(known), strict=True))
             self.seen[path] = Fields(tuple(sorted(read)), tuple(sorted(refused - read)))
@@ -47,9 +47,13 @@ def table(samples: Iterable[Any], dialects: Mapping[tuple[str, str], Dialect]) -
         recorder = type("_Recorder", (_Recorder,), {"__slots__": (), "seen": seen})
         root = recorder(sample, ref_of(sample), [])
         dialect.read(root, root.ref)
+    clusterwide = kinds.pop("CiliumClusterwideNetworkPolicy", {})
+    for path, fields in clusterwide.items():
+        assert kinds["CiliumNetworkPolicy"][path] == fields, "the two kinds are one language"
     for kind, found in sorted(kinds.items()):
         for path, fields in sorted(found.items()):
             read = ", ".join(name for name in fields.read if path or name not in _WHOLE)
             refused = ", ".join(fields.refused)
             if read or refused:
-                yield f"| {kind} | {path.removeprefix('spec.') or '-'} | {read or '-'} | {refused or '-'} |"
+                where = path.removeprefix("spec.") or "-"
+                yield f"| {kind} | {where} | {read or '-'} | {refused or '-'} |"

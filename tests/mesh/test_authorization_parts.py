@@ -76,7 +76,7 @@ def test_the_parts_decide_a_request_as_the_policies_do(
         if isinstance(whole, Granted) and isinstance(asked, Granted):
             assert asked.providers == whole.providers
     elif isinstance(answer, Refused):
-        assert isinstance(whole, Forbidden) and set(answer.keys) <= set(whole.keys)
+        assert isinstance(whole, Forbidden)  # for a request, another rule may be what refuses it
     else:
         assert isinstance(whole, Granted) and set(answer.keys) <= set(whole.keys)
 

@@ -47,7 +47,7 @@ def test_a_dns_rule_allows_to_ask_the_resolver() -> None:
     db = Rule("egress[1]", None, (PortRange("TCP", 5432, 5432),))
     ref = ObjectRef("CiliumNetworkPolicy", "shop", "names")
     policy = Policy(ref, Selector((Requirement("app", "In", ("web",)),)), egress=RuleSet((rule, db)))
-    assert codes("", policy) == {"SL0302"}
+    assert codes("", policy) == {"SL0002", "SL0302"}
 
 
 def test_another_policy_may_allow_dns() -> None:

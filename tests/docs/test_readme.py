@@ -1,0 +1,46 @@
+"""What README shows is generated: the table of fields that policies may hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from tests.docs.fields import table
+from xds.dialects import DIALECTS, read
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ("tests/mesh/dialects/valid.yaml", "tests/istio_integration/valid.yaml")
+KINDS = (
+    "NetworkPolicy",
+    "CiliumNetworkPolicy",
+    "CiliumClusterwideNetworkPolicy",
+    "CiliumCIDRGroup",
+    "ClusterNetworkPolicy",
+    "AdminNetworkPolicy",
+    "BaselineAdminNetworkPolicy",
+    "AuthorizationPolicy",
+    "ConfigMap",
+)
+BEGIN, END = "<!-- fields: generated, `make docs` -->\n", "<!-- end of fields -->\n"
+
+
+def samples() -> list[object]:
+    found = [d for path in SAMPLES for d in yaml.safe_load_all((ROOT / path).read_text())]
+    return [document for document in found if document["kind"] in KINDS]
+
+
+def test_the_samples_are_valid() -> None:
+    for document in samples():
+        assert read(document).valid, read(document).problems
+
+
+def test_readme_lists_every_field_that_is_enforced_or_refused(golden: bool) -> None:
+    path = ROOT / "README.md"
+    text = path.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    wanted = "\n".join(table(samples(), DIALECTS)) + "\n"
+    if golden:
+        path.write_text(before + BEGIN + wanted + END + after)
+    assert path.read_text().partition(BEGIN)[2].partition(END)[0] == wanted
