@@ -33,21 +33,13 @@ static __always_inline void steer(struct dialling *d, __u32 listener, const stru
 	d->origin.steered = 1;
 }
 
-/* What rules name: the port, or the type of the only ICMP message that such a socket can send. */
-static __always_inline __u16 policy_port_of(const struct dialling *d)
-{
-	if (d->protocol == IPPROTO_ICMP)
-		return bpf_htons(ICMP_ECHO);
-	return d->protocol == IPPROTO_ICMPV6 ? bpf_htons(ICMPV6_ECHO_REQUEST) : d->origin.target_port_be;
-}
-
 /* Judges the chosen backend, which stands in origin.target. */
 static __noinline int judge_backend(struct bpf_sock_addr *ctx, struct dialling *d, const struct pod_slot *pod,
 				    __u32 now)
 {
 	struct addr to = d->origin.target;
 	__u16 port_be = d->origin.target_port_be;
-	__u32 service = (__u32)d->protocol << 16 | policy_port_of(d), listener;
+	__u32 service = (__u32)d->protocol << 16 | policy_port(d->protocol, port_be), listener;
 	struct rule_value egress, ingress;
 	const struct pod_slot *peer_pod;
 	struct peer peer = {};
@@ -187,6 +179,27 @@ static __always_inline bool is_translated(const struct origin *origin)
 	return origin->target_port_be != origin->dialled_port_be || !same(&origin->target, &origin->dialled);
 }
 
+/* A datagram that answers one: the flow is the other end's, and tc follows it whoever may open one. */
+static __noinline int is_answer(struct bpf_sock_addr *ctx, const struct dialling *d)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct flow_value *flow;
+	struct flow_key key;
+	struct tuple t = {};
+	__u32 side;
+
+	if (!sk || !sk->src_port || d->protocol == IPPROTO_TCP || is_translated(&d->origin))
+		return false;
+	t.src = d->own;
+	t.dst = d->origin.target;
+	t.src_port_be = bpf_htons(sk->src_port);
+	t.dst_port_be = d->origin.target_port_be;
+	t.protocol = d->protocol;
+	side = flow_key_of(&t, &key);
+	flow = bpf_map_lookup_elem(&sl_flow, &key);
+	return flow && !!(flow->flags & SL_FLOW_FROM_B) != side && is_live(flow, d->protocol, silence_of(flow));
+}
+
 /* What bpf_set_retval cannot say by itself: 0 ends the call with EPERM. */
 static __always_inline bool refuse(const struct dialling *d, __u32 now)
 {
@@ -206,7 +219,7 @@ static __always_inline bool dial_connected(struct bpf_sock_addr *ctx, struct dia
 
 	d->protocol = protocol_of(ctx);
 	dial(ctx, d, bpf_get_prandom_u32(), now);
-	if (d->reason)
+	if (d->reason && !is_answer(ctx, d))
 		return refuse(d, now);
 	if (!sk)
 		return false;
@@ -230,7 +243,7 @@ static __always_inline bool dial_message(struct bpf_sock_addr *ctx, struct diall
 	key.socket = bpf_get_socket_cookie(ctx);
 	d->protocol = protocol_of(ctx);
 	dial(ctx, d, key.socket * 2654435761u >> 7, now);
-	if (d->reason)
+	if (d->reason && !is_answer(ctx, d))
 		return refuse(d, now);
 	if (!is_translated(&d->origin))
 		return true;

@@ -27,6 +27,14 @@ static __always_inline bool is_icmp(__u8 protocol)
 	return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
 }
 
+/* What rules name of a flow that goes to this port: that of ICMP begins with an echo request. */
+static __always_inline __u16 policy_port(__u8 protocol, __u16 port_be)
+{
+	if (protocol == IPPROTO_ICMP)
+		return bpf_htons(ICMP_ECHO);
+	return protocol == IPPROTO_ICMPV6 ? bpf_htons(ICMPV6_ECHO_REQUEST) : port_be;
+}
+
 /* The question that opened the flow, as the opener asked it. */
 static __always_inline void opening_of(const struct flow_key *key, __u32 flags, struct tuple *t)
 {
@@ -38,11 +46,7 @@ static __always_inline void opening_of(const struct flow_key *key, __u32 flags, 
 	t->dst_port_be = from_b ? key->a_port_be : key->b_port_be;
 	t->protocol = key->protocol;
 	t->pad = 0;
-	t->policy_port_be = t->dst_port_be;
-	if (key->protocol == IPPROTO_ICMP)
-		t->policy_port_be = bpf_htons(ICMP_ECHO);
-	else if (key->protocol == IPPROTO_ICMPV6)
-		t->policy_port_be = bpf_htons(ICMPV6_ECHO_REQUEST);
+	t->policy_port_be = policy_port(key->protocol, t->dst_port_be);
 }
 
 /* How long ago its last packet was, ns. A sweep writes the fine clock, which is ahead of the coarse. */

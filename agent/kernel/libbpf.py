@@ -35,6 +35,7 @@ _HINTS = {
     errno.EPERM: "does this process have CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN?",
     errno.ENOMEM: "is the memory cgroup's limit reached?",
     errno.E2BIG: "the map is full",
+    errno.ENOSPC: "the map is full",  # what a trie says
     errno.ENODEV: "is the network device gone?",
 }
 

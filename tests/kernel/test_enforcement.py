@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 
+from agent.kernel.namespace import run_in_netns
 from bpf.layout import DropReason, EventType, PodFlags, Verdict
-from tests.kernel.box import Box
-from tests.kernel.host import TCP, Pod
+from tests.kernel.box import NODE4, NODE6, Box
+from tests.kernel.host import ICMP, ICMP6, TCP, Pod
 from tests.kernel.wire import outsider
 
 
@@ -83,6 +85,22 @@ def test_the_node_reaches_its_pods_unless_that_is_switched_off(box: Box) -> None
                 box.host.connect(one.ip4, 8080, source=("10.64.0.1", 0), timeout=0.3)
         finally:
             box.kernel.set_config(3, 1)
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
+def test_a_ping_socket_that_connects_asks_for_an_echo(box: Box, family: int) -> None:
+    one, two, _ = box.pods
+    protocol, echo = (ICMP, 8) if family == socket.AF_INET else (ICMP6, 128)
+    permit = "/proc/sys/net/ipv4/ping_group_range"
+    run_in_netns(one.netns, lambda: Path(permit).write_text("0 2147483647"))
+    box.select(one, egress=1)
+    box.peers(1, {(two.id, 0): 100})
+    box.rule(100, Verdict.ALLOW, protocol=protocol, port=echo)
+    box.apply()
+    with one.open_socket(family, socket.SOCK_DGRAM, protocol) as client:
+        client.connect((two.ip4 if family == socket.AF_INET else two.ip6, 0))
+    with one.open_socket(family, socket.SOCK_DGRAM, protocol) as client, pytest.raises(PermissionError):
+        client.connect((NODE4 if family == socket.AF_INET else NODE6, 0))
 
 
 def test_the_world_is_judged_by_its_address_blocks(box: Box) -> None:

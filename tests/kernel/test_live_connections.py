@@ -96,6 +96,45 @@ def test_answers_belong_to_the_flow_that_was_opened(box: Box) -> None:
         assert box.sweep() == 0
 
 
+@pytest.mark.parametrize("side", ["asker", "answerer"])
+@pytest.mark.parametrize("connected", [False, True], ids=["sendto", "connected"])
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
+def test_a_datagram_is_answered_though_the_answerer_may_open_nothing(
+    box: Box, side: str, connected: bool, family: int
+) -> None:
+    """The socket hooks know no direction: without the flow they would take an answer for a question."""
+    one, two, _ = box.pods
+    box.select(one, ingress=1 if side == "asker" else 0)
+    box.select(two, egress=2 if side == "answerer" else 0)
+    box.apply()
+    address = two.ip4 if family == socket.AF_INET else two.ip6
+    with (
+        two.open_socket(family, socket.SOCK_DGRAM) as server,
+        one.open_socket(family, socket.SOCK_DGRAM) as client,
+    ):
+        server.bind(("", 53))
+        client.bind(("", 0))
+        back = ((one.ip4 if family == socket.AF_INET else one.ip6), client.getsockname()[1])
+        with pytest.raises(PermissionError):
+            server.sendto(b"unasked", back)
+        client.sendto(b"q", (address, 53))
+        assert server.recvfrom(1)[1][:2] == back
+        with pytest.raises(PermissionError):
+            server.sendto(b"to another port", (back[0], back[1] ^ 1))
+        with two.open_socket(family, socket.SOCK_DGRAM) as other, pytest.raises(PermissionError):
+            other.sendto(b"from another port", back)
+        if connected:
+            server.connect(back)
+            server.send(b"a")
+        else:
+            server.sendto(b"a", back)
+        assert client.recv(9) == b"a"
+        box.select(two, ingress=3)
+        box.apply()
+        server.send(b"late") if connected else server.sendto(b"late", back)
+        assert not arrives(client, 0.1), "nobody may ask any more"
+
+
 def test_a_connection_being_made_is_swept_too(box: Box) -> None:
     one, two, _ = box.pods
     box.apply()
