@@ -172,8 +172,8 @@ class Town:
 
     def act(self, pod: WorkloadName | None, body: Callable[[], object]) -> Actor:
         """An application of another kind, in a pod or (None) in the world."""
-        place = (self._netns[OUTSIDE], None) if pod is None else self.place_of(pod)
-        actor = Actor(*place, body)
+        netns, cgroup = (self._netns[OUTSIDE], None) if pod is None else self.place_of(pod)
+        actor = Actor(netns, cgroup, body)
         self._made.callback(actor.end)
         return actor
 
