@@ -16,7 +16,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -71,15 +71,16 @@ class Arrival:
 class Actor:
     """The process, as its owner sees it. `begin` and `finish` let many work at once."""
 
-    def __init__(self, netns: Path, cgroup: Path | None, kernel: Kernel) -> None:
+    def __init__(self, netns: Path, cgroup: Path | None, body: Callable[[], object]) -> None:
+        """`body` makes, over there, what takes the orders, such as `Body`."""
         context = multiprocessing.get_context("fork")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_live, args=(netns, cgroup, kernel, theirs), daemon=True)
+        self._process = context.Process(target=_live, args=(netns, cgroup, body, theirs), daemon=True)
         self._process.start()
         theirs.close()
 
     def begin(self, order: str, *arguments: object) -> None:
-        """`order` is the name of a method of `_Body`."""
+        """`order` is the name of a method of the body."""
         self._pipe.send((order, arguments))
 
     def finish(self) -> Any:
@@ -91,21 +92,26 @@ class Actor:
             raise answer
         return answer
 
+    def tell(self, order: str, *arguments: object) -> Any:
+        """One order, and its answer."""
+        self.begin(order, *arguments)
+        return self.finish()
+
     def end(self) -> None:
         self._process.kill()
         self._process.join()
         self._pipe.close()
 
 
-def _live(netns: Path, cgroup: Path | None, kernel: Kernel, pipe: Connection) -> None:
+def _live(netns: Path, cgroup: Path | None, body: Callable[[], object], pipe: Connection) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if cgroup is not None:
         (cgroup / "cgroup.procs").write_text(str(os.getpid()))
-    run_in_netns(netns, lambda: _obey(pipe, _Body(kernel)))
+    run_in_netns(netns, lambda: _obey(pipe, body()))
 
 
-def _obey(pipe: Connection, body: _Body) -> None:
+def _obey(pipe: Connection, body: object) -> None:
     while True:
         order, arguments = pipe.recv()
         try:
@@ -114,7 +120,7 @@ def _obey(pipe: Connection, body: _Body) -> None:
             pipe.send(error)
 
 
-class _Body:
+class Body:
     """What an actor can do."""
 
     def __init__(self, kernel: Kernel) -> None:

@@ -10,8 +10,9 @@ import os
 import subprocess
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from mesh.model import WorkloadName
 from mesh.node import NodeState, Record
 from mesh.resources import TABLE_TYPES
 from sluice.mesh_directory import cgroup2_mount
-from tests.agreement.actor import Actor
+from tests.agreement.actor import Actor, Body
 from tests.kernel.host import ip
 
 #: Whose socket it is: the application's, its Envoy's, or one in the pod's namespace that was made outside
@@ -169,9 +170,16 @@ class Town:
         self._netns[name] = Path("/run/netns") / full
         return self._netns[name]
 
+    def act(self, pod: WorkloadName | None, body: Callable[[], object]) -> Actor:
+        """An application of another kind, in a pod or (None) in the world."""
+        netns, cgroup = (self._netns[OUTSIDE], None) if pod is None else self.place_of(pod)
+        actor = Actor(netns, cgroup, body)
+        self._made.callback(actor.end)
+        return actor
+
     def _cast(self, who: Who, netns: Path, cgroup: Path | None) -> None:
         assert self._kernel is not None
-        actor = self.actors[who] = Actor(netns, cgroup, self._kernel)
+        actor = self.actors[who] = Actor(netns, cgroup, partial(Body, self._kernel))
         self._made.callback(actor.end)
 
     def _unpin(self) -> None:

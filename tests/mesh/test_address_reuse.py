@@ -57,8 +57,8 @@ def check(mesh: Mesh, node: Node, standing: dict[str, Object]) -> None:
         expected = 2 if owner is None else mesh.identities.of[WorkloadName("town", owner)]
         assert node.peer_of(address)[0] == expected
     placed = {name.rpartition("/")[2]: record for name, record in node.state.pods.items()}
-    for name, record in placed.items():
-        assert set(record.addresses) == {address for address, owner in told.items() if owner == name}
+    for name, local in placed.items():
+        assert set(local.addresses) == {address for address, owner in told.items() if owner == name}
 
 
 def play(mesh: Mesh, node: Node, standing: dict[str, Object], events: list[Event]) -> None:
