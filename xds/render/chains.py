@@ -28,8 +28,8 @@ from xds.render import authorization, matching, naming, protocol, providers, rba
 from xds.render.encoding import typed
 from xds.render.matching import Predicate
 
-#: How long a client may be silent before a server that may speak first is let speak.
-_PATIENCE = timedelta(seconds=1)
+#: How long a client may be silent before a server that may speak first is let speak, and otherwise.
+_PATIENCE, _MORE_PATIENCE = timedelta(seconds=1), timedelta(seconds=15)
 #: What may arrive before the authorization service has answered.
 _EARLY_BYTES = 64 << 10
 
@@ -48,8 +48,8 @@ def inspectors(found: L7Class) -> Iterator[ListenerFilter]:
 
 
 def patience(found: L7Class) -> timedelta:
-    """How long they wait; zero is for ever, where nobody but the client may speak first."""
-    return protocol.FOREVER if found.plain is None else _PATIENCE
+    """How long they wait."""
+    return _MORE_PATIENCE if found.plain is None else _PATIENCE
 
 
 def choice(found: L7Class, listener: str, blocks: Sequence[str]) -> Matcher:

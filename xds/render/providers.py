@@ -16,6 +16,7 @@ from typing import Literal
 from envoy_data_plane.envoy.config.cluster.v3 import (
     Cluster,
     ClusterDiscoveryType,
+    ClusterDnsLookupFamily,
     ClusterEdsClusterConfig,
     ClusterLbPolicy,
 )
@@ -101,7 +102,9 @@ def cluster(host: str, port: int, kind: Literal["grpc", "http"], in_mesh: bool) 
         found.type = ClusterDiscoveryType.EDS
         found.eds_cluster_config = ClusterEdsClusterConfig(eds_config=ads(), service_name=name)
     else:
-        found.type = ClusterDiscoveryType.STRICT_DNS
+        # One host, whose addresses are tried in turn: nobody may listen on some of them.
+        found.type = ClusterDiscoveryType.LOGICAL_DNS
+        found.dns_lookup_family = ClusterDnsLookupFamily.ALL
         socket = SocketAddress(address=host, port_value=port)
         endpoint = LbEndpoint(endpoint=Endpoint(address=Address(socket_address=socket)))
         found.load_assignment = ClusterLoadAssignment(

@@ -1,0 +1,79 @@
+"""External authorization services: one that speaks Envoy's gRPC (envoy.service.auth.v3) and one that is
+asked by HTTP. Both allow requests whose header `x-user` is `good`, and keep what they were asked.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import grpc
+
+SERVICE = "envoy.service.auth.v3.Authorization"
+
+
+class GrpcConsent:
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self._server = grpc.server(ThreadPoolExecutor(4))
+        handlers = {"Check": grpc.unary_unary_rpc_method_handler(self._check)}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        self.port: int = self._server.add_insecure_port("127.0.0.1:0")
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop(grace=None).wait()
+
+    def _check(self, data: bytes, _: grpc.ServicerContext) -> bytes:
+        from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse, DeniedHttpResponse
+        from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
+        from envoy_data_plane.google.rpc import Status
+
+        attributes = CheckRequest.parse(data).attributes
+        self.asked.append(attributes)
+        http = attributes.request.http if attributes.request else None
+        # Of a connection that is not HTTP there is no more to know, and it is good enough.
+        if http is None or not http.method or http.headers.get("x-user") == "good":
+            return bytes(CheckResponse(status=Status(code=0)))
+        denied = DeniedHttpResponse(status=HttpStatus(code=StatusCode.Unauthorized), body="who are you?")
+        return bytes(CheckResponse(status=Status(code=7), denied_response=denied))
+
+
+class HttpConsent:
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, dict[str, str]]] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _handler(consent: HttpConsent) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            consent.asked.append((self.command, self.path, headers))
+            self.send_response(200 if headers.get("x-user") == "good" else 302)
+            self.send_header("location", "http://login")
+            self.send_header("x-identity", "alice")
+            self.send_header("x-other", "1")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        do_GET = do_POST = answer
+
+    return Handler
