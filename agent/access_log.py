@@ -4,7 +4,7 @@ needs, of HTTP entries only. It must not know names; who the addresses belong to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mesh.discovery.wire import fields, text
@@ -12,8 +12,8 @@ from mesh.discovery.wire import fields, text
 #: The gRPC method that Envoy calls.
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
-#: Where the RBAC filter leaves the name of the policy that decided.
-_RBAC, _POLICY = "envoy.filters.http.rbac", "enforced_effective_policy_id"
+#: Where RBAC filters leave what they said.
+_RBAC = "envoy.filters.http.rbac"
 
 #: envoy.config.core.v3.RequestMethod
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
@@ -29,8 +29,9 @@ class Address:
 
 @dataclass(slots=True)
 class LoggedRequest:
-    """One HTTP request. `started` is seconds since the epoch; `local` is the address that was dialled;
-    `route` is Envoy's name of the route taken, `rule` of the RBAC policy that allowed it."""
+    """One HTTP request. `started` is seconds since the epoch; `remote` is the peer, whatever headers say of
+    it; `local` is the address that was dialled; `route` is Envoy's name of the route taken; `said` is what
+    RBAC filters left (see `agent.judgement`)."""
 
     remote: Address = field(default_factory=Address)
     local: Address = field(default_factory=Address)
@@ -43,7 +44,7 @@ class LoggedRequest:
     status: int = 0
     details: str = ""
     route: str = ""
-    rule: str = ""
+    said: Mapping[str, str] = field(default_factory=dict)
 
 
 def requests(message: bytes) -> Iterator[LoggedRequest]:
@@ -68,8 +69,6 @@ def _request(entry: bytes) -> LoggedRequest:
 def _common(request: LoggedRequest, message: bytes) -> None:
     for number, _, data in fields(message):
         match number:
-            case 2:
-                request.remote = _address(data)
             case 3:
                 request.local = _address(data)
             case 5:
@@ -79,9 +78,11 @@ def _common(request: LoggedRequest, message: bytes) -> None:
             case 13:
                 request.upstream = _address(data)
             case 17:
-                request.rule = _allowing_rule(data)
+                request.said = _said(data)
             case 19:
                 request.route = text(data)
+            case 20:  # downstream_direct_remote_address
+                request.remote = _address(data)
 
 
 def _properties(request: LoggedRequest, message: bytes) -> None:
@@ -104,16 +105,17 @@ def _response(request: LoggedRequest, message: bytes) -> None:
                 request.details = text(data)
 
 
-def _allowing_rule(metadata: bytes) -> str:
-    """envoy.config.core.v3.Metadata, of which the RBAC filter's Struct names the policy."""
+def _said(metadata: bytes) -> dict[str, str]:
+    """envoy.config.core.v3.Metadata, of which the RBAC filters' Struct has the strings."""
+    found: dict[str, str] = {}
     for entry in _submessages(metadata, 1):
         if any(number == 1 and text(data) == _RBAC for number, _, data in fields(entry)):
             for struct in _submessages(entry, 2):
                 for pair in _submessages(struct, 1):
                     parts = {number: data for number, _, data in fields(pair)}
-                    if text(parts.get(1, b"")) == _POLICY:
-                        return next((text(data) for data in _submessages(parts.get(2, b""), 3)), "")
-    return ""
+                    for value in _submessages(parts.get(2, b""), 3):
+                        found[text(parts.get(1, b""))] = text(value)
+    return found
 
 
 def _address(message: bytes) -> Address:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from agent.access_log import LoggedRequest
+from agent.judgement import judge
 from agent.names import Names, Owner, pack, protocol_name
 from bpf.layout import Audit, DropReason, Event, EventFlags, EventType, Verdict, address_text
 from mesh.flow import Flow, FlowPath, FlowVerdict, Peer, Request
@@ -124,18 +125,25 @@ class FlowTeller:
         # An application that was steered reached its Envoy over loopback: its address is the pod's.
         caller = request.remote.ip if inbound else next(iter(addresses), "")
         source = self._peer(pack(caller), request.remote.port)
-        denied = request.status == 403 and request.details.startswith("rbac_access_denied")
+        found = judge(request.details, request.said)
+        judges = self._names.judges
         return Flow(
             time=_rfc3339(request.started),
             source=source,
             destination=self._peer(pack(target.ip), target.port, 0, str(service) if service else ""),
-            verdict="DROPPED" if denied else "FORWARDED",
+            verdict="DROPPED" if found.denied else "FORWARDED",
             path="envoy",
             direction="ingress" if inbound else "egress",
             protocol="TCP",
             type="L7",
-            drop_reason="L7_POLICY" if denied else "",
-            policies=self._names.judges(request.route, request.rule),
+            drop_reason="L7_POLICY" if found.denied else "",
+            # Envoy's name of a route is the key of its rule; the others are those of classes.
+            policies=(
+                *((request.route,) if " " in request.route else ()),
+                *judges(request.route, found.rules, found.missing),
+            ),
+            audit=found.audit,
+            audit_policies=judges(request.route, found.audit_rules, found.audit_missing),
             l7=Request(
                 request.method,
                 request.path,

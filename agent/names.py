@@ -6,10 +6,13 @@ Follows the records in force, change by change. Knows no kernel and no time.
 from __future__ import annotations
 
 from agent.entries import PROTOCOL_NUMBERS, rules_cookie
+from agent.judgement import Missing
 from agent.records import Change
 from bpf.layout import packed_address
 from mesh.model import ServiceName, WorkloadName
 from mesh.node import PolicyClass, ServiceRecord, WorkloadRecord
+
+_AUTHORIZATION = "AuthorizationPolicy "
 
 #: A workload and its security id.
 Owner = tuple[WorkloadName, int]
@@ -62,21 +65,15 @@ class Names:
         """The rules that decided; () for none, or if they are not known any more."""
         return self._rules.get(cookie, ())
 
-    def judges(self, route: str, rule: str) -> tuple[str, ...]:
-        """Who decided about a request, by Envoy's names: the rule of an L7 class that allowed it, all of the
-        class's rules if none did, or the route that it took."""
-        place, _, number = route.partition("|")
-        if place not in ("inbound", "outbound") or not number.isdigit():
-            return (route,) if " " in route else ()
-        rules = self._listeners.get(int(number), ())
-        return tuple(key for key in rules if _rbac_policy(key) == rule) or rules
-
-
-def _rbac_policy(key: str) -> str:
-    """Envoy's name of a rule (as in Istio) from ours, such as `CiliumNetworkPolicy shop/web ingress[0]`."""
-    _, name, where = key.split(" ", 2)
-    namespace, _, policy = name.rpartition("/")
-    return f"ns[{namespace}]-policy[{policy}]-rule[{where}]"
+    def judges(self, route: str, rules: tuple[str, ...], missing: Missing = "") -> tuple[str, ...]:
+        """Who decided about a request: the rules that Envoy named and, if one was `missing`, those of that
+        kind for which the class of the route exists."""
+        _, _, number = route.partition("|")
+        if not missing or not number.isdigit():
+            return rules
+        known = self._listeners.get(int(number), ())
+        own = tuple(key for key in known if key.startswith(_AUTHORIZATION) == (missing == "authorization"))
+        return (*(own or known), *rules)
 
 
 def pack(ip: str) -> bytes:

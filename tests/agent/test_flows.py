@@ -20,6 +20,7 @@ WEB, CLIENT = WorkloadName("shop", "web"), WorkloadName("shop", "client")
 RULE = "NetworkPolicy shop/web ingress[0]"
 TRIED = "NetworkPolicy shop/tried"
 HTTP_RULES = ("CiliumNetworkPolicy shop/web ingress[0]", "CiliumNetworkPolicy shop/web ingress[1]")
+AUTHORIZATION = "AuthorizationPolicy shop/some rules[0]"
 
 
 def names() -> Names:
@@ -31,7 +32,7 @@ def names() -> Names:
         PolicyClass(
             1,
             (
-                PortVerdict("TCP", 80, 80, "steer", 256, HTTP_RULES),
+                PortVerdict("TCP", 80, 80, "steer", 256, (*HTTP_RULES, AUTHORIZATION)),
                 PortVerdict("TCP", 81, 81, "allow", 0, (), "deny", (TRIED,)),
             ),
             (RULE,),
@@ -116,19 +117,20 @@ def test_an_address_that_changed_hands_is_told_by_its_new_owner() -> None:
 
 
 def logged(
-    local: str, remote: str, upstream: str, status: int, details: str, route: str = "", rule: str = ""
+    local: str, remote: str, upstream: str, status: int, details: str, route: str = "", **said: str
 ) -> bytes:
     def address(ip: str, port: int) -> bytes:
         return bytes_field(1, text_field(2, ip) + integer_field(3, port))
 
     common = (
-        bytes_field(2, address(remote, 40000))
+        bytes_field(2, address("8.8.8.8", 1))  # what X-Forwarded-For says
         + bytes_field(3, address(local, 80))
         + bytes_field(5, integer_field(1, 1_700_000_000))
         + bytes_field(12, integer_field(2, 3_500_000))
         + bytes_field(13, address(upstream, 8080))
-        + (bytes_field(17, allowed_by(rule)) if rule else b"")
+        + (bytes_field(17, metadata(said)) if said else b"")
         + text_field(19, route)
+        + bytes_field(20, address(remote, 40000))
     )
     request = integer_field(1, 1) + text_field(3, "web") + text_field(5, "/a\x1b[2J")
     response = bytes_field(1, integer_field(1, status)) + text_field(6, details)
@@ -136,10 +138,11 @@ def logged(
     return bytes_field(2, bytes_field(1, entry))
 
 
-def allowed_by(rule: str) -> bytes:
-    """The metadata that Envoy's RBAC filter leaves, beside some of another filter."""
-    pair = text_field(1, "enforced_effective_policy_id") + bytes_field(2, text_field(3, rule))
-    rbac = text_field(1, "envoy.filters.http.rbac") + bytes_field(2, bytes_field(1, pair))
+def metadata(said: dict[str, str]) -> bytes:
+    """What Envoy's RBAC filters leave, beside some of another filter."""
+    pairs = [text_field(1, key) + bytes_field(2, text_field(3, value)) for key, value in said.items()]
+    struct = b"".join(bytes_field(1, pair) for pair in pairs)
+    rbac = text_field(1, "envoy.filters.http.rbac") + bytes_field(2, struct)
     return bytes_field(1, text_field(1, "other") + bytes_field(2, b"")) + bytes_field(1, rbac)
 
 
@@ -166,15 +169,81 @@ def test_a_request_that_policy_refused_is_a_dropped_flow_and_another_403_is_not(
     assert told_request(logged("10.0.0.1", "10.0.0.2", "", 403, "via_upstream")).verdict == "FORWARDED"
 
 
+NONE = "rbac_access_denied_matched_policy[none]"
+CILIUM = {
+    "enforced_engine_result": "allowed",
+    "enforced_effective_policy_id": "CiliumNetworkPolicy-ns[shop]-policy[web]-rule[ingress[1]]",
+}
+
+
+def asked(status: int, details: str, **said: str) -> Flow:
+    return told_request(logged("10.0.0.1", "10.0.0.2", "", status, details, "inbound|256", **said))
+
+
 def test_a_request_names_the_rule_that_allowed_it_or_all_that_did_not_or_its_route() -> None:
-    allowed = logged(
-        "10.0.0.1", "10.0.0.2", "", 200, "", "inbound|256", "ns[shop]-policy[web]-rule[ingress[1]]"
-    )
-    assert told_request(allowed).policies == HTTP_RULES[1:]
-    denied = logged("10.0.0.1", "10.0.0.2", "", 403, "rbac_access_denied_matched_policy[none]", "inbound|256")
-    assert told_request(denied).policies == HTTP_RULES
+    assert asked(200, "", **CILIUM).policies == HTTP_RULES[1:]
+    assert asked(403, NONE, enforced_engine_result="denied").policies == HTTP_RULES
     routed = logged("10.128.0.1", "127.0.0.1", "10.0.0.2", 200, "", "HTTPRoute shop/canary rules[0]")
     assert told_request(routed).policies == ("HTTPRoute shop/canary rules[0]",)
+    assert asked(200, "", enforced_effective_policy_id="everything").policies == ()
+
+
+def rule(name: str) -> str:
+    return f"AuthorizationPolicy-ns[shop]-policy[{name}]-rule[rules[0]]"
+
+
+def key(name: str) -> str:
+    return f"AuthorizationPolicy shop/{name} rules[0]"
+
+
+def test_a_request_names_the_authorization_rules_that_judged_it() -> None:
+    found = asked(200, "via_upstream", **CILIUM, allow_enforced_effective_policy_id=rule("some"))
+    assert (found.verdict, found.policies) == ("FORWARDED", (HTTP_RULES[1], key("some")))
+    denied = f"rbac_access_denied_matched_policy[{rule('no')}]"
+    result = {"deny_enforced_engine_result": "denied", "deny_enforced_effective_policy_id": rule("no")}
+    found = asked(403, denied, **CILIUM, **result)
+    assert (found.verdict, found.drop_reason, found.policies) == ("DROPPED", "L7_POLICY", (key("no"),))
+    found = asked(403, NONE, **CILIUM, allow_enforced_engine_result="denied")
+    assert (found.verdict, found.policies) == ("DROPPED", (AUTHORIZATION,))
+
+
+def test_what_an_authorization_service_refuses_is_dropped_by_the_rule_that_asked_it_last() -> None:
+    said = {f"custom_{i}_shadow_effective_policy_id": rule(f"ask{i}") for i in (10, 2)}
+    for details in ("ext_authz_denied", "ext_authz_error"):
+        found = asked(401, details, **CILIUM, **said)
+        assert (found.verdict, found.policies) == ("DROPPED", (key("ask10"),))
+    assert asked(200, "via_upstream", **said).policies == (key("ask2"), key("ask10"))
+
+
+def shadows(rules: str = "allowed", deny: str = "allowed", allow: str = "allowed") -> dict[str, str]:
+    found = {"audit_rules": rules, "audit_deny": deny, "audit_allow": allow}
+    names = {f"{stage}_shadow_effective_policy_id": rule(stage) for stage in found}
+    if rules == "denied":
+        del names["audit_rules_shadow_effective_policy_id"]
+    return names | {f"{stage}_shadow_engine_result": result for stage, result in found.items()}
+
+
+def test_a_request_says_what_policies_in_audit_mode_would_do_and_which() -> None:
+    same = asked(200, "via_upstream", **CILIUM, **shadows())
+    assert (same.verdict, same.audit, same.audit_policies) == ("FORWARDED", "", ())
+    worse = asked(200, "via_upstream", **CILIUM, **shadows(deny="denied"))
+    assert (worse.verdict, worse.audit, worse.audit_policies) == (
+        "FORWARDED",
+        "DROPPED",
+        (key("audit_deny"),),
+    )
+    worse = asked(200, "via_upstream", **CILIUM, **shadows(rules="denied"))
+    assert (worse.audit, worse.audit_policies) == ("DROPPED", HTTP_RULES)
+    better = asked(403, NONE, enforced_engine_result="denied", **shadows())
+    assert (better.verdict, better.audit) == ("DROPPED", "FORWARDED")
+    assert better.audit_policies == tuple(map(key, ("audit_rules", "audit_deny", "audit_allow")))
+    assert asked(401, "ext_authz_denied", **shadows()).audit == ""
+    assert asked(401, "ext_authz_denied", **shadows(deny="denied")).audit == ""
+
+
+def test_a_rule_that_only_audits_is_told_and_changes_no_verdict() -> None:
+    found = asked(200, "via_upstream", audit_action_shadow_effective_policy_id=rule("watch"))
+    assert (found.verdict, found.audit, found.audit_policies) == ("FORWARDED", "", (key("watch"),))
 
 
 def test_a_flow_is_one_line_that_cannot_steer_a_terminal() -> None:

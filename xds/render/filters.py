@@ -18,7 +18,9 @@ from mesh.proxy import AuthorizationPart, L7Class
 from xds.render import authorization, naming, providers, rbac
 from xds.render.encoding import typed
 
-#: What the metadata keys of the shadows begin with (read by `agent.access_log`).
+#: What the metadata keys begin with that say what a filter answered (read by `agent.judgement`). Those of
+#: network policy have no prefix.
+_DENY, _ALLOW = "deny_", "allow_"
 _AUDIT_ACTION, _AUDIT_RBAC = "audit_action_", "audit_rules_"
 _AUDIT_DENY, _AUDIT_ALLOW = "audit_deny_", "audit_allow_"
 
@@ -53,9 +55,9 @@ def asked(found: L7Class) -> dict[str, Any]:
     if custom := providers.asking(enforced):
         entries[naming.CUSTOM] = providers.per_route(custom)
     if denying := _denying(enforced):
-        entries[naming.DENY] = rbac.per_route(rbac.deny(authorization.policies(denying)))
+        entries[naming.DENY] = rbac.per_route(rbac.deny(authorization.policies(denying), _DENY))
     if allowing := _allowing(enforced):
-        entries[naming.ALLOW] = rbac.per_route(rbac.allow(authorization.policies(allowing)))
+        entries[naming.ALLOW] = rbac.per_route(rbac.allow(authorization.policies(allowing), _ALLOW))
     return dict(sorted((entries | _audits(found)).items()))
 
 

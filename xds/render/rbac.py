@@ -51,18 +51,20 @@ def dormant(name: str) -> HttpFilter:
     return HttpFilter(name=name, typed_config=typed(RbacFilter()), disabled=True)
 
 
-def allow(policies: Policies) -> RbacFilter:
-    """Some policy must fit."""
-    return RbacFilter(rules=Rbac(action=RbacAction.ALLOW, policies=dict(policies)))
+def allow(policies: Policies, prefix: str = "") -> RbacFilter:
+    """Some policy must fit. The answer stands in the metadata, under keys that begin with `prefix`."""
+    rules = Rbac(action=RbacAction.ALLOW, policies=dict(policies))
+    return RbacFilter(rules=rules, rules_stat_prefix=prefix)
 
 
-def deny(policies: Policies) -> RbacFilter:
+def deny(policies: Policies, prefix: str = "") -> RbacFilter:
     """No policy may fit."""
-    return RbacFilter(rules=Rbac(action=RbacAction.DENY, policies=dict(policies)))
+    rules = Rbac(action=RbacAction.DENY, policies=dict(policies))
+    return RbacFilter(rules=rules, rules_stat_prefix=prefix)
 
 
 def shadow(judge: RbacFilter, prefix: str) -> RbacFilter:
-    """The same without consequences: its answer stands in the metadata, under keys that begin so."""
+    """The same without consequences."""
     return RbacFilter(shadow_rules=judge.rules, shadow_rules_stat_prefix=prefix)
 
 

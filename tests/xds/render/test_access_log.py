@@ -11,29 +11,44 @@ from typing import Any
 import grpc
 import pytest
 
-from mesh.model import HttpMatch
+from agent.access_log import requests
+from agent.flows import FlowLog, FlowTeller
+from agent.names import Names
+from agent.records import Change
+from mesh.model import AuthorizationProvider, HttpMatch, ServiceName
+from mesh.model import Backend as Address
+from mesh.node import PolicyClass, PortVerdict
+from mesh.proxy import Destination, Part
 from tests.xds.render.backend import Backend
 from tests.xds.render.client import ask
+from tests.xds.render.consent import GrpcConsent
 from tests.xds.render.standalone import Proxy
-from tests.xds.render.views import destination, entry, l7, part, prefix, routed, to, view
+from tests.xds.render.views import (
+    authorized,
+    destination,
+    entry,
+    l7,
+    part,
+    part_of,
+    prefix,
+    routed,
+    term,
+    to,
+    view,
+    when,
+)
 
 SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 
 
 @pytest.fixture
-def logged(folder: Path) -> Iterator[queue.Queue[tuple[str, Any]]]:
-    """(log name, HTTPAccessLogEntry) of every request, as the agent would receive them."""
-    from envoy_data_plane.envoy.service.accesslog.v3 import StreamAccessLogsMessage
-
-    entries: queue.Queue[tuple[str, Any]] = queue.Queue()
+def messages(folder: Path) -> Iterator[queue.Queue[bytes]]:
+    """What the agent would receive."""
+    found: queue.Queue[bytes] = queue.Queue()
 
     def receive(stream: Iterator[bytes], _: grpc.ServicerContext) -> bytes:
-        name = ""
         for data in stream:
-            message = StreamAccessLogsMessage.parse(data)
-            name = message.identifier.log_name if message.identifier else name
-            for found in message.http_logs.log_entry if message.http_logs else []:
-                entries.put((name, found))
+            found.put(data)
         return b""
 
     server = grpc.server(ThreadPoolExecutor(8))
@@ -41,13 +56,15 @@ def logged(folder: Path) -> Iterator[queue.Queue[tuple[str, Any]]]:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     server.add_insecure_port(f"unix:{folder}/als.sock")
     server.start()
-    yield entries
+    yield found
     server.stop(grace=None).wait()
 
 
 def test_a_record_names_the_class_that_judged_or_the_rule_that_routed(
-    folder: Path, servers: dict[str, Backend], logged: queue.Queue[tuple[str, Any]]
+    folder: Path, servers: dict[str, Backend], messages: queue.Queue[bytes]
 ) -> None:
+    from envoy_data_plane.envoy.service.accesslog.v3 import StreamAccessLogsMessage
+
     proxy = Proxy(
         view(
             routed=(routed("api", entry(prefix("/api"), to("api"), field="rules[2]")),),
@@ -61,10 +78,13 @@ def test_a_record_names_the_class_that_judged_or_the_rule_that_routed(
         routes, judges = (proxy.ports[n] for n in ("api.shop.svc.cluster.local:80", "virtualInbound|300"))
         asked = [ask(routes, "/api?x=1"), ask(routes, "/none"), ask(judges, "/a"), ask(judges, "/b")]
         assert [answer.status for answer in asked] == [200, 404, 200, 403]
-        records = {}
-        for _ in asked:
-            name, record = logged.get(timeout=10)
-            records[name, record.request.path] = record
+        records: dict[tuple[str, str], Any] = {}
+        while len(records) < len(asked):
+            message = StreamAccessLogsMessage.parse(messages.get(timeout=10))
+            # Each listener has a stream of its own, which is named once.
+            for record in message.http_logs.log_entry if message.http_logs else ():
+                log = message.identifier.log_name if message.identifier else ""
+                records[log, record.request.path] = record
     finally:
         proxy.stop()
 
@@ -88,3 +108,67 @@ def test_a_record_names_the_class_that_judged_or_the_rule_that_routed(
             "CiliumNetworkPolicy-ns[shop]-policy[web]-rule[ingress[0].toPorts[0]]"
         ),
     }
+
+
+class Mesh(Names):
+    """One that knows what class 300 exists for."""
+
+    def __init__(self, *rules: str) -> None:
+        super().__init__()
+        verdict = PortVerdict("TCP", 80, 80, "steer", 300, rules)
+        self.follow(Change("type", "1", None, PolicyClass(1, (verdict,))))
+
+
+def test_the_agent_reads_who_judged_each_request_and_what_policies_in_audit_mode_would_do(
+    folder: Path, servers: dict[str, Backend], messages: queue.Queue[bytes]
+) -> None:
+    consent = GrpcConsent()
+    network = l7(1, "ingress", HttpMatch(path="/[ax].*"), field="ingress[0]").rules
+    tried = l7(1, "ingress", HttpMatch(path="/[ay].*"), field="ingress[9]").rules
+    asking = AuthorizationProvider("ask", "grpc", "authz.shop.svc.cluster.local", 9000, timeout_ms=5000)
+    parts = (
+        part_of("custom", when(term("path", "/asked*")), provider=asking),
+        part_of("deny", when(term("path", "/aden*"))),
+        part_of("deny", when(term("path", "/ab")), name="tried", audit=True),
+        part_of("allow", when(term("path", "/a*", "/y"))),
+        part_of("audit", when(term("path", "/ac"))),
+    )
+    backends = (Address("127.0.0.1", consent.port),)
+    service = Destination(ServiceName("shop", "authz"), 9000, (Part(0, backends),))
+    shown = view(ingress=(authorized(300, *parts, rules=network, audit=tried),), destinations=(service,))
+    proxy = Proxy(shown, folder, ("127.0.0.1", servers["one"].port))
+    log = FlowLog()
+    mesh = Mesh("CiliumNetworkPolicy shop/web ingress[0]", "AuthorizationPolicy shop/allow rules[0]")
+    teller = FlowTeller(mesh, log)
+    passed = {"web ingress[0]", "allow rules[0]"}
+    expected: dict[str, tuple[str, set[str], str, set[str]]] = {
+        "/a": ("FORWARDED", passed, "", set()),
+        "/ab": ("FORWARDED", passed, "DROPPED", {"tried rules[0]"}),
+        "/ac": ("FORWARDED", passed, "", {"audit rules[0]"}),
+        "/aden": ("DROPPED", {"deny rules[0]"}, "", set()),
+        "/asked": ("DROPPED", {"custom rules[0]"}, "", set()),
+        "/x": ("DROPPED", {"allow rules[0]"}, "", set()),
+        "/y": ("DROPPED", {"web ingress[0]"}, "FORWARDED", {"web ingress[9]", "allow rules[0]"}),
+        "/z": ("DROPPED", {"web ingress[0]"}, "", set()),
+    }
+    try:
+        for path in expected:
+            ask(proxy.ports["virtualInbound|300"], path, headers=[("x-forwarded-for", "8.8.8.8")])
+        while len(log.last(99)) < len(expected):
+            for request in requests(messages.get(timeout=10)):
+                teller.tell_request(("127.0.0.1",), request)
+    finally:
+        proxy.stop()
+        consent.stop()
+    flows = log.last(99)
+    assert {flow.source.ip for flow in flows} == {"127.0.0.1"}
+
+    def names(keys: tuple[str, ...]) -> set[str]:
+        return {key.partition("/")[2] for key in keys}
+
+    found = {
+        flow.l7.path: (flow.verdict, names(flow.policies), flow.audit, names(flow.audit_policies))
+        for flow in flows
+        if flow.l7
+    }
+    assert found == expected

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
 import pytest
 
 from mesh.model import Term
@@ -277,3 +280,46 @@ def test_whoever_a_client_says_it_is_it_is_not_believed_to_be_internal(address: 
         ["x-forwarded-proto", "http"],
     ]
     assert "believed" not in proxy.admin("/stats?filter=believed")
+
+
+def test_http2_is_judged_alike_and_a_path_without_a_slash_is_none(serve: Serve) -> None:
+    """Threats N07 and N13."""
+    server = grpc.server(ThreadPoolExecutor(2))
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, _: request)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", {"Say": handler}),))
+    backend = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    role = (term("header", "admin", key="x-role"), term("header", "user", key="x-role"))
+    proxy = serve(
+        view(
+            ingress=(
+                authorized(300, part_of("deny", when(role[0]))),
+                authorized(301, part_of("allow", when(role[1]))),
+                authorized(302, part_of("deny", when(term("path", "/echo.Echo/*")))),
+            )
+        ),
+        ("127.0.0.1", backend),
+    )
+
+    def code(number: int, *roles: str, path: str = "/echo.Echo/Say") -> str:
+        metadata = [("x-role", value) for value in roles]
+        with grpc.insecure_channel(f"127.0.0.1:{proxy.ports[f'virtualInbound|{number}']}") as channel:
+            try:
+                channel.unary_unary(path)(b"hello", timeout=10, metadata=metadata)
+            except grpc.RpcError as error:
+                return str(error.code().name)
+        return "OK"
+
+    refused = "PERMISSION_DENIED"
+    assert [code(300, *roles) for roles in ((), ("user",), ("user", "admin"))] == ["OK", "OK", refused]
+    assert [code(301, *roles) for roles in ((), ("user",), ("user", "admin"))] == [refused, "OK", refused]
+    paths = (
+        "/echo.Echo/Say",
+        "echo.Echo/Say",
+        "//echo.Echo/Say",
+        "/x/../echo.Echo/Say",
+        "*",
+        "http://h/echo.Echo/Say",
+    )
+    assert "OK" not in [code(302, path=path) for path in paths]
+    server.stop(grace=None).wait()

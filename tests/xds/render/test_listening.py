@@ -14,13 +14,15 @@ import pytest
 
 from mesh.listener import EGRESS_PORT, INGRESS_PORT, egress_addresses, ingress_addresses
 from mesh.model import HttpMatch
+from mesh.proxy import L7Class
 from tests.xds.render.standalone import Proxy
 from tests.xds.render.views import destination, entry, l7, part, prefix, routed, to, view
 
+SNIFFING = L7Class(301, "egress", plain=())
 VIEW = view(
     routed=(routed("api", entry(prefix("/"), to("api"))),),
     destinations=(destination("api", part(8080, address="10.64.0.5")),),
-    egress=(l7(300, "egress", HttpMatch()),),
+    egress=(l7(300, "egress", HttpMatch()), SNIFFING),
     ingress=(l7(70000, "ingress", HttpMatch()),),
 )
 DIAL = """
@@ -57,11 +59,14 @@ def test_every_listener_stands_on_both_of_its_addresses(proxy: Proxy) -> None:
     assert found == {
         "virtualOutbound": {(address, EGRESS_PORT) for address in egress_addresses(1)},
         "virtualOutbound|300": {(address, EGRESS_PORT) for address in egress_addresses(300)},
+        "virtualOutbound|301": {(address, EGRESS_PORT) for address in egress_addresses(301)},
         "virtualInbound|70000": {(address, INGRESS_PORT) for address in ingress_addresses(70000)},
     }
 
 
-@pytest.mark.parametrize("address", [*egress_addresses(1), *egress_addresses(300)])
+@pytest.mark.parametrize(
+    "address", [address for number in (1, 300, 301) for address in egress_addresses(number)]
+)
 def test_who_dials_a_listener_is_cut_off_without_a_word(address: str, proxy: Proxy) -> None:
     namespace = f"--net=/proc/{proxy.pid}/ns/net"
     dial = ["nsenter", namespace, "python3", "-c", DIAL, address, str(EGRESS_PORT)]

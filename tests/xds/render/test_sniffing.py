@@ -242,19 +242,21 @@ PLAIN: dict[str, tuple[tuple[AuthorizationPart, ...], bool, bool, bool]] = {
 }
 
 
+@pytest.mark.parametrize("number", [300, 400], ids=["bytes only", "or HTTP"])
 @pytest.mark.parametrize("name", PLAIN)
-def test_connections_are_judged_by_what_is_known_of_them(name: str, plain: Proxy) -> None:
+def test_connections_are_judged_by_what_is_known_of_them(name: str, number: int, plain: Proxy) -> None:
     _, *expected = PLAIN[name]
-    port = plain.ports[f"virtualInbound|{300 + list(PLAIN).index(name)}"]
-    sent = [b"\x00bytes", hello("api.shop", "http/1.1"), hello("x.other")]
+    port = plain.ports[f"virtualInbound|{number + list(PLAIN).index(name)}"]
+    sent = [b"\x00bytes", hello("api.shop", "http/1.1"), hello("x.other", "h2c")]
     assert [heard(port, data, expect=len(data)) == data for data in sent] == expected
 
 
 @pytest.fixture(scope="module")
 def plain(serve: Serve, echo: Echo) -> Proxy:
     classes = [
-        authorized(300 + index, plain=parts, http=index % 2 == 0)
+        authorized(number + index, plain=parts, http=number == 400)
         for index, (parts, *_) in enumerate(PLAIN.values())
+        for number in (300, 400)
     ]
     return serve(view(ingress=tuple(classes)), ("127.0.0.1", echo.port))
 
