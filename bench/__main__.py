@@ -11,12 +11,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import change, figures, memory, paths
+from bench import change, figures, memory, paths, verdict
 from bench.figures import Figure
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "kernel": lambda folder, options: paths.kernel_path(folder, options.rounds),
     "steered": lambda folder, options: paths.steered_path(folder, options.rounds),
+    "verdict": lambda _, options: verdict.figures(options.rounds),
     "change": lambda folder, options: change.figures(folder, options.changes),
     "memory": lambda folder, _: memory.figures(folder),
 }

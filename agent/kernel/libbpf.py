@@ -141,8 +141,11 @@ for _name, _result, _arguments in (
     ("bpf_map_delete_elem", c_int, (c_int, c_char_p)),
     ("bpf_map_update_batch", c_int, (c_int, c_char_p, c_char_p, POINTER(c_uint32), c_void_p)),
     ("bpf_map_delete_batch", c_int, (c_int, c_char_p, POINTER(c_uint32), c_void_p)),
-    ("bpf_map_lookup_batch", c_int,
-     (c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), c_void_p)),
+    (
+        "bpf_map_lookup_batch",
+        c_int,
+        (c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), c_void_p),
+    ),
     ("bpf_prog_test_run_opts", c_int, (c_int, c_void_p)),
     ("libbpf_num_possible_cpus", c_int, ()),
     ("libbpf_set_print", c_void_p, (_PRINT,)),
@@ -306,13 +309,22 @@ def lookup_batches(fd: int, key_size: int, value_size: int, chunk: int) -> Itera
 
 def run_program(program: int, packet: bytes, context: bytes) -> int:
     """BPF_PROG_TEST_RUN once: the program's return value."""
-    opts = _TestRunOpts(sz=ctypes.sizeof(_TestRunOpts), repeat=1)
+    return int(_test_run(program, packet, context, 1).retval)
+
+
+def time_program(program: int, packet: bytes, context: bytes, repeat: int) -> int:
+    """BPF_PROG_TEST_RUN: nanoseconds of one of `repeat` runs, on average."""
+    return int(_test_run(program, packet, context, repeat).duration)
+
+
+def _test_run(program: int, packet: bytes, context: bytes, repeat: int) -> _TestRunOpts:
+    opts = _TestRunOpts(sz=ctypes.sizeof(_TestRunOpts), repeat=repeat)
     data = ctypes.create_string_buffer(packet, len(packet))
     ctx = ctypes.create_string_buffer(context, len(context))
     opts.data_in, opts.data_size_in = ctypes.addressof(data), len(packet)
     opts.ctx_in, opts.ctx_size_in = ctypes.addressof(ctx), len(context)
     checked(_lib.bpf_prog_test_run_opts(program, ctypes.byref(opts)), "run", "a program")
-    return int(opts.retval)
+    return opts
 
 
 def possible_cpus() -> int:
