@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from mesh.cidr import CidrIndex
-from mesh.identity import Allocations, Exhausted, identity_of
+from mesh.identities import Identities
+from mesh.identity import Allocations, Exhausted
+from mesh.index import discard
 from mesh.model import (
     RESOLVER,
     Authorization,
@@ -21,7 +23,6 @@ from mesh.model import (
     CidrGroup,
     EndpointSlice,
     Fragment,
-    Identity,
     LearnedNames,
     MeshConfig,
     NamePattern,
@@ -32,7 +33,6 @@ from mesh.model import (
     Problem,
     Protocol,
     Route,
-    Selector,
     Service,
     ServiceName,
     ServicePort,
@@ -74,70 +74,6 @@ class Change:
     def __bool__(self) -> bool:
         named = self.workloads or self.services or self.routed or self.policies
         return bool(named or self.peers or self.blocks or self.config or self.names)
-
-
-class Identities:
-    """Workloads by identity, and identities by label, so that a selector costs what it selects."""
-
-    def __init__(self, allocations: Allocations) -> None:
-        self._allocations = allocations
-        self.of: dict[WorkloadName, int] = {}
-        self.all: dict[int, Identity] = {}
-        self.members: dict[int, set[WorkloadName]] = {}
-        self._by_label: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
-        self._selected: dict[Selector, frozenset[int]] = {}
-
-    def assign(self, workload: Workload, namespace: Namespace | None) -> bool:
-        """Number the workload; True if a peer appeared or disappeared. Raises Exhausted."""
-        identity = identity_of(workload, namespace, self._allocations.relevant)
-        number = self._allocations.security_ids.claim(identity)
-        if self.of.get(workload.name) == number:
-            return False
-        self.forget(workload.name)
-        self.of[workload.name] = number
-        if number in self.members:
-            self.members[number].add(workload.name)
-            return True
-        self.members[number] = {workload.name}
-        self.all[number] = identity
-        for pair in identity.labels:
-            self._by_label[pair].add(number)
-        for selector, numbers in self._selected.items():
-            if selector.matches(identity.mapping):
-                self._selected[selector] = numbers | {number}
-        return True
-
-    def forget(self, name: WorkloadName) -> bool:
-        number = self.of.pop(name, None)
-        if number is None:
-            return False
-        self.members[number].discard(name)
-        if not self.members[number]:
-            del self.members[number]
-            identity = self.all.pop(number)
-            self._allocations.security_ids.retire(identity)
-            for pair in identity.labels:
-                _discard(self._by_label, pair, number)
-            for selector, numbers in self._selected.items():
-                if number in numbers:
-                    self._selected[selector] = numbers - {number}
-        return True
-
-    def select(self, selector: Selector) -> frozenset[int]:
-        """The security ids of the workloads that a selector matches."""
-        found = self._selected.get(selector)
-        if found is None:
-            pools: list[set[int]] = [
-                set().union(*(self._by_label.get((r.key, value), ()) for value in r.values))
-                for r in selector.requirements
-                if r.operator == "In"
-            ]
-            candidates = min(pools, key=len) if pools else set(self.all)
-            found = frozenset(n for n in candidates if selector.matches(self.all[n].mapping))
-            if len(self._selected) > 65536:
-                self._selected.clear()
-            self._selected[selector] = found
-        return found
 
 
 class Mesh:
@@ -370,20 +306,20 @@ class Mesh:
                 rehome.update(self._residents.get(noun.name, ()))
             case Workload():
                 del self.workloads[noun.name]
-                _discard(self._residents, noun.name.namespace, noun.name)
+                discard(self._residents, noun.name.namespace, noun.name)
                 for pair in noun.labels:
-                    _discard(self._labelled, (noun.name.namespace, *pair), noun.name)
+                    discard(self._labelled, (noun.name.namespace, *pair), noun.name)
                 for address in noun.addresses:
-                    _discard(self._addressed, address, noun.name)
+                    discard(self._addressed, address, noun.name)
                     moved.add(address)
                 self._touch(noun, change)
                 rehome.add(noun.name)
             case Service():
                 del self.services[noun.name]
                 for pair in noun.selector or ():
-                    _discard(self._selecting, (noun.name.namespace, *pair), noun.name)
+                    discard(self._selecting, (noun.name.namespace, *pair), noun.name)
                 for vip in noun.vips:
-                    _discard(self._claims, vip, noun.name)
+                    discard(self._claims, vip, noun.name)
                     change.services.update(self._claims.get(vip, ()))
                 change.services.add(noun.name)
                 self._refer_to("services")
@@ -413,10 +349,10 @@ class Mesh:
             case Route():
                 del self.routes[ref]
                 for parent in noun.parents:
-                    _discard(self.routes_to, parent.service, ref)
+                    discard(self.routes_to, parent.service, ref)
                     change.routed.add(parent.service)
                 for service in _mentioned(noun):
-                    _discard(self._mentions, service, ref)
+                    discard(self._mentions, service, ref)
 
     def _refer_to(self, source: Source) -> None:
         self._stale |= self._referring[source]
@@ -616,13 +552,6 @@ class Mesh:
                         f"{where}.port",
                         f"Service {backend.service} has no TCP port {backend.port}; its share answers 500",
                     )
-
-
-def _discard(index: defaultdict[K, set[V]], key: K, value: V) -> None:
-    """Take a value out of an index, and the key with the last one: an index holds what is there."""
-    index[key].discard(value)
-    if not index[key]:
-        del index[key]
 
 
 def _mentioned(route: Route) -> set[ServiceName]:
