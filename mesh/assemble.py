@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from mesh.cidr import CidrIndex
 from mesh.identities import Identities
@@ -51,9 +50,6 @@ from mesh.references import (
     resolve,
     sources_of,
 )
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 @dataclass(slots=True)
