@@ -126,7 +126,8 @@ class NamedPort:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A Pod. `addresses` are canonical text, IPv4 first; `labels` are the pod's own, sorted."""
+    """A Pod. `addresses` are canonical text, IPv4 first; `labels` are the pod's own, sorted. `hostname`
+    is its name in DNS below the headless Service `subdomain` of its namespace."""
 
     name: WorkloadName
     labels: tuple[tuple[str, str], ...]
@@ -135,6 +136,8 @@ class Workload:
     addresses: tuple[str, ...] = ()
     ports: tuple[NamedPort, ...] = ()
     ready: bool = False
+    hostname: str = ""
+    subdomain: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,8 @@ def read_pod(root: Reader, ref: ObjectRef) -> tuple[Workload, ...]:
         addresses=() if ended else _pod_addresses(status),
         ports=tuple(p for c in containers for p in _named_ports(c)),
         ready=_is_ready(status) and not ended and not leaving,
+        hostname=name(spec.at("hostname"), label=True),
+        subdomain=name(spec.at("subdomain"), label=True),
     )
     return (workload,)
 

@@ -1,0 +1,178 @@
+"""Names and addresses that policies speak of, as answers taught them: remembered, reported, let go.
+
+An answer that teaches something new may leave only when the report that says so is in force; until then
+its caller could not connect anyway. What is in force already costs nothing, whoever else is down. What was
+learned is on disk, so a restart forgets nothing and never takes an address for enforced that is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from asyncinotify import Inotify, Mask
+
+from agent.dns import files
+from agent.dns.files import Document
+from mesh.dns import InForce, Learned, LearnedAddress
+
+log = logging.getLogger(__name__)
+
+#: Addresses of one name (of more, those that would be forgotten first go), and of all names.
+MOST_PER_NAME, MOST = 1000, 65_536
+#: Seconds by which an expiry must grow to be worth a line on disk, and between looks for what expired.
+GROWTH, LOOK = 60.0, 1.0
+#: Seconds until a report that could not be written is tried again.
+RETRY = 1.0
+
+_CHANGES = Mask.MOVED_TO | Mask.CLOSE_WRITE
+
+
+class Full(Exception):
+    """Nothing more can be learned until something expires."""
+
+
+class Memory:
+    """What is learned. `sequence` counts the reports; each pair bears the number of the first that had it."""
+
+    def __init__(self, learned: Learned, in_force: int) -> None:
+        """`in_force`: the newest report that was ever acknowledged. One that was lost since is not
+        numbered again."""
+        self.sequence = max(learned.sequence, in_force)
+        self._known: dict[str, dict[str, LearnedAddress]] = {}
+        self._written: dict[tuple[str, str], float] = {}
+        self._count = 0
+        for known in learned.addresses:
+            self._put(known)
+            self._written[known.name, known.address] = known.expiry
+        #: Something must be reported; something is to be written.
+        self.news = False
+        self.stale = learned.sequence != self.sequence
+
+    def learn(self, names: Iterable[str], addresses: Iterable[str], now: float, expiry: float) -> int:
+        """Take in that each name has each address until `expiry`; the report that must be in force before
+        anyone may be told. Raises Full."""
+        needed = 0
+        addresses = tuple(addresses)
+        for name in names:
+            for address in addresses:
+                needed = max(needed, self._learn(name, address, now, expiry))
+        return needed
+
+    def _learn(self, name: str, address: str, now: float, expiry: float) -> int:
+        known = self._known.get(name, {}).get(address)
+        if known is not None and known.expiry > now:
+            if expiry > known.expiry:
+                self._put(LearnedAddress(name, address, expiry, known.sequence))
+                self.stale = self.stale or expiry - self._written.get((name, address), 0.0) > GROWTH
+            return known.sequence
+        if known is None:
+            same = self._known.get(name, {})
+            if len(same) >= MOST_PER_NAME:
+                self._forget(min(same.values(), key=lambda k: k.expiry))
+            if self._count >= MOST:
+                raise Full(f"{MOST} addresses are learned already")
+        self.news = True
+        fresh = LearnedAddress(name, address, expiry, self.sequence + 1)
+        self._put(fresh)
+        return fresh.sequence
+
+    def expire(self, now: float) -> None:
+        """Forget what was not said again in time."""
+        gone = [k for same in self._known.values() for k in same.values() if k.expiry <= now]
+        for known in gone:
+            self._forget(known)
+        self.news = self.news or bool(gone)
+
+    def report(self) -> Learned:
+        """All that is known, under the next number if it is news."""
+        if self.news:
+            self.sequence += 1
+        self.news = self.stale = False
+        found = sorted(known for same in self._known.values() for known in same.values())
+        self._written = {(known.name, known.address): known.expiry for known in found}
+        return Learned(self.sequence, tuple(found))
+
+    def _put(self, known: LearnedAddress) -> None:
+        same = self._known.setdefault(known.name, {})
+        self._count += known.address not in same
+        same[known.address] = known
+
+    def _forget(self, known: LearnedAddress) -> None:
+        same = self._known[known.name]
+        del same[known.address]
+        self._count -= 1
+        if not same:
+            del self._known[known.name]
+
+
+class Learning:
+    """Memory, its file and the acknowledgements; `minimum` and `patience` are seconds."""
+
+    def __init__(self, learned: Path, in_force: Path, minimum: float, patience: float) -> None:
+        self._path = learned
+        self._in_force = Document(in_force, InForce.from_json)
+        self._minimum = minimum
+        self._patience = patience
+        self._memory = Memory(Document(learned, Learned.from_json).read() or Learned(), self._acknowledged())
+        self._due = asyncio.Event()
+        self._progress = asyncio.Condition()
+
+    async def take(self, names: Iterable[str], addresses: Iterable[str], ttl: int) -> bool:
+        """Learn, and wait until what was learned is in force; False if that takes too long. Raises Full."""
+        now = time.time()
+        needed = self._memory.learn(names, addresses, now, now + max(ttl, self._minimum))
+        if self._memory.news or self._memory.stale:
+            self._due.set()
+        if needed <= self._acknowledged():
+            return True
+        try:
+            async with asyncio.timeout(self._patience), self._progress:
+                await self._progress.wait_for(lambda: needed <= self._acknowledged())
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Write reports, follow acknowledgements, forget; never returns."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._write())
+            tasks.create_task(self._follow())
+            tasks.create_task(self._expire())
+
+    def _acknowledged(self) -> int:
+        in_force = self._in_force.read()
+        return in_force.sequence if in_force else 0
+
+    async def _write(self) -> None:
+        while True:
+            if not (self._memory.news or self._memory.stale):
+                await self._due.wait()
+            self._due.clear()
+            began = time.monotonic()
+            try:
+                files.replace(self._path, self._memory.report().to_json())
+            except OSError as error:
+                log.error("write %s failed: %s; new names stay unanswered", self._path, error)
+                self._memory.stale = True
+                await asyncio.sleep(RETRY)
+            # A long report must not keep the resolver from answering.
+            await asyncio.sleep(4 * (time.monotonic() - began))
+
+    async def _follow(self) -> None:
+        with Inotify() as inotify:
+            inotify.add_watch(self._in_force.path.parent, _CHANGES)
+            async for event in inotify:
+                if event.name is None or event.name.name == self._in_force.path.name:
+                    async with self._progress:
+                        self._progress.notify_all()
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            self._memory.expire(time.time())
+            if self._memory.news:
+                self._due.set()

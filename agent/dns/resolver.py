@@ -1,0 +1,176 @@
+"""One query from beginning to end: read, judge, answer with authority or ask, learn, tell. Knows no
+listening socket.
+
+In doubt nothing is said: a caller that is not known is refused, and what cannot be known, asked or brought
+into force in time is SERVFAIL, with its reason in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import dns.rcode
+import dns.rdatatype
+
+from agent.dns import message
+from agent.dns.cache import Cache, Key
+from agent.dns.chain import BrokenChain, Chain, follow
+from agent.dns.files import Document
+from agent.dns.learning import Full, Learning
+from agent.dns.message import Question
+from agent.dns.policy import Judgement, Policy, unsearched
+from agent.dns.upstream import Upstream, UpstreamFailed
+from agent.dns.zone import Authority, Reply, is_inside
+from mesh.dns import Answer, Observation, Transport
+
+log = logging.getLogger(__name__)
+
+#: Questions that may wait for an upstream or for the kernel, of all callers and of one.
+MOST_WAITING, MOST_OF_ONE = 1024, 256
+
+_SERVFAIL = Reply(dns.rcode.SERVFAIL)
+_REFUSED = Reply(dns.rcode.REFUSED)
+
+
+class _Failed(Exception):
+    """The question gets SERVFAIL; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Where a message came from, and on which of our addresses it arrived."""
+
+    address: str
+    port: int
+    resolver: str
+    transport: Transport
+
+
+class Resolver:
+    """`tell` is given an `Observation` of each question."""
+
+    def __init__(
+        self,
+        zone: Document[Authority],
+        policy: Document[Policy],
+        upstream: Upstream,
+        learning: Learning,
+        tell: Callable[[Observation], None],
+    ) -> None:
+        self._zone = zone
+        self._policy = policy
+        self._upstream = upstream
+        self._learning = learning
+        self._tell = tell
+        self._cache = Cache()
+        self._asking: dict[Key, asyncio.Task[Chain]] = {}
+        self._waiting: Counter[str] = Counter()
+
+    async def answer(self, data: bytes, asker: Asker) -> bytes | None:
+        """What to send back, if anything. Never raises but when cancelled."""
+        question = message.read(data)
+        if not isinstance(question, Question):
+            return question
+        judgement = Judgement(False)
+        chain = Chain(_SERVFAIL, (question.name,), (), 0)
+        try:
+            policy, authority = self._policy.read(), self._zone.read()
+            if policy is None or authority is None:
+                raise _Failed("neither records nor policy are known yet")
+            judgement = _judge(policy, authority, question.name, asker)
+            if not judgement.allowed:
+                chain = Chain(_REFUSED, (question.name,), (), 0)
+            elif authority.owns(question.name):
+                reply = authority.answer(question.qname, question.name, question.kind)
+                chain = Chain(reply, (question.name,), (), 0)
+            else:
+                chain = await self._outside(question, asker, policy)
+        except _Failed as error:
+            log.warning("%s for %s: SERVFAIL: %s", question.name, asker.address, error)
+        except Exception:
+            # One question's trouble is its own.
+            log.exception("%s for %s: SERVFAIL", question.name, asker.address)
+        self._tell(_observed(question, asker, judgement, chain))
+        return message.encode(question, chain.reply, asker.transport)
+
+    async def _outside(self, question: Question, asker: Asker, policy: Policy) -> Chain:
+        if self._waiting.total() >= MOST_WAITING or self._waiting[asker.address] >= MOST_OF_ONE:
+            raise _Failed("too many questions wait already")
+        self._waiting[asker.address] += 1
+        try:
+            chain = await self._ask(question)
+            wanted = [name for name in chain.names if policy.wanted.fit(name)]
+            if wanted and chain.addresses:
+                if not await self._learning.take(wanted, chain.addresses, chain.ttl):
+                    raise _Failed(f"its addresses are not in force in time: {', '.join(chain.addresses)}")
+            return chain
+        except (UpstreamFailed, BrokenChain, Full) as error:
+            raise _Failed(str(error)) from None
+        finally:
+            self._waiting[asker.address] -= 1
+            if not self._waiting[asker.address]:
+                del self._waiting[asker.address]
+
+    async def _ask(self, question: Question) -> Chain:
+        """From the cache, or from an upstream that is asked once for all who wait."""
+        key = (question.name, question.kind)
+        if (known := self._cache.get(key, time.monotonic())) is not None:
+            return known
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = self._asking[key] = asyncio.create_task(self._fetch(question, key))
+            asking.add_done_callback(lambda task: self._asked(key, task))
+        return await asyncio.shield(asking)
+
+    async def _fetch(self, question: Question, key: Key) -> Chain:
+        chain = follow(question.qname, question.kind, await self._upstream.ask(question.qname, question.kind))
+        self._cache.put(key, chain, time.monotonic())
+        return chain
+
+    def _asked(self, key: Key, task: asyncio.Task[Chain]) -> None:
+        del self._asking[key]
+        if not task.cancelled():
+            task.exception()  # nobody may be waiting for it any more
+
+
+def _judge(policy: Policy, authority: Authority, name: str, asker: Asker) -> Judgement:
+    if asker.address == asker.resolver:
+        return Judgement(True)  # rule 10: within the resolver's own pod
+    judgement = policy.judge(asker.address, asker.transport, name)
+    if judgement.allowed or not is_inside(name) or authority.exists(name):
+        return judgement
+    # A stub resolver tries its search list first and stops where it is refused. That the mesh has no such
+    # name gives nothing away to one who may ask for what stands before it.
+    tried = (policy.judge(asker.address, asker.transport, head) for head in unsearched(name))
+    return next((found for found in tried if found.allowed), judgement)
+
+
+def _observed(question: Question, asker: Asker, judgement: Judgement, chain: Chain) -> Observation:
+    answer = chain.reply.answer
+    final = answer[-1] if answer else None
+    ips = chain.addresses
+    if not ips and final is not None and final.rdtype in (dns.rdatatype.A, dns.rdatatype.AAAA):
+        ips = tuple(rdata.to_text() for rdata in final)
+    return Observation(
+        time.time(),
+        asker.address,
+        asker.port,
+        asker.resolver,
+        asker.transport,
+        Answer(
+            question.name,
+            dns.rdatatype.to_text(question.kind),
+            dns.rcode.to_text(chain.reply.rcode),
+            ips,
+            chain.names[1:],
+            final.ttl if final is not None else 0,
+        ),
+        judgement.allowed,
+        judgement.audit,
+        judgement.rules,
+    )

@@ -1,0 +1,101 @@
+"""Answers for the mesh's own names (`mesh.dns.Zone`), with authority. Knows no policy and no socket."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import dns.name
+import dns.rcode
+import dns.rdatatype
+import dns.reversename
+import dns.rrset
+
+from mesh.dns import CLUSTER_DOMAIN, SPECIFICATION, Zone
+from mesh.dns_name import canonical
+
+#: Seconds that callers may keep what we say of the mesh, also that there is nothing (CoreDNS: 5).
+TTL = 5
+
+_SERVER = f"ns.dns.{CLUSTER_DOMAIN}"
+_SOA = f"{_SERVER}. hostmaster.{CLUSTER_DOMAIN}. 1 7200 1800 86400 {TTL}"
+_VERSION = f"dns-version.{CLUSTER_DOMAIN}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The sections of an answer, before they are a message."""
+
+    rcode: dns.rcode.Rcode = dns.rcode.NOERROR
+    answer: tuple[dns.rrset.RRset, ...] = ()
+    authority: tuple[dns.rrset.RRset, ...] = ()
+    authoritative: bool = False
+
+
+class Authority:
+    """The zone `cluster.local`, and the reverse names of the addresses in it."""
+
+    def __init__(self, zone: Zone) -> None:
+        self._zone = zone
+        self._pointers = {
+            canonical(dns.reversename.from_address(address).to_text()): name
+            for address, name in zone.pointers.items()
+        }
+        # RFC 8020: a name below which there is one exists.
+        self._names = {CLUSTER_DOMAIN, _VERSION, _SERVER, f"svc.{CLUSTER_DOMAIN}"}
+        for name in (*zone.addresses, *zone.servers):
+            while name not in self._names:
+                self._names.add(name)
+                name = name.partition(".")[2]
+
+    @staticmethod
+    def from_json(text: bytes) -> Authority:
+        """Raises ValueError."""
+        return Authority(Zone.from_json(text))
+
+    def owns(self, name: str) -> bool:
+        """Is it for us to say what a canonical name is?"""
+        return is_inside(name) or name in self._pointers
+
+    def exists(self, name: str) -> bool:
+        return name in self._names or name in self._pointers
+
+    def answer(self, qname: dns.name.Name, name: str, kind: dns.rdatatype.RdataType) -> Reply:
+        """What there is of a kind at a name that we own, under the name as it was asked for."""
+        values = self._values(name, kind)
+        if values:
+            random.shuffle(values)
+            rrset = dns.rrset.from_text_list(qname, TTL, "IN", dns.rdatatype.to_text(kind), values)
+            return Reply(answer=(rrset,), authoritative=True)
+        rcode = dns.rcode.NOERROR if self.exists(name) else dns.rcode.NXDOMAIN
+        soa = dns.rrset.from_text(f"{CLUSTER_DOMAIN}.", TTL, "IN", "SOA", _SOA)
+        return Reply(rcode, authority=(soa,), authoritative=True)
+
+    def _values(self, name: str, kind: dns.rdatatype.RdataType) -> list[str]:
+        match kind:
+            case dns.rdatatype.A:
+                return list(_family(4, self._zone.addresses.get(name, ())))
+            case dns.rdatatype.AAAA:
+                return list(_family(6, self._zone.addresses.get(name, ())))
+            case dns.rdatatype.SRV:
+                return [f"0 100 {s.port} {s.target}." for s in self._zone.servers.get(name, ())]
+            case dns.rdatatype.PTR:
+                return [f"{self._pointers[name]}."] if name in self._pointers else []
+            case dns.rdatatype.TXT if name == _VERSION:
+                return [SPECIFICATION]
+            case dns.rdatatype.SOA if name == CLUSTER_DOMAIN:
+                return [_SOA]
+            case dns.rdatatype.NS if name == CLUSTER_DOMAIN:
+                return [f"{_SERVER}."]
+        return []
+
+
+def is_inside(name: str) -> bool:
+    """Is a canonical name in the mesh's own zone?"""
+    return name == CLUSTER_DOMAIN or name.endswith(f".{CLUSTER_DOMAIN}")
+
+
+def _family(version: int, addresses: Iterable[str]) -> Iterable[str]:
+    return (address for address in addresses if ip_address(address).version == version)

@@ -1,0 +1,298 @@
+"""What the mesh's resolver is told and what it tells, as control plane, agent and resolver share it.
+
+Five documents, each one file or datagram of JSON: the `Zone` it answers for, the `Queries` that callers
+may ask, the names it `Learned` and the report that is `InForce`, and an `Observation` of each query. Names
+are canonical (`mesh.dns_name`), times are seconds since the epoch. `from_json` raises ValueError for what
+`to_json` cannot have written. Knows no socket and no DNS message.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
+
+from mesh.model import LearnedNames
+
+#: The zone of the mesh, canonical (Kubernetes DNS specification 1.1.0).
+CLUSTER_DOMAIN = "cluster.local"
+SPECIFICATION = "1.1.0"
+
+#: Files of the folder that control plane, agent and resolver share: the `Zone`, the `Queries`, what is
+#: `InForce`, and the agent's socket for each `Observation`; and the resolver's own: what it `Learned`.
+RECORDS, POLICY, ENFORCED, FLOWS, LEARNED = (
+    "records.json",
+    "policy.json",
+    "enforced.json",
+    "flows.sock",
+    "learned.json",
+)
+
+Transport = Literal["UDP", "TCP"]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What an SRV record points to."""
+
+    port: int
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """The records of the mesh: name -> addresses, SRV owner -> servers, address -> name."""
+
+    addresses: Mapping[str, tuple[str, ...]]
+    servers: Mapping[str, tuple[Server, ...]]
+    pointers: Mapping[str, str]
+
+    def to_json(self) -> str:
+        return _text(
+            {
+                "addresses": self.addresses,
+                "servers": {
+                    name: [[server.port, server.target] for server in servers]
+                    for name, servers in self.servers.items()
+                },
+                "pointers": self.pointers,
+            }
+        )
+
+    @staticmethod
+    def from_json(text: str | bytes) -> Zone:
+        with _Malformed("zone"):
+            value = json.loads(text)
+            return Zone(
+                {str(name): _texts(found) for name, found in value["addresses"].items()},
+                {
+                    str(name): tuple(Server(int(port), str(target)) for port, target in servers)
+                    for name, servers in value["servers"].items()
+                },
+                {str(address): str(name) for address, name in value["pointers"].items()},
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What one address may ask over one transport: names of these patterns (None: every name), and what
+    it could ask if policies in audit mode counted. `rules` say who demands it, for flow records."""
+
+    address: str
+    transport: Transport
+    names: tuple[str, ...] | None = None
+    audit_names: tuple[str, ...] | None = None
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """All who may ask, and the patterns of names whose addresses policies speak of. An address that is
+    not listed is refused."""
+
+    callers: tuple[Caller, ...] = ()
+    wanted: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        return _text(
+            {
+                "callers": [[c.address, c.transport, c.names, c.audit_names, c.rules] for c in self.callers],
+                "wanted": self.wanted,
+            }
+        )
+
+    @staticmethod
+    def from_json(text: str | bytes) -> Queries:
+        with _Malformed("policy"):
+            value = json.loads(text)
+            return Queries(
+                tuple(
+                    Caller(
+                        str(address), _transport(transport), _patterns(names), _patterns(audit), _texts(rules)
+                    )
+                    for address, transport, names, audit, rules in value["callers"]
+                ),
+                _texts(value["wanted"]),
+            )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LearnedAddress:
+    """An answer said that `name` has `address`; the report `sequence` was the first to say so."""
+
+    name: str
+    address: str
+    expiry: float
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Report number `sequence`: every name that was learned and is not forgotten."""
+
+    sequence: int = 0
+    addresses: tuple[LearnedAddress, ...] = ()
+
+    def live(self, now: float) -> LearnedNames:
+        """What policies may know of it at a time."""
+        good = sorted(known for known in self.addresses if known.expiry > now)
+        return LearnedNames(
+            self.sequence,
+            tuple(
+                (name, tuple(known.address for known in same))
+                for name, same in groupby(good, key=lambda known: known.name)
+            ),
+        )
+
+    def to_json(self) -> str:
+        found = [[k.name, k.address, round(k.expiry, 3), k.sequence] for k in self.addresses]
+        return _text({"sequence": self.sequence, "addresses": found})
+
+    @staticmethod
+    def from_json(text: str | bytes) -> Learned:
+        with _Malformed("learned names"):
+            value = json.loads(text)
+            return Learned(
+                int(value["sequence"]),
+                tuple(
+                    LearnedAddress(str(name), str(address), float(expiry), int(sequence))
+                    for name, address, expiry, sequence in value["addresses"]
+                ),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Everything up to report `sequence` is in the kernel's tables."""
+
+    sequence: int = 0
+
+    def to_json(self) -> str:
+        return _text({"sequence": self.sequence})
+
+    @staticmethod
+    def from_json(text: str | bytes) -> InForce:
+        with _Malformed("acknowledgement"):
+            return InForce(int(json.loads(text)["sequence"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one query, with Hubble's names (`flow.DNS`)."""
+
+    query: str
+    qtype: str
+    rcode: str
+    ips: tuple[str, ...] = ()
+    cnames: tuple[str, ...] = ()
+    ttl: int = 0
+
+    def __str__(self) -> str:
+        found = ",".join((*self.cnames, *self.ips))
+        return f"{self.qtype} {self.query} {self.rcode}" + (f" {found}" if found else "")
+
+    def plain(self) -> dict[str, Any]:
+        return {
+            "query": self.query,
+            "qtypes": [self.qtype],
+            "rcode": self.rcode,
+            "ips": list(self.ips),
+            "cnames": list(self.cnames),
+            "ttl": self.ttl,
+        }
+
+    @staticmethod
+    def of(value: Mapping[str, Any]) -> Answer:
+        return Answer(
+            str(value["query"]),
+            str(value["qtypes"][0]),
+            str(value["rcode"]),
+            _texts(value["ips"]),
+            _texts(value["cnames"]),
+            int(value["ttl"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One query as the resolver judged it: who asked whom, and what it would have got if policies in
+    audit mode counted (None: the same). One datagram."""
+
+    time: float
+    caller: str
+    caller_port: int
+    resolver: str
+    transport: Transport
+    answer: Answer
+    allowed: bool
+    audit: bool | None = None
+    rules: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        return _text(
+            {
+                "time": self.time,
+                "caller": [self.caller, self.caller_port],
+                "resolver": self.resolver,
+                "transport": self.transport,
+                "answer": self.answer.plain(),
+                "allowed": self.allowed,
+                "audit": self.audit,
+                "rules": self.rules,
+            }
+        )
+
+    @staticmethod
+    def from_json(text: str | bytes) -> Observation:
+        with _Malformed("observation"):
+            value = json.loads(text)
+            caller, port = value["caller"]
+            return Observation(
+                float(value["time"]),
+                str(caller),
+                int(port),
+                str(value["resolver"]),
+                _transport(value["transport"]),
+                Answer.of(value["answer"]),
+                value["allowed"] is True,
+                None if value["audit"] is None else value["audit"] is True,
+                _texts(value["rules"]),
+            )
+
+
+class _Malformed:
+    """Whatever is wrong with a document is a ValueError that says which."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ValueError | KeyError | TypeError | AttributeError | IndexError):
+            raise ValueError(f"no {self._what} of the resolver: {error!r}") from None
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _texts(values: Iterable[object]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise TypeError(f"{values!r} is no list")
+    return tuple(str(value) for value in values)
+
+
+def _patterns(values: Iterable[object] | None) -> tuple[str, ...] | None:
+    return None if values is None else _texts(values)
+
+
+def _transport(value: object) -> Transport:
+    if value == "UDP":
+        return "UDP"
+    if value == "TCP":
+        return "TCP"
+    raise ValueError(f"{value!r} is no transport")
