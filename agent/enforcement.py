@@ -176,5 +176,3 @@ class Enforcement:
                 if netns.exists():
                     log.error("judge the live connections of %s again failed: %s", netns, error)
         return ended
-
-

@@ -18,6 +18,7 @@ from agent.access_log import LoggedRequest
 from agent.judgement import judge
 from agent.names import Names, Owner, pack, protocol_name
 from bpf.layout import Audit, DropReason, Event, EventFlags, EventType, Verdict, address_text
+from mesh.dns import PORT, Observation
 from mesh.flow import Flow, FlowPath, FlowVerdict, Peer, Request
 from mesh.model import ServiceName
 
@@ -116,6 +117,24 @@ class FlowTeller:
     def tell_request(self, addresses: tuple[str, ...], request: LoggedRequest) -> None:
         """Take in one entry of the access log of the Envoy of the pod with these addresses."""
         flow = self._of_request(addresses, request)
+        self._log.add(lambda: flow)
+
+    def tell_query(self, query: Observation) -> None:
+        """Take in what the resolver answered."""
+        flow = Flow(
+            time=_rfc3339(query.time),
+            source=self._peer(pack(query.caller), query.caller_port),
+            destination=self._peer(pack(query.resolver), PORT),
+            verdict="FORWARDED" if query.allowed else "DROPPED",
+            path="resolver",
+            direction="egress",
+            protocol=query.transport,
+            type="L7",
+            drop_reason="" if query.allowed else "L7_POLICY",
+            policies=query.rules,
+            audit="" if query.audit is None else "FORWARDED" if query.audit else "DROPPED",
+            dns=query.answer,
+        )
         self._log.add(lambda: flow)
 
     def _of_request(self, addresses: tuple[str, ...], request: LoggedRequest) -> Flow:

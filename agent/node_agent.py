@@ -27,6 +27,7 @@ from agent.options import Options
 from agent.proxies import Proxies
 from agent.proxy import Places
 from agent.records import Records
+from agent.resolving import Resolving
 from agent.sandbox import Sandbox, SandboxFolder
 from agent.workloads import Workloads
 from mesh.discovery.envoy import LISTENER
@@ -62,6 +63,7 @@ class NodeAgent:
         self._names = Names()
         self.flows = FlowLog()
         self._teller = FlowTeller(self._names, self.flows)
+        self._resolving = Resolving(options.resolver)
         self._folder = SandboxFolder(options.sandboxes, options.node)
         self._workloads = Workloads(self._kernel)
         self._proxies = Proxies(
@@ -104,6 +106,7 @@ class NodeAgent:
             self._enforcement.generation,
         )
         self._restore()
+        await self._resolving.listen(self._teller.tell_query)
         await self._proxies.adopt(self._sandboxes)
         self._client = DiscoveryClient(
             self._options.control_plane,
@@ -299,7 +302,10 @@ class NodeAgent:
         await self._in_kernel(self._enforcement.take, changes)
         for change in changes:
             self._names.follow(change)
+            self._resolving.follow(change)
         await self._enforce(always=True)
+        # Before anyone hears that it is in force, and before a new pod may begin.
+        self._resolving.settle()
         self._records.finish()
         if self._rollout.warming is not None:
             self._rollout.flipped(_now())
@@ -371,5 +377,3 @@ def _problem(pod: WorkloadName | None, error: str) -> dict[str, str]:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-

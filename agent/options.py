@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesh.dns import FOLDER
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -26,6 +28,11 @@ class Options:
     @property
     def last_good(self) -> Path:
         return self.state / "agent" / "last-good"
+
+    @property
+    def resolver(self) -> Path:
+        """What the mesh's resolver is told."""
+        return self.run / FOLDER
 
     @property
     def logs(self) -> Path:

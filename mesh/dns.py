@@ -14,14 +14,20 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
-from mesh.model import LearnedNames
+from mesh.model import LearnedNames, ServiceName, WorkloadName
 
 #: The zone of the mesh, canonical (Kubernetes DNS specification 1.1.0).
 CLUSTER_DOMAIN = "cluster.local"
 SPECIFICATION = "1.1.0"
 
-#: Files of the folder that control plane, agent and resolver share: the `Zone`, the `Queries`, what is
-#: `InForce`, and the agent's socket for each `Observation`; and the resolver's own: what it `Learned`.
+#: The resolver of a mesh: the Service that pods ask, and the pod behind it (semantics rule 12).
+RESOLVER = ServiceName("kube-system", "kube-dns")
+RESOLVER_POD = WorkloadName("kube-system", "sluice-dns")
+PORT = 53
+
+#: Below a mesh's run folder: what control plane and agent tell the resolver (the `Zone`, the `Queries`, what
+#: is `InForce`) and the agent's socket for each `Observation`; below its state folder what it `Learned`.
+FOLDER = "dns"
 RECORDS, POLICY, ENFORCED, FLOWS, LEARNED = (
     "records.json",
     "policy.json",
@@ -77,8 +83,8 @@ class Zone:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What one address may ask over one transport: names of these patterns (None: every name), and what
-    it could ask if policies in audit mode counted. `rules` say who demands it, for flow records."""
+    """What one address may ask over one transport: names of these patterns (None: every name), and the
+    same if policies in audit mode counted. `rules` say who demands it, for flow records."""
 
     address: str
     transport: Transport

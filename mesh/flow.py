@@ -1,4 +1,4 @@
-"""One observed connection or request: what `sluice observe` prints and the agent's admin API serves.
+"""One observed connection, request or query: what `sluice observe` prints and the agent's admin API serves.
 
 The JSON keys stay near Hubble's, so that people and scripts feel at home. This file knows neither the
 kernel's event nor Envoy's access log; the agent builds a `Flow` from either. Text that came from the wire
@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mesh.dns import Answer
 from mesh.model import Direction
 
 FlowVerdict = Literal["FORWARDED", "REDIRECTED", "DROPPED"]
-FlowPath = Literal["kernel", "envoy"]
+FlowPath = Literal["kernel", "envoy", "resolver"]
 FlowType = Literal["L3_L4", "L7"]
 
 
@@ -66,6 +67,7 @@ class Flow:
     l7: Request | None = None
     audit: FlowVerdict | Literal[""] = ""
     audit_policies: tuple[str, ...] = ()
+    dns: Answer | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The flow as plain JSON values; keys without a value are left out."""
@@ -84,6 +86,7 @@ class Flow:
                 "l7": _request(self.l7) if self.l7 else None,
                 "audit": self.audit,
                 "audit_policies": list(self.audit_policies),
+                "dns": self.dns.plain() if self.dns else None,
             }
         )
 
@@ -105,6 +108,7 @@ class Flow:
             l7=Request(**l7) if l7 else None,
             audit=value.get("audit", ""),
             audit_policies=tuple(value.get("audit_policies", ())),
+            dns=Answer.of(value["dns"]) if "dns" in value else None,
         )
 
     def __str__(self) -> str:
@@ -115,6 +119,8 @@ class Flow:
         words = [self.time, self.verdict, f"{self.source} -> {target}", self.protocol]
         if self.l7:
             words.append(str(self.l7))
+        if self.dns:
+            words.append(str(self.dns))
         words += [self.direction, f"via {self.path}"]
         if self.drop_reason:
             words.append(f"reason={self.drop_reason}")

@@ -30,6 +30,12 @@ class AddressPlan:
     def node(self) -> tuple[str, str]:
         return self.pod(1)
 
+    @property
+    def resolver(self) -> tuple[str, str]:
+        """Where pods find the mesh's resolver: address ten of the Services, as Kubernetes has it."""
+        ipv4, ipv6 = self.services
+        return str(ipv4[10]), str(ipv6[10])
+
     def pod(self, number: int) -> tuple[str, str]:
         """The IPv4 and the IPv6 address of pod `number`, FIRST_POD..LAST_POD."""
         ipv4, ipv6 = self.pods

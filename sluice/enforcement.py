@@ -1,4 +1,4 @@
-"""Waiting until a generation is in force: applied by the node, and its names known inside the pods."""
+"""Waiting until a generation is in force: applied by the node."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import time
 from sluice.admin import Admin, Refused
 from sluice.failure import Failure
 from sluice.mesh_directory import MeshDirectory
-from sluice.stored_pod import supervisor_report
-from sluice.supervisor_lock import supervisor_pid
 
 
 def wait_until_enforced(mesh: MeshDirectory, generation: int, timeout: float) -> None:
@@ -20,7 +18,7 @@ def wait_until_enforced(mesh: MeshDirectory, generation: int, timeout: float) ->
         try:
             query = {"generation": str(generation), "timeout": f"{left:.3f}"}
             control_plane.get("/wait", query, timeout=left + 5)
-            break
+            return
         except Refused:
             raise
         except Failure:
@@ -28,7 +26,3 @@ def wait_until_enforced(mesh: MeshDirectory, generation: int, timeout: float) ->
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
-    while supervisor_pid(mesh) is not None and supervisor_report(mesh)["names"] < generation:
-        if time.monotonic() > deadline:
-            raise Failure(f"pods do not know the service names of generation {generation} yet")
-        time.sleep(0.01)

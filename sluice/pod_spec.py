@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple
 from mesh.model import ObjectRef, Problem, WorkloadName
 
 RestartPolicy = Literal["Always", "OnFailure", "Never"]
+#: Whom a pod asks for names: the mesh's resolver, or those that the machine asks.
+DnsPolicy = Literal["ClusterFirst", "Default"]
 
 #: fieldRef paths that can be known before a pod starts.
 FIELDS = (
@@ -81,6 +83,7 @@ class PodSpec:
     service_account: str = "default"
     restart_policy: RestartPolicy = "Always"
     grace_seconds: float = DEFAULT_GRACE_SECONDS
+    dns_policy: DnsPolicy = "ClusterFirst"
 
     @property
     def digest(self) -> str:
@@ -110,6 +113,7 @@ def read_pod(pod: Mapping[str, Any]) -> PodReading:
     try:
         spec = _mapping(pod.get("spec"), "spec")
         policy = _one_of(spec, "restartPolicy", ("Always", "OnFailure", "Never"), "spec")
+        dns = _one_of(spec, "dnsPolicy", ("ClusterFirst", "ClusterFirstWithHostNet", "Default"), "spec")
         grace = _number(spec, "terminationGracePeriodSeconds", "spec", DEFAULT_GRACE_SECONDS)
         found = _list(spec, "containers", "spec")
         if not found:
@@ -134,6 +138,7 @@ def read_pod(pod: Mapping[str, Any]) -> PodReading:
             service_account=str(spec.get("serviceAccountName") or "default"),
             restart_policy=policy,
             grace_seconds=min(max(grace, 0.0), MAX_GRACE_SECONDS),
+            dns_policy="Default" if dns == "Default" else "ClusterFirst",
         ),
         (),
     )

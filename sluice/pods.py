@@ -21,14 +21,13 @@ from sluice.containers import ContainerRun
 from sluice.environment import environment, expand
 from sluice.failure import Failure
 from sluice.gate import Gate
-from sluice.hosts import hosts_text, resolv_text, write_in_place
+from sluice.hosts import hosts_text, resolv_text
 from sluice.launcher import launch_command
 from sluice.mesh_directory import NODE, MeshDirectory
 from sluice.pod_spec import DEFAULT_GRACE_SECONDS, Container, PodSpec
 from sluice.probes import Prober
 from sluice.processes import Process
 from sluice.sandbox import Sandbox, Sandboxes
-from sluice.service_names import ServiceNames
 from xds import atomic
 
 log = logging.getLogger("sluice")
@@ -38,12 +37,13 @@ Phase = Literal["Pending", "Running", "Succeeded", "Failed"]
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What all pods of a mesh share. `changed` is called when any pod's state has changed."""
+    """What all pods of a mesh share. `resolver` are the addresses they ask for names; `changed`
+    is called when any pod's state has changed."""
 
     mesh: MeshDirectory
     sandboxes: Sandboxes
     gate: Gate
-    names: ServiceNames
+    resolver: Sequence[str]
     http: aiohttp.ClientSession
     changed: Callable[[], None]
 
@@ -83,16 +83,6 @@ class Pod:
                 await asyncio.wait([living])
             await self._terminate(spec.grace_seconds)
 
-    def write_names(self) -> None:
-        """Bring hosts and resolv.conf up to date with the Services of the mesh."""
-        if not self.sandbox:
-            return
-        names = self._runtime.names
-        hosts, resolv = self._files / "hosts", self._files / "resolv.conf"
-        if names.known or not hosts.exists():
-            write_in_place(hosts, hosts_text(self.name, self.sandbox.addresses, names.services))
-            write_in_place(resolv, resolv_text(self.name, names.services))
-
     def state(self) -> dict[str, object]:
         """For `sluice status`."""
         return {
@@ -108,7 +98,7 @@ class Pod:
             self._tell("Pending", "its sandbox is being made")
             self.sandbox, processes = await self._sandbox(spec)
             self._files.mkdir(parents=True, exist_ok=True)
-            self.write_names()
+            self._write_names(spec, self.sandbox)
             if not processes:
                 self._tell("Pending", "waiting for the agent to enforce its policy")
                 await self._pass_gate()
@@ -127,6 +117,14 @@ class Pod:
             # One pod's trouble is its own; the supervisor and the other pods go on.
             log.exception("pod %s", self.name)
             self._tell("Failed", f"{type(error).__name__}: {error}")
+
+    def _write_names(self, spec: PodSpec, sandbox: Sandbox) -> None:
+        resolv = resolv_text(self.name, spec.dns_policy, self._runtime.resolver)
+        for name, text in (("hosts", hosts_text(self.name, sandbox.addresses)), ("resolv.conf", resolv)):
+            path = self._files / name
+            # The file itself is mounted in running containers, so it is not replaced for nothing.
+            if not path.exists() or path.read_text() != text:
+                path.write_text(text)
 
     async def _sandbox(self, spec: PodSpec) -> tuple[Sandbox, Mapping[str, Process]]:
         """The recorded sandbox with the processes that still live in it, or a new one with none."""

@@ -39,11 +39,11 @@ def pod_states(mesh: MeshDirectory) -> dict[str, dict[str, Any]]:
 
 
 def supervisor_report(mesh: MeshDirectory) -> dict[str, Any]:
-    """The supervisor's part of the status: names (a generation), pods, problems."""
+    """The supervisor's part of the status: pods, problems."""
     try:
         report: dict[str, Any] = json.loads(mesh.pod_status.read_text())
     except FileNotFoundError:
-        return {"names": 0, "pods": [], "problems": []}
+        return {"pods": [], "problems": []}
     return report
 
 

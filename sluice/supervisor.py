@@ -22,7 +22,6 @@ from sluice.mesh_directory import NODE, MeshDirectory
 from sluice.pod_objects import PodObjects
 from sluice.pods import Pod, Runtime
 from sluice.sandbox import Sandboxes, recorded
-from sluice.service_names import ServiceNames
 from xds import atomic
 
 log = logging.getLogger("sluice")
@@ -48,9 +47,8 @@ class Supervisor:
         tasks: list[asyncio.Task[None]] = []
         async with self._runtime() as runtime:
             tasks += [asyncio.create_task(child.keep_running()) for child in self._children]
-            tasks.append(asyncio.create_task(runtime.names.follow()))
             tasks.append(asyncio.create_task(self._follow_objects(runtime)))
-            tasks.append(asyncio.create_task(self._tell_status(runtime.names)))
+            tasks.append(asyncio.create_task(self._tell_status()))
             stopping = asyncio.create_task(stop.wait())
             try:
                 done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -65,7 +63,6 @@ class Supervisor:
     @contextlib.asynccontextmanager
     async def _runtime(self) -> AsyncIterator[Runtime]:
         async with (
-            unix_session(self._mesh.control_plane_admin, timeout=60) as control_plane,
             unix_session(self._mesh.agent_admin, timeout=5) as agent,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as http,
         ):
@@ -73,7 +70,7 @@ class Supervisor:
                 mesh=self._mesh,
                 sandboxes=Sandboxes(self._mesh, self._plan),
                 gate=self._gate or AgentGate(agent),
-                names=ServiceNames(control_plane, self._write_names),
+                resolver=self._plan.resolver,
                 http=http,
                 changed=self._told.set,
             )
@@ -109,17 +106,11 @@ class Supervisor:
             del self._pods[name]
             self._told.set()
 
-    def _write_names(self) -> None:
-        for pod in self._pods.values():
-            pod.write_names()
-        self._told.set()
-
-    async def _tell_status(self, names: ServiceNames) -> None:
+    async def _tell_status(self) -> None:
         while True:
             await self._told.wait()
             self._told.clear()
             status = {
-                "names": names.generation,
                 "pods": [pod.state() for _, pod in sorted(self._pods.items())],
                 "problems": [
                     {"object": str(p.object), "field": p.field, "message": p.message}

@@ -18,10 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mesh.discovery.resource import Snapshot
+from mesh.dns import FOLDER, LEARNED, RECORDS
 from xds.admin import Admin
 from xds.allocations import Locked, lock
 from xds.pipeline import Pipeline
 from xds.render import preload
+from xds.resolver import LearnedSource, RecordsFile
 from xds.sandbox import SandboxSource
 from xds.server import AdsServer
 from xds.source import FileSource, Source
@@ -95,6 +97,7 @@ async def _serve(options: argparse.Namespace) -> None:
     options.run.mkdir(parents=True, exist_ok=True)
     lock(options.state)
     server: AdsServer
+    records: RecordsFile
     pipeline = Pipeline(
         options.state,
         options.node,
@@ -102,10 +105,13 @@ async def _serve(options: argparse.Namespace) -> None:
         options.node_address,
         publish=lambda node: server.publish(NODE_PREFIX + node),
         identity_labels=options.identity_labels,
+        follow=lambda change: records.follow(change),
     )
+    records = RecordsFile(options.run / FOLDER / RECORDS, pipeline.mesh)
     paths = [path for group in options.file for path in group]
     sources: list[Source] = [
         SandboxSource(options.state / "sandboxes"),
+        LearnedSource(options.state / FOLDER / LEARNED),
         FileSource(paths, pipeline.bundles.digests),
     ]
     pipeline.start(change for source in sources for change in source.initial())

@@ -50,7 +50,6 @@ class Admin:
                 web.post("/apply", self._apply),
                 web.post("/delete", self._delete),
                 web.get("/status", self._get_status),
-                web.get("/services", self._services),
                 web.get("/wait", self._wait),
                 web.get("/objects", self._objects),
                 web.get("/explain", self._explain),
@@ -124,11 +123,6 @@ class Admin:
 
     async def _get_status(self, request: web.Request) -> web.Response:
         return _answer(self._status.report())
-
-    async def _services(self, request: web.Request) -> web.Response:
-        """The part of `/status` that the names inside pods are made of."""
-        generation = self._pipeline.generations.number
-        return _answer({"generation": generation, "services": self._status.services()})
 
     async def _wait(self, request: web.Request) -> web.Response:
         generation = int(_number(request, "generation", self._pipeline.generations.number))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from mesh.assemble import Change as MeshChange
 from mesh.assemble import Mesh
 from mesh.discovery.resource import Snapshot
 from mesh.model import Fragment, ObjectRef, Problem
@@ -23,6 +24,7 @@ from xds.admission import Admission
 from xds.allocations import AllocationFile
 from xds.documents import ApiObject
 from xds.generation import Generations
+from xds.resolver import Report
 from xds.sandbox import Placement
 from xds.snapshot import NodeSnapshot
 from xds.source import Bundle, Change, Edit
@@ -57,7 +59,8 @@ class _Entry:
 class Pipeline:
     """The control plane's truth. `node` is the node of this machine, whose pods are sandboxes; `hosts`
     are its own addresses; `publish` is called with each node that has a new snapshot; `identity_labels` are
-    expressions beside the defaults of `mesh.label_filter`."""
+    expressions beside the defaults of `mesh.label_filter`; `follow` is told how the mesh changed, before
+    that is published."""
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class Pipeline:
         hosts: Iterable[str],
         publish: Callable[[str], None],
         identity_labels: Iterable[str] = (),
+        follow: Callable[[MeshChange], None] = lambda change: None,
     ) -> None:
         self.store = Store(state)
         self.bundles = Bundles(state)
@@ -77,6 +81,7 @@ class Pipeline:
         self._allocations = AllocationFile(state, service_ranges, identity_labels)
         self.mesh = Mesh(self._allocations.allocations, hosts)
         self._publish = publish
+        self._follow = follow
         self._snapshots: dict[str, Snapshot] = {}
         self._file_problems: dict[str, tuple[Problem, ...]] = {}
         self._queue: asyncio.Queue[_Entry] = asyncio.Queue()
@@ -109,7 +114,7 @@ class Pipeline:
         for change in changes:
             self._take(change, fragments, {})
         self._allocations.advance()
-        self.mesh.apply(fragments)
+        self._follow(self.mesh.apply(fragments))
         self._compile(self.node)
         self._settle({self.node}, trace=secrets.token_hex(16))
 
@@ -166,6 +171,7 @@ class Pipeline:
         change = self.mesh.apply(fragments)
         if not change:
             return
+        self._follow(change)
         for snapshot in self.nodes.values():
             snapshot.update(change)
         trace = secrets.token_hex(16)
@@ -216,6 +222,8 @@ class Pipeline:
                 placed = self.admission.place(change)
                 if placed is not None:
                     fragments[placed[0]] = placed[1]
+            case Report():
+                fragments[change.fragment.ref] = change.fragment
 
     def _take_bundle(
         self, bundle: Bundle, fragments: dict[ObjectRef, Fragment | None], actions: dict[ObjectRef, Action]

@@ -48,7 +48,7 @@ class Policy:
             (caller.address, caller.transport): (
                 caller,
                 patterns(caller.names),
-                patterns(caller.names if caller.audit_names is None else caller.audit_names),
+                patterns(caller.audit_names),
             )
             for caller in queries.callers
         }

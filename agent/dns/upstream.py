@@ -62,8 +62,11 @@ class Upstream:
             for server in self._servers:
                 try:
                     answer = await self._ask(server, name, kind)
-                except (OSError, TimeoutError, EOFError, ValueError) as error:
-                    why = f"{server}: {error or type(error).__name__}"
+                except TimeoutError:
+                    why = f"{server} says nothing for {self._patience:g} s"
+                    continue
+                except (OSError, EOFError, ValueError) as error:
+                    why = f"{server}: {error}"
                     continue
                 if answer.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
                     return answer

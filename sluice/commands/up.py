@@ -23,6 +23,7 @@ from sluice.commands.options import add_files, add_name, add_timeout, existing_p
 from sluice.failure import Failure
 from sluice.mesh_directory import BPFFS, MeshDirectory, claim_addresses
 from sluice.node import check_machine, mount_bpffs, run_node
+from sluice.resolver import write_resolver
 from sluice.supervisor import mesh_children
 from sluice.supervisor_lock import hold_lock, supervisor_pid
 from sluice.teardown import take_down
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     if lock is None:
         raise Failure(f"mesh {mesh.name} was started by someone else just now")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
-    run_node(mesh, plan, mesh_children(mesh, plan, sources))
+    run_node(mesh, plan, mesh_children(mesh, plan, [str(write_resolver(mesh, plan)), *sources]))
     take_down(mesh, purge=False)
     print(f"mesh {mesh.name} is down", file=sys.stderr)
     return 0

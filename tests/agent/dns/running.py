@@ -58,7 +58,7 @@ def policy(*, wanted: tuple[str, ...] = ()) -> Queries:
     for transport in ("UDP", "TCP"):
         callers += [
             Caller(FREE, transport),
-            Caller(BOUND, transport, PATTERNS, None, (RULE,)),
+            Caller(BOUND, transport, PATTERNS, PATTERNS, (RULE,)),
             Caller(AUDITED, transport, None, PATTERNS, (RULE,)),
         ]
     return Queries(tuple(callers), wanted)
