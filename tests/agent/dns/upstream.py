@@ -35,11 +35,11 @@ class TinyUpstream(asyncio.DatagramProtocol):
         name, kind, value = record.split(" ", 2)
         self.records.setdefault((name, kind), []).append(value)
 
-    async def start(self) -> TinyUpstream:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def start(self, address: str = "127.0.0.1", port: int = 0) -> TinyUpstream:
+        server = await asyncio.start_server(self._serve, address, port)
         self.port = server.sockets[0].getsockname()[1]
         loop = asyncio.get_running_loop()
-        await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", self.port))
+        await loop.create_datagram_endpoint(lambda: self, local_addr=(address, self.port))
         return self
 
     @property

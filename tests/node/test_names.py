@@ -1,0 +1,219 @@
+"""Names: of the mesh from its own resolver, of the world as far as a rule allows, and an address is open
+exactly when a name led to it, whoever is down."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.node.manifests import pod
+from tests.node.mesh import RunningMesh, until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+NAMED, OTHER, NEW = "192.0.2.1", "192.0.2.2", "192.0.2.3"
+RECORDS = (
+    f"www.example.com A {NAMED}",
+    "alias.example.com CNAME new.cdn.net.",
+    f"new.cdn.net A {NEW}",
+    f"other.org A {OTHER}",
+)
+
+STATEFUL = """
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {clusterIP: None, selector: {app: db}, ports: [{name: pg, port: 5432}]}
+---
+""" + pod("db-0", "shop", "{app: db}").replace("spec:", "spec:\n  hostname: db-0\n  subdomain: db", 1)
+
+BY_NAME = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: by-name, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: client}}
+  egress:
+  - toEndpoints: [{matchLabels: {io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}}]
+    toPorts:
+    - ports: [{port: "53", protocol: ANY}]
+      rules: {dns: [{matchPattern: "*.example.com"}]}
+  - toFQDNs: [{matchPattern: "*.example.com"}]
+    toPorts: [{ports: [{port: "80", protocol: TCP}]}]
+"""
+
+LOOK_UP = """
+import socket, sys
+try: print(*sorted({a[4][0] for a in socket.getaddrinfo(sys.argv[1], 80, socket.AF_INET)}))
+except OSError: print("nothing")
+"""
+
+CONNECT = """
+import socket, sys
+try: socket.create_connection((sys.argv[1], 80), 3); print("open")
+except OSError: print("closed")
+"""
+
+
+@pytest.fixture(scope="module")
+def world(mesh: RunningMesh) -> Iterator[None]:
+    """Beyond the node, and the resolver asks it."""
+    netns, link, addresses = f"world-{mesh.name}", f"w{mesh.name}", (NAMED, OTHER, NEW)
+    node = ["ip", "-n", f"sluice-{mesh.name}"]
+    subprocess.run(["ip", "netns", "add", netns], check=True)
+    try:
+        link_up = ["link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", netns]
+        subprocess.run([*node, *link_up], check=True)
+        subprocess.run([*node, "address", "add", "192.0.2.254/24", "dev", link], check=True)
+        subprocess.run([*node, "link", "set", link, "up"], check=True)
+        for address in addresses:
+            subprocess.run(["ip", "-n", netns, "address", "add", f"{address}/24", "dev", "eth0"], check=True)
+        for device in ("lo", "eth0"):
+            subprocess.run(["ip", "-n", netns, "link", "set", device, "up"], check=True)
+        subprocess.run(["ip", "-n", netns, "route", "add", "default", "via", "192.0.2.254"], check=True)
+        command = [sys.executable, "-m", "tests.node.world", *addresses, "--", *RECORDS]
+        with subprocess.Popen(
+            ["ip", "netns", "exec", netns, *command],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+        ) as process:
+            try:
+                assert process.stdout and process.stdout.readline() == b"ready\n"
+                _ask_upstream(mesh, NAMED)
+                yield
+            finally:
+                process.kill()
+    finally:
+        subprocess.run(["ip", "netns", "delete", netns], check=True)
+
+
+def _ask_upstream(mesh: RunningMesh, address: str) -> None:
+    """Replace the resolver's pod by one that asks this upstream."""
+    objects = json.loads((Path("/var/lib/sluice") / mesh.name / "resolver.json").read_text())["items"]
+    own = next(item for item in objects if item["kind"] == "Pod")
+    own["spec"]["containers"][0]["command"] += ["--upstream", address]
+    mesh.apply(json.dumps(own))
+    until(lambda: address in " ".join(_command(mesh)), "the resolver is replaced")
+    mesh.run("status", "--wait")
+
+
+def _command(mesh: RunningMesh) -> list[str]:
+    """The command line of the resolver, once it runs."""
+    for pid in mesh_processes(mesh, "agent.dns"):
+        with contextlib.suppress(OSError):
+            return (Path("/proc") / str(pid) / "cmdline").read_text().split("\0")
+    return []
+
+
+def mesh_processes(mesh: RunningMesh, module: str) -> list[int]:
+    """Processes of the mesh that run a module of ours."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with contextlib.suppress(OSError):
+                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if (
+                    module in words
+                    and any(mesh.name in word for word in words)
+                    and words[0] == sys.executable
+                ):
+                    found.append(int(process.name))
+    return found
+
+
+@pytest.fixture
+def by_name(mesh: RunningMesh, world: None) -> Iterator[None]:
+    mesh.apply(BY_NAME)
+    yield
+    mesh.delete(BY_NAME)
+
+
+@contextlib.contextmanager
+def stopped(mesh: RunningMesh) -> Iterator[None]:
+    """Agent and control plane neither run nor are they restarted."""
+    pids = [pid for module in ("agent", "xds") for pid in mesh_processes(mesh, module)]
+    assert len(pids) == 2
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def look_up(mesh: RunningMesh, name: str, source: str = "shop/client") -> str:
+    return mesh.exec(source, sys.executable, "-c", LOOK_UP, name).stdout.strip()
+
+
+def connect(mesh: RunningMesh, address: str, source: str = "shop/client") -> str:
+    return mesh.exec(source, sys.executable, "-c", CONNECT, address).stdout.strip()
+
+
+def test_services_headless_ones_and_the_pods_behind_them_have_names(mesh: RunningMesh) -> None:
+    mesh.apply(STATEFUL)
+    try:
+        mesh.run("status", "--wait")
+        address = mesh.pod("shop/db-0")["ip"]
+        for name in ("db", "db.shop", "db-0.db", "db-0.db.shop.svc.cluster.local"):
+            assert until(lambda name=name: look_up(mesh, name) == address, name)  # type: ignore[misc]
+        assert look_up(mesh, "db.shop", "street/stranger") == address
+        assert look_up(mesh, "db", "street/stranger") == "nothing"
+    finally:
+        mesh.delete(STATEFUL)
+    assert until(lambda: look_up(mesh, "db-0.db.shop.svc.cluster.local") == "nothing", "its name is gone")
+
+
+def test_an_address_is_open_once_a_name_led_to_it_and_no_other(mesh: RunningMesh, by_name: None) -> None:
+    assert connect(mesh, NAMED) == "closed", "nobody has asked for its name"
+    assert look_up(mesh, "www.example.com") == NAMED
+    assert connect(mesh, NAMED) == "open"
+    assert look_up(mesh, "alias.example.com") == NEW
+    assert connect(mesh, NEW) == "open"
+    assert connect(mesh, OTHER) == "closed"
+
+
+def test_a_name_that_no_rule_fits_is_refused_and_told(mesh: RunningMesh, by_name: None) -> None:
+    assert look_up(mesh, "other.org") == "nothing"
+    assert look_up(mesh, "other.org", "shop/other") == OTHER, "nobody restricts this one"
+    flows = [flow for flow in mesh.observe("--last", "60", "--from", "shop/client") if "dns" in flow]
+    refused = [flow for flow in flows if flow["dns"]["query"] == "other.org"]
+    assert refused and refused[-1]["verdict"] == "DROPPED" and refused[-1]["dns"]["rcode"] == "REFUSED"
+    assert refused[-1]["policies"] == ["CiliumNetworkPolicy shop/by-name egress[0].toPorts[0]"]
+    assert (refused[-1]["source"]["pod"], refused[-1]["destination"]["pod"]) == ("client", "sluice-dns")
+
+
+def test_what_is_in_force_is_answered_while_agent_and_control_plane_are_down(
+    mesh: RunningMesh, by_name: None
+) -> None:
+    assert look_up(mesh, "www.example.com") == NAMED
+    mesh.apply(BY_NAME.replace("name: by-name", "name: second").replace("*.example.com", "*.cdn.net"))
+    try:
+        with stopped(mesh):
+            assert look_up(mesh, "www.example.com") == NAMED
+            assert connect(mesh, NAMED) == "open"
+            assert look_up(mesh, "web.shop.svc.cluster.local", "street/stranger") != "nothing"
+            assert look_up(mesh, "new.cdn.net") == "nothing", "its address cannot be let through"
+            assert connect(mesh, OTHER) == "closed"
+        assert until(lambda: look_up(mesh, "new.cdn.net") == NEW, "they are back")
+        assert connect(mesh, NEW) == "open"
+    finally:
+        mesh.delete(BY_NAME.replace("name: by-name", "name: second"))
+
+
+def test_a_killed_resolver_comes_back_and_knows_what_it_knew(mesh: RunningMesh, by_name: None) -> None:
+    assert look_up(mesh, "www.example.com") == NAMED
+    with stopped(mesh):
+        (pid,) = mesh_processes(mesh, "agent.dns")
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: mesh_processes(mesh, "agent.dns") not in ([], [pid]), "it is started again", 5)
+        assert until(lambda: look_up(mesh, "www.example.com") == NAMED, "it answers", 5)
+        assert connect(mesh, NAMED) == "open"
