@@ -398,7 +398,7 @@ class Mesh:
         enforces rules on queries. Without one they match nothing."""
         missing = not self.identities.select(RESOLVER)
         for ref, where in self._asked_names.items():
-            text = "the mesh has no resolver yet, so this matches nothing"
+            text = "the mesh has no resolver, the pod kube-system/sluice-dns, so this matches nothing"
             self._tell(ref, [Problem(ref, where, text)] if missing else ())
 
     def _touch(self, workload: Workload, change: Change) -> None:

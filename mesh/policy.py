@@ -262,8 +262,6 @@ def is_resolver(party: Party) -> bool:
     return party.workload is not None and RESOLVER.matches(party.labels)
 
 
-
-
 def permits(rules: Iterable[HttpRule], request: Request) -> HttpRule | None:
     """The first rule that allows the request, as Cilium's PortRuleHTTP means it; None: 403."""
     return next((rule for rule in rules if any(_request_fits(m, request) for m in rule.matches)), None)

@@ -29,7 +29,7 @@ def environment(
     for name, value in container.env:
         own[name] = fields[value.path] if isinstance(value, FieldRef) else expand(value, own)
     inherited = {name: machine[name] for name in INHERITED if name in machine}
-    return inherited | {"HOME": "/root", "HOSTNAME": pod.name.name} | own
+    return inherited | {"HOME": "/root", "HOSTNAME": pod.hostname} | own
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:

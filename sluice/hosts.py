@@ -1,4 +1,4 @@
-"""/etc/hosts and /etc/resolv.conf of a pod, as the kubelet writes them: itself, and whom it asks for names."""
+"""The files that tell a pod who it is and whom to ask for names, as the kubelet writes them into /etc."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mesh.dns import CLUSTER_DOMAIN
-from mesh.model import WorkloadName
-from sluice.pod_spec import DnsPolicy
+from sluice.pod_spec import PodSpec
 
 #: The machine's own, which a pod with `dnsPolicy: Default` has too.
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -15,14 +14,18 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 _LOOPBACK = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
-def hosts_text(pod: WorkloadName, addresses: Sequence[str]) -> str:
-    """A pod's /etc/hosts."""
-    return _LOOPBACK + "".join(f"{address}\t{pod.name}\n" for address in addresses)
+def name_files(spec: PodSpec, addresses: Sequence[str], resolver: Sequence[str]) -> dict[str, str]:
+    """By their names below /etc; `resolver` is where the mesh's own stands."""
+    own = "".join(f"{address}\t{spec.hostname}\n" for address in addresses)
+    return {
+        "hostname": spec.hostname + "\n",
+        "hosts": _LOOPBACK + own,
+        "resolv.conf": _resolv_conf(spec, resolver),
+    }
 
 
-def resolv_text(pod: WorkloadName, policy: DnsPolicy, resolver: Sequence[str]) -> str:
-    """A pod's /etc/resolv.conf; `resolver` is where the mesh's own stands."""
-    if policy == "Default":
+def _resolv_conf(spec: PodSpec, resolver: Sequence[str]) -> str:
+    if spec.dns_policy == "Default":
         return RESOLV_CONF.read_text() if RESOLV_CONF.exists() else ""
-    search = f"{pod.namespace}.svc.{CLUSTER_DOMAIN} svc.{CLUSTER_DOMAIN} {CLUSTER_DOMAIN}"
+    search = f"{spec.name.namespace}.svc.{CLUSTER_DOMAIN} svc.{CLUSTER_DOMAIN} {CLUSTER_DOMAIN}"
     return "".join(f"nameserver {address}\n" for address in resolver) + f"search {search}\noptions ndots:5\n"

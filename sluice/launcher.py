@@ -1,6 +1,6 @@
-"""The command line that runs a program inside a pod: its network namespace, its cgroup, a mount
-namespace of its own with the pod's hosts and resolv.conf. Containers, exec probes and `sluice exec`
-start alike; every step is an exec, so the process that was started is the program itself."""
+"""The command line that runs a program inside a pod: its network namespace, its cgroup, its host name, a
+mount namespace of its own with the pod's files below /etc. Containers, exec probes and `sluice exec` start
+alike; every step is an exec, so the process that was started is the program itself."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 #: $1 cgroup.procs, $2 the pod's files, $3 working directory, then the program.
 _SCRIPT = """
 echo $$ > "$1" || exit 125
-for file in hosts resolv.conf; do
+for file in hostname hosts resolv.conf; do
     [ ! -e /etc/$file ] || mount --bind "$2/$file" /etc/$file || exit 125
 done
+cat "$2/hostname" > /proc/sys/kernel/hostname || exit 125
 cd "$3" || exit 126
 shift 3
 exec "$@"
@@ -25,7 +26,7 @@ def launch_command(
     """The argv to execute. Exit status 125: the pod is not usable, 126 and 127 as in a shell."""
     return [
         *("nsenter", f"--net={netns}", "--"),
-        *("unshare", "--mount", "--propagation", "private", "--"),
+        *("unshare", "--uts", "--mount", "--propagation", "private", "--"),
         *("sh", "-c", _SCRIPT, "sh", str(cgroup / "cgroup.procs"), str(files), working_directory),
         *argv,
     ]

@@ -28,6 +28,8 @@ FIELDS = (
 )
 
 MAX_GRACE_SECONDS, DEFAULT_GRACE_SECONDS = 5.0, 2.0
+#: Letters of a host name, as in DNS; the rest of a pod's name is left out, as the kubelet does.
+LONGEST_HOSTNAME = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class PodSpec:
     restart_policy: RestartPolicy = "Always"
     grace_seconds: float = DEFAULT_GRACE_SECONDS
     dns_policy: DnsPolicy = "ClusterFirst"
+    hostname: str = ""
 
     @property
     def digest(self) -> str:
@@ -139,6 +142,7 @@ def read_pod(pod: Mapping[str, Any]) -> PodReading:
             restart_policy=policy,
             grace_seconds=min(max(grace, 0.0), MAX_GRACE_SECONDS),
             dns_policy="Default" if dns == "Default" else "ClusterFirst",
+            hostname=str(spec.get("hostname") or name.name)[:LONGEST_HOSTNAME].rstrip("-."),
         ),
         (),
     )

@@ -21,7 +21,7 @@ from sluice.containers import ContainerRun
 from sluice.environment import environment, expand
 from sluice.failure import Failure
 from sluice.gate import Gate
-from sluice.hosts import hosts_text, resolv_text
+from sluice.hosts import name_files
 from sluice.launcher import launch_command
 from sluice.mesh_directory import NODE, MeshDirectory
 from sluice.pod_spec import DEFAULT_GRACE_SECONDS, Container, PodSpec
@@ -119,8 +119,7 @@ class Pod:
             self._tell("Failed", f"{type(error).__name__}: {error}")
 
     def _write_names(self, spec: PodSpec, sandbox: Sandbox) -> None:
-        resolv = resolv_text(self.name, spec.dns_policy, self._runtime.resolver)
-        for name, text in (("hosts", hosts_text(self.name, sandbox.addresses)), ("resolv.conf", resolv)):
+        for name, text in name_files(spec, sandbox.addresses, self._runtime.resolver).items():
             path = self._files / name
             # The file itself is mounted in running containers, so it is not replaced for nothing.
             if not path.exists() or path.read_text() != text:

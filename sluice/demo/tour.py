@@ -66,7 +66,7 @@ class Tour:
     def everything_in_the_kernel(self) -> None:
         """No rule: everything takes the kernel path
         Services are resolved at connect(), by eBPF. No proxy runs anywhere."""
-        page = self.visit(STOREFRONT, "request", "storefront", "GET", "/")
+        page = self.visit(STOREFRONT, "request", "storefront.shop", "GET", "/")
         self.screen.see(
             page["status"] == 200, f"the storefront's page, put together of four: {page['status']}"
         )

@@ -113,6 +113,7 @@ metadata: {name: out-get-only, namespace: shop}
 spec:
   endpointSelector: {matchLabels: {app: client}}
   egress:
+  - toEndpoints: [{matchLabels: {io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}}]
   - toEndpoints: [{matchLabels: {app: web}}]
     toPorts:
     - ports: [{port: "8080", protocol: TCP}]

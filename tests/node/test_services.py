@@ -75,7 +75,7 @@ def test_client_ip_affinity_keeps_a_caller_at_its_backend(mesh: RunningMesh) -> 
 
 
 def test_a_pod_reaches_itself_through_its_own_service(mesh: RunningMesh) -> None:
-    assert mesh.get("shop/web-v1", "http://web-v1/")[0] == 200
+    assert mesh.get("shop/web-v1", "http://web-v1.shop/")[0] == 200
 
 
 def test_the_exit_status_is_passed_through(mesh: RunningMesh) -> None:

@@ -151,6 +151,8 @@ def test_a_pod_knows_its_own_name_and_has_its_own_hosts_file(node: Node) -> None
     addresses = node.ready("web")["addresses"]
     assert node.execute("web", "getent", "ahostsv4", "web").split()[0] == addresses[0]
     assert "cluster.local" in node.execute("web", "cat", "/etc/resolv.conf")
+    assert node.execute("web", "uname", "-n") == node.execute("web", "cat", "/etc/hostname") == "web\n"
+    assert os.uname().nodename != "web"
 
 
 def test_a_changed_spec_recreates_the_pod_and_an_equal_one_does_not(node: Node) -> None:

@@ -23,7 +23,9 @@ from tests.threats.capture import captured
 from tests.threats.ways import sockaddr
 
 VIP = "10.128.0.10"
-TRIES = 10_000
+#: Both addresses must have been met so often; on a busy machine the other process does not always run.
+ENOUGH = 1_000
+MOST_TRIES = 1_000_000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -57,6 +59,12 @@ def flipping(*addresses: str) -> Iterator[int]:
             os.waitpid(pid, 0)
 
 
+def unsettled(outcomes: Counter[int]) -> bool:
+    """Must there be more tries, of which some are refused and some are not?"""
+    assert outcomes.total() < MOST_TRIES, outcomes
+    return min(outcomes[errno.EPERM], outcomes.total() - outcomes[errno.EPERM]) < ENOUGH
+
+
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["tcp", "udp"])
 @pytest.mark.parametrize("friend", ["two", VIP], ids=["pod", "service"])
 def test_an_address_that_changes_while_connect_looks_at_it(box: Box, kind: int, friend: str) -> None:
@@ -64,13 +72,14 @@ def test_an_address_that_changes_while_connect_looks_at_it(box: Box, kind: int, 
     outcomes: Counter[int] = Counter()
     with captured(three) as at_three, captured(two) as at_two:
         for _ in range(2):
+            outcomes.clear()
             fds = child(one.netns, one.cgroup, lambda: [socket.socket(type=kind).detach()])
             with (
                 socket.socket(type=kind, fileno=fds[0]) as client,
                 flipping(two.ip4 if friend == "two" else friend, three.ip4) as name,
             ):
                 client.setblocking(False)
-                for _ in range(TRIES):
+                while unsettled(outcomes):
                     ctypes.set_errno(0)
                     _libc.connect(client.fileno(), ctypes.c_void_p(name), 16)
                     outcomes[ctypes.get_errno()] += 1
@@ -79,7 +88,6 @@ def test_an_address_that_changes_while_connect_looks_at_it(box: Box, kind: int, 
                     _libc.connect(client.fileno(), struct.pack("=H14x", socket.AF_UNSPEC), 16)
         assert not at_three.from_(one)
         assert at_two.from_(one, expected=True)
-    assert outcomes[errno.EPERM] > TRIES / 10 and outcomes[errno.EPERM] < 2 * TRIES * 0.9, outcomes
 
 
 def test_an_address_that_changes_while_sendto_looks_at_it(box: Box) -> None:
@@ -91,13 +99,12 @@ def test_an_address_that_changes_while_sendto_looks_at_it(box: Box) -> None:
         one.open_socket(type=socket.SOCK_DGRAM) as client,
     ):
         with flipping(two.ip4, three.ip4) as name:
-            for _ in range(TRIES):
+            while unsettled(outcomes):
                 ctypes.set_errno(0)
                 _libc.sendto(client.fileno(), b"x", 1, 0, ctypes.c_void_p(name), 16)
                 outcomes[ctypes.get_errno()] += 1
         assert not at_three.from_(one)
         assert at_two.from_(one, expected=True)
-    assert outcomes[errno.EPERM] > TRIES / 10 and outcomes[0] > TRIES / 10, outcomes
 
 
 def disconnect(client: socket.socket) -> None:
