@@ -56,9 +56,9 @@ async def _run(options: argparse.Namespace) -> None:
     while zone.read() is None or policy.read() is None:
         await asyncio.sleep(_LOOK)
     addresses = [address for group in options.listen for address in group.split(",")]
-    port = await server.listen(addresses, options.port)
+    await server.listen(addresses, options.port)
     upstreams = ", ".join(map(str, servers)) or "none"
-    log.info("listening on %s port %d; upstreams: %s", " ".join(addresses), port, upstreams)
+    log.info("listening on %s port %d; upstreams: %s", " ".join(addresses), options.port, upstreams)
     await learning.run()
 
 

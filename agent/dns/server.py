@@ -28,15 +28,12 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: Counter[str] = Counter()
 
-    async def listen(self, addresses: Iterable[str], port: int) -> int:
-        """Open both kinds of socket on every address; port 0 is any free one. Returns the port. Raises
-        OSError."""
+    async def listen(self, addresses: Iterable[str], port: int) -> None:
+        """Open both kinds of socket on every address. Raises OSError."""
         loop = asyncio.get_running_loop()
         for address in addresses:
-            tcp = await asyncio.start_server(self._serve, address, port)
-            port = tcp.sockets[0].getsockname()[1]
+            await asyncio.start_server(self._serve, address, port)
             await loop.create_datagram_endpoint(lambda: _Datagrams(self), local_addr=(address, port))
-        return port
 
     def datagram(self, transport: asyncio.DatagramTransport, data: bytes, sender: tuple[Any, ...]) -> None:
         """Look after one message."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -32,6 +31,7 @@ from mesh.dns import (
     Server,
     Zone,
 )
+from tests.agent.dns.upstream import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -102,17 +102,17 @@ class Resolver:
 
     async def start(self, *options: str) -> Resolver:
         said = self.log.stat().st_size if self.log.exists() else 0
+        self.port = free_port()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "agent.dns", "--run", str(self.run), "--state", str(self.state)),
-                    *("--listen", "127.0.0.1", "--port", "0", *self.options, *options),
+                    *("--listen", "127.0.0.1", "--port", str(self.port), *self.options, *options),
                 ],
                 stderr=log,
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
             )
-        found = await until(lambda: re.search(rb"listening on .*? port (\d+)", self.log.read_bytes()[said:]))
-        self.port = int(found[1])
+        await until(lambda: b"listening on" in self.log.read_bytes()[said:])
         return self
 
     def kill(self) -> None:

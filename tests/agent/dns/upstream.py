@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +16,17 @@ import dns.rrset
 SOA = "ns.example. hostmaster.example. 1 7200 1800 86400 20"
 #: What a test does to an answer on its way: bytes, or none. Arguments: query, answer, by TCP?
 Bend = Callable[[dns.message.Message, bytes, bool], list[bytes]]
+
+
+def free_port() -> int:
+    """One that neither transport uses."""
+    while True:
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            port: int = tcp.getsockname()[1]
+            with contextlib.suppress(OSError):
+                udp.bind(("127.0.0.1", port))
+                return port
 
 
 class TinyUpstream(asyncio.DatagramProtocol):
@@ -36,8 +49,8 @@ class TinyUpstream(asyncio.DatagramProtocol):
         self.records.setdefault((name, kind), []).append(value)
 
     async def start(self, address: str = "127.0.0.1", port: int = 0) -> TinyUpstream:
-        server = await asyncio.start_server(self._serve, address, port)
-        self.port = server.sockets[0].getsockname()[1]
+        self.port = port or free_port()
+        await asyncio.start_server(self._serve, address, self.port)
         loop = asyncio.get_running_loop()
         await loop.create_datagram_endpoint(lambda: self, local_addr=(address, self.port))
         return self
