@@ -18,6 +18,7 @@ from agent.maglev_array import MaglevArray
 from agent.maglev_store import MaglevStore
 from agent.reconcile import Applied, Reconciler
 from agent.records import Change
+from agent.sandbox import Sandbox
 from agent.workloads import Guarded
 from bpf.layout import PodFlags, PodKey, PodSlot, packed_address
 from mesh.model import WorkloadName
@@ -93,11 +94,11 @@ class Enforcement:
         routed: Collection[WorkloadName],
     ) -> None:
         """Where the pods are, which have a proxy, and whose routes it is ready for. A pod whose record
-        speaks of other addresses than its sandbox is not known yet."""
+        speaks of another pod of its name, or of other addresses, than its sandbox is not known yet."""
         placed: dict[WorkloadName, tuple[PodRecord, Local]] = {}
         for pod, record in self._pods.items():
             place = guarded.get(pod)
-            if place is None or set(place.sandbox.addresses) != set(record.addresses):
+            if place is None or not _is_about(record, place.sandbox):
                 continue
             flags = PodFlags(0)
             if pod in proxied:
@@ -176,3 +177,7 @@ class Enforcement:
                 if netns.exists():
                     log.error("judge the live connections of %s again failed: %s", netns, error)
         return ended
+
+
+def _is_about(record: PodRecord, sandbox: Sandbox) -> bool:
+    return record.uid in ("", sandbox.uid) and set(record.addresses) == set(sandbox.addresses)

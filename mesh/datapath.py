@@ -252,6 +252,7 @@ class Node:
                 tuple(l7.number for l7 in view.ingress),
                 tuple(l7.number for l7 in view.egress),
                 bool(view.routed),
+                self._mesh.workloads[name].uid,
             )
         self.proxies = _same(self.proxies, proxies)
         self.state = replace(

@@ -127,7 +127,8 @@ class NamedPort:
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A Pod. `addresses` are canonical text, IPv4 first; `labels` are the pod's own, sorted. `hostname`
-    is its name in DNS below the headless Service `subdomain` of its namespace."""
+    is its name in DNS below the headless Service `subdomain` of its namespace; `uid` tells it from others
+    that had its name."""
 
     name: WorkloadName
     labels: tuple[tuple[str, str], ...]
@@ -138,6 +139,7 @@ class Workload:
     ready: bool = False
     hostname: str = ""
     subdomain: str = ""
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,8 @@ class PodRecord:
 
     `reasons` say why it needs an Envoy (object and field, sorted); empty: it needs none.
     `ingress_listeners` and `egress_listeners` are the L7 classes its Envoy must serve,
-    `routes` whether it needs the routing listener.
+    `routes` whether it needs the routing listener. `uid` is the pod's whom all this is about: another of
+    its name is somebody else, even on its address (empty: not known).
     """
 
     name: WorkloadName
@@ -138,6 +139,7 @@ class PodRecord:
     ingress_listeners: tuple[int, ...] = ()
     egress_listeners: tuple[int, ...] = ()
     routes: bool = False
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

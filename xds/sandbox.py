@@ -21,10 +21,11 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """Addresses, IPv4 first, and whether the readiness probe is content."""
+    """Addresses, IPv4 first, whether the readiness probe is content, and which pod of its name it is."""
 
     addresses: tuple[str, ...]
     ready: bool
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,10 @@ def placed(pod: Mapping[str, Any], sandbox: Sandbox | None, node: str) -> Mappin
     if not isinstance(spec, dict) or spec.get("nodeName") not in (None, "", node):
         return pod
     status: dict[str, Any] = {"phase": "Pending"}
+    metadata = pod.get("metadata")
     if sandbox is not None:
+        if sandbox.uid and isinstance(metadata, dict):
+            metadata = metadata | {"uid": sandbox.uid}
         status = {
             "phase": "Running",
             "podIPs": [{"ip": address} for address in sandbox.addresses],
@@ -50,7 +54,7 @@ def placed(pod: Mapping[str, Any], sandbox: Sandbox | None, node: str) -> Mappin
         }
         if sandbox.addresses:
             status["podIP"] = sandbox.addresses[0]
-    return {**pod, "spec": {**spec, "nodeName": node}, "status": status}
+    return {**pod, "metadata": metadata, "spec": {**spec, "nodeName": node}, "status": status}
 
 
 class SandboxSource:
@@ -73,7 +77,9 @@ class SandboxSource:
         try:
             document = json.loads(path.read_bytes())
             name = WorkloadName(str(document["namespace"]), str(document["name"]))
-            sandbox = Sandbox(tuple(map(str, document["addresses"])), document["ready"] is True)
+            sandbox = Sandbox(
+                tuple(map(str, document["addresses"])), document["ready"] is True, str(document["uid"])
+            )
         except FileNotFoundError:
             gone = self._pods.pop(path, None)
             if gone is not None:

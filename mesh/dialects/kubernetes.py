@@ -82,6 +82,7 @@ def read_pod(root: Reader, ref: ObjectRef) -> tuple[Workload, ...]:
         ready=_is_ready(status) and not ended and not leaving,
         hostname=name(spec.at("hostname"), label=True),
         subdomain=name(spec.at("subdomain"), label=True),
+        uid=root.at("metadata").at("uid").text(),
     )
     return (workload,)
 

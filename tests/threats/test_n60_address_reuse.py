@@ -41,11 +41,11 @@ EVENTS = ("sandbox gone", "sandbox made", "pod gone", "pod placed")
 Object = dict[str, Any]
 
 
-def pod(name: WorkloadName, role: str, address: str) -> Object:
+def pod(name: WorkloadName, uid: str, role: str, address: str) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name.name, "namespace": name.namespace, "labels": {"role": role}},
+        "metadata": {"name": name.name, "namespace": name.namespace, "uid": uid, "labels": {"role": role}},
         "spec": {"nodeName": "here", "containers": [{"name": "main", "command": ["true"]}]},
         "status": {"podIPs": [{"ip": address}], "conditions": [{"type": "Ready", "status": "True"}]},
     }
@@ -71,6 +71,7 @@ class Tenant:
     """One pod of a slot. `box` is which of the slot's two namespaces it lives in."""
 
     name: WorkloadName
+    uid: str
     role: str
     box: int
     alive: bool = False
@@ -97,9 +98,11 @@ class Bank:
         self._vault, self._teller = counters["vault"], counters["teller"]
         self._mesh = Mesh(Allocations(["10.128.0.0/16"]), hosts=[NODE])
         self._pending: dict[ObjectRef, Fragment | None] = {}
+        #: Which pod the control plane knows by a name: the end of an earlier one is not its end.
+        self._placed: dict[WorkloadName, str] = {}
         self._guarded: dict[WorkloadName, Guarded] = {n: town.guarded[n] for n in (VAULT, TELLER)}
-        self._write(pod(VAULT, "vault", "10.64.0.2"))
-        self._write(pod(TELLER, "teller", "10.64.0.3"))
+        self._write(pod(VAULT, "", "vault", "10.64.0.2"))
+        self._write(pod(TELLER, "", "teller", "10.64.0.3"))
         self._write(only_with_red("vault", "Ingress", "from"))
         self._write(only_with_red("teller", "Egress", "to"))
         self._mesh.apply(self._pending)
@@ -119,15 +122,19 @@ class Bank:
         if tenant is None:
             return
         if event == "sandbox gone":
-            del self._guarded[tenant.name]
             tenant.alive = False
+            if self._guarded[tenant.name].sandbox.uid == tenant.uid:
+                del self._guarded[tenant.name]
         elif event == "sandbox made":
             built = self._town.guarded[WorkloadName("box", f"{slot.number}-{tenant.box}")]
-            sandbox = replace(built.sandbox, pod=tenant.name, uid=str(tenant.name))
+            sandbox = replace(built.sandbox, pod=tenant.name, uid=tenant.uid)
             self._guarded[tenant.name] = replace(built, sandbox=sandbox)
             tenant.alive = True
-        else:
-            self._write(pod(tenant.name, tenant.role, slot.address), gone=event == "pod gone")
+        elif event == "pod placed":
+            self._write(pod(tenant.name, tenant.uid, tenant.role, slot.address))
+            self._placed[tenant.name] = tenant.uid
+        elif self._placed[tenant.name] == tenant.uid:
+            self._write(pod(tenant.name, tenant.uid, tenant.role, slot.address), gone=True)
 
     def round(self) -> None:
         """The control plane's next generation, and the agent's next look at everything."""
@@ -234,7 +241,10 @@ class Landlord:
         role = rng.choice(("red", "blue")) if old is None else "blue" if old.role == "red" else "red"
         # The first by name has an address that several claim: sometimes it is the old, sometimes the new.
         name = WorkloadName("bank", f"{rng.choice('az')}{self._serial}")
-        slot.tenants = [*slot.tenants[-1:], Tenant(name, role, 0 if old is None else 1 - old.box)]
+        if old is not None and rng.random() < 0.25:
+            name = old.name  # as a StatefulSet's pods, but with other labels
+        box = 0 if old is None else 1 - old.box
+        slot.tenants = [*slot.tenants[-1:], Tenant(name, f"uid-{self._serial}", role, box)]
         slot.order = rng.choice(self._orders)
         self.orders[slot.order] += 1
         slot.agenda = list(slot.order)
