@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from agent import rule_pages
 from bpf import layout
 from mesh.model import Protocol, ServiceName
 from mesh.node import (
@@ -129,13 +130,17 @@ def set_entries(record: PolicySet) -> Entries:
 
 
 def class_entries(record: PolicyClass) -> Entries:
-    """The verdicts of a class, port ranges split into prefixes. What no port entry covers gets an entry of
-    its own, so that a refusal names who refused."""
-    entries = [entry for verdict in record.verdicts for entry in _verdict_entries(record.id, verdict)]
-    if not any(verdict.protocol is None for verdict in record.verdicts):
-        rest = PortVerdict(None, 0, 65535, "deny", 0, record.rules)
-        entries.extend(_verdict_entries(record.id, rest))
-    return tuple(entries)
+    """The verdicts of a class. What no port entry covers is refused in the name of the class."""
+    rest = PortVerdict(None, 0, 65535, "deny", 0, record.rules)
+    ranges: list[rule_pages.Range] = []
+    for verdict in record.verdicts:
+        if verdict.protocol is None:
+            rest = verdict
+        else:
+            places = PROTOCOL_NUMBERS[verdict.protocol] << 16
+            ranges.append((places | verdict.first, places | verdict.last, _rule(verdict)))
+    found = rule_pages.intervals(ranges, _rule(rest))
+    return tuple(("sl_rule", key, page) for key, page in rule_pages.pages(record.id, found))
 
 
 def pod_entries(record: PodRecord, local: Local) -> Entries:
@@ -166,16 +171,6 @@ def service_backends(port: ServicePortRecord, vip: bytes) -> Backends:
     return tuple(sorted(packed))
 
 
-def port_prefixes(first: int, last: int) -> Iterator[tuple[int, int]]:
-    """The fewest (port, bits) prefixes that together cover ports `first`..`last`."""
-    while first <= last:
-        size = first & -first or 65536
-        while size > last - first + 1:
-            size >>= 1
-        yield first, 16 - (size.bit_length() - 1)
-        first += size
-
-
 def _port_entries(
     record: ServiceRecord, vip: bytes, port: ServicePortRecord, place: Place
 ) -> Iterator[Entry]:
@@ -199,21 +194,14 @@ def _port_entries(
         yield "sl_route", layout.RouteKey(number, vip, port.port, protocol).pack(), present
 
 
-def _verdict_entries(class_id: int, verdict: PortVerdict) -> Iterator[Entry]:
-    value = layout.RuleValue(
+def _rule(verdict: PortVerdict) -> layout.RuleValue:
+    return layout.RuleValue(
         _VERDICTS[verdict.verdict],
         layout.Audit.SAME if verdict.audit is None else 1 + _VERDICTS[verdict.audit],
         verdict.listener,
         rules_cookie(verdict.rules),
         rules_cookie(verdict.audit_rules),
-    ).pack()
-    if verdict.protocol is None:
-        yield "sl_rule", layout.RuleKey(layout.RULE_CLASS_BITS, class_id).pack(), value
-        return
-    protocol = PROTOCOL_NUMBERS[verdict.protocol]
-    for port, bits in port_prefixes(verdict.first, verdict.last):
-        key = layout.RuleKey(layout.RULE_PROTOCOL_BITS + bits, class_id, protocol, port)
-        yield "sl_rule", key.pack(), value
+    )
 
 
 def _address(address: str, security_id: int, cidrs: int) -> Entry:

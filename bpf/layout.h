@@ -29,6 +29,7 @@ enum sl_verdict {
 	SL_DENY = 0,
 	SL_ALLOW = 1,
 	SL_STEER = 2,
+	SL_LOOK_BELOW = 3, /* inside sl_rule only */
 };
 
 /* What the verdict would be if policies in audit mode counted: 1 + enum sl_verdict. */
@@ -168,22 +169,31 @@ struct peer_value {
 	__u32 pad;
 };
 
-/* sl_rule: LPM trie, (class, protocol, port) -> verdict. Classes are immutable, so one slot will do.
- * prefixlen 64: any protocol and port; 72: all ports of it; 72 + n: a port prefix of n bits. */
+/* sl_rule: hash, (class, page) -> sixteen intervals of (protocol, port), sorted. Page 0 is the root of
+ * a search tree that covers them all. Classes are immutable, so one slot will do. */
 struct rule_key {
-	__u32 prefixlen;
 	__u64 class_id;
-	__u8 protocol; /* IPPROTO_* */
-	__u16 port_be;
-} __attribute__((packed));
+	__u32 page;
+	__u32 pad;
+};
+
+enum rule_tree {
+	SL_RULES_PAGE = 16,
+	SL_RULES_DEPTH = 6, /* 16^6 is every protocol and port */
+};
 
 struct rule_value {
 	__u8 verdict;   /* enum sl_verdict */
 	__u8 audit;     /* enum sl_audit */
 	__u16 pad;
-	__u32 listener; /* L7 class, 24 bits: the listener's address ends in it */
+	__u32 listener; /* L7 class, 24 bits: the listener's address ends in it; SL_LOOK_BELOW: a page */
 	__u32 cookie;   /* which rules decided: low half of their stable id, for flow events */
 	__u32 audit_cookie; /* which would, where `audit` says otherwise */
+};
+
+struct rule_page {
+	__u32 start[SL_RULES_PAGE]; /* protocol << 16 | port, host order; ~0: unused */
+	struct rule_value rule[SL_RULES_PAGE];
 };
 
 /* sl_listener: sockhash, (pod address, L7 class, family) -> Envoy's transparent listening socket. */

@@ -30,12 +30,8 @@ def _hash_of_layout() -> str:
 #: Names the directory of pins: programs and maps of another hash cannot be adopted.
 LAYOUT_HASH = _hash_of_layout()
 
-#: The LPM prefix length of one whole address, and of one exact rule.
+#: The LPM prefix length of one whole address.
 ADDRESS_BITS = 128
-RULE_BITS = 88
-#: `RuleKey.prefixlen` up to the class, and up to the protocol.
-RULE_CLASS_BITS = 64
-RULE_PROTOCOL_BITS = 72
 
 NO_ADDRESS = bytes(16)
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -69,6 +65,14 @@ class Verdict(IntEnum):
     DENY = 0
     ALLOW = 1
     STEER = 2
+    LOOK_BELOW = 3
+
+
+class RuleTree(IntEnum):
+    """Intervals of a page, and pages from a root to a leaf."""
+
+    PAGE = 16
+    DEPTH = 6
 
 
 class Audit(IntEnum):
@@ -324,12 +328,9 @@ class PeerSlot(Struct):
 
 @dataclass(frozen=True, slots=True)
 class RuleKey(Struct):
-    FORMAT = struct.Struct("=IQBH")
-    PORTS = ("port",)
-    prefixlen: int
+    FORMAT = struct.Struct("=QIxxxx")
     class_id: int
-    protocol: int = 0
-    port: int = 0
+    page: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +341,38 @@ class RuleValue(Struct):
     listener: int = 0
     cookie: int = 0
     audit_cookie: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RulePage:
+    """At most RuleTree.PAGE intervals, sorted: (first place, what it says). A place is
+    protocol << 16 | port."""
+
+    intervals: tuple[tuple[int, RuleValue], ...]
+
+    UNUSED: ClassVar[int] = 0xFFFF_FFFF
+    _STARTS: ClassVar[struct.Struct] = struct.Struct(f"={RuleTree.PAGE}I")
+
+    def pack(self) -> bytes:
+        unused = RuleTree.PAGE - len(self.intervals)
+        starts = (*(start for start, _ in self.intervals), *(self.UNUSED,) * unused)
+        rules = b"".join(rule.pack() for _, rule in self.intervals)
+        return self._STARTS.pack(*starts) + rules + bytes(unused * RuleValue.sizeof())
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Raises struct.error when `data` has another size than the struct."""
+        size, begin = RuleValue.sizeof(), cls._STARTS.size
+        starts = cls._STARTS.unpack(data[:begin])
+        rules = [
+            RuleValue.unpack(data[begin + i * size : begin + (i + 1) * size]) for i in range(RuleTree.PAGE)
+        ]
+        return cls(tuple(p for p in zip(starts, rules, strict=True) if p[0] != cls.UNUSED))
+
+    @classmethod
+    def sizeof(cls) -> int:
+        """Bytes."""
+        return cls._STARTS.size + RuleTree.PAGE * RuleValue.sizeof()
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,47 @@ static __always_inline void answer_with(struct rule_value *answer, __u8 verdict)
 	answer->verdict = verdict;
 }
 
+/* The last interval of a page that begins at `place` or before. Without branches, which the verifier
+ * would follow one by one: what is negative has its highest bit set. */
+static __always_inline __u32 interval_of(const struct rule_page *page, __u64 place)
+{
+	__u64 ahead, at = 0;
+
+#pragma unroll
+	for (__u32 step = SL_RULES_PAGE / 2; step; step /= 2) {
+		ahead = page->start[(at + step) & (SL_RULES_PAGE - 1)];
+		ahead -= place + 1;
+		asm volatile("" : "+r"(ahead));
+		at += (ahead >> 63) * step;
+	}
+	return at & (SL_RULES_PAGE - 1);
+}
+
+/* What a class says of `place`, protocol << 16 | port in host order. */
+static __always_inline const struct rule_value *rule_at(__u64 class_id, __u32 place)
+{
+	struct rule_key key = { .class_id = class_id };
+	const struct rule_value *rule;
+	struct rule_page *page;
+
+	for (int depth = 0; depth < SL_RULES_DEPTH; depth++) {
+		page = bpf_map_lookup_elem(&sl_rule, &key);
+		if (!page)
+			return 0;
+		rule = &page->rule[interval_of(page, place)];
+		if (rule->verdict != SL_LOOK_BELOW)
+			return rule;
+		key.page = rule->listener;
+	}
+	return 0;
+}
+
 /* `service` is protocol << 16 | port in network order. Set 0: no policy selects, all is allowed. */
 SUBPROGRAM int verdict(__u64 set, const struct peer *peer, __u32 service, __u32 now, struct rule_value *answer)
 {
 	struct peer_key key = { .set = set };
-	struct rule_key rule = {};
-	struct rule_value *found;
+	const struct rule_value *found;
+	__u64 class_id;
 
 	if (!peer || !answer)
 		return 0;
@@ -55,18 +90,15 @@ SUBPROGRAM int verdict(__u64 set, const struct peer *peer, __u32 service, __u32 
 		return 0;
 	key.cidrs = peer->cidrs;
 	key.id = peer->id;
-	rule.class_id = class_of(&key, now);
-	if (!rule.class_id) {
+	class_id = class_of(&key, now);
+	if (!class_id) {
 		key.cidrs = 0;
 		key.id = 0;
-		rule.class_id = class_of(&key, now);
+		class_id = class_of(&key, now);
 	}
-	if (!rule.class_id)
+	if (!class_id)
 		return 0;
-	rule.prefixlen = 88;
-	rule.protocol = service >> 16;
-	rule.port_be = service;
-	found = bpf_map_lookup_elem(&sl_rule, &rule);
+	found = rule_at(class_id, (service & 0xff0000) | bpf_ntohs((__u16)service));
 	if (found && !(found->verdict == SL_STEER && !found->listener))
 		*answer = *found;
 	return 0;

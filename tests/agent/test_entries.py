@@ -23,28 +23,43 @@ from mesh.node import (
     WorkloadRecord,
 )
 
-TCP = socket.IPPROTO_TCP
+TCP, UDP = socket.IPPROTO_TCP, socket.IPPROTO_UDP
 
 
-def verdict_of(record: PolicyClass, protocol: int, port: int) -> layout.RuleValue | None:
-    """What an LPM look-up of (class, protocol, port) finds."""
-    best: tuple[int, layout.RuleValue] | None = None
-    for _, key, value in entries.class_entries(record):
-        rule = layout.RuleKey.unpack(key)
-        bits = rule.prefixlen - layout.RULE_PROTOCOL_BITS
-        fits = bits < 0 or (rule.protocol == protocol and port >> (16 - bits) == rule.port >> (16 - bits))
-        if fits and (best is None or rule.prefixlen > best[0]):
-            best = (rule.prefixlen, layout.RuleValue.unpack(value))
-    return best[1] if best else None
+def verdict_of(record: PolicyClass, protocol: int, port: int) -> layout.RuleValue:
+    """What the kernel's search finds."""
+    rows = {layout.RuleKey.unpack(key): value for _, key, value in entries.class_entries(record)}
+    page, place = 0, protocol << 16 | port
+    for _ in range(layout.RuleTree.DEPTH):
+        found = layout.RulePage.unpack(rows[layout.RuleKey(record.id, page)])
+        value = next(rule for start, rule in reversed(found.intervals) if start <= place)
+        if value.verdict != layout.Verdict.LOOK_BELOW:
+            return value
+        page = value.listener
+    raise AssertionError("deeper than the kernel looks")
 
 
-@given(st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 65535))
-def test_a_port_range_is_covered_exactly_by_its_prefixes(first: int, last: int, port: int) -> None:
-    first, last = sorted((first, last))
-    covering = [
-        p for p, bits in entries.port_prefixes(first, last) if p >> (16 - bits) == port >> (16 - bits)
-    ]
-    assert len(covering) == (first <= port <= last)
+@given(st.sets(st.integers(0, 65535), max_size=700), st.sets(st.integers(0, 65535), max_size=40))
+def test_every_port_of_a_range_gets_its_verdict_and_no_other(bounds: set[int], asked: set[int]) -> None:
+    edges = sorted(bounds)
+    ranges = list(zip(edges[::2], edges[1::2], strict=False))
+    record = PolicyClass(5, tuple(PortVerdict("TCP", a, b, "allow", 0, (f"{a}",)) for a, b in ranges))
+    for port in asked | {p + d for p in edges[:60] for d in (-1, 0, 1) if 0 <= p + d <= 65535}:
+        hit = next((a for a, b in ranges if a <= port <= b), None)
+        wanted = layout.Verdict.DENY if hit is None else layout.Verdict.ALLOW
+        assert verdict_of(record, TCP, port).verdict == wanted
+        assert verdict_of(record, TCP, port).cookie == (
+            0 if hit is None else entries.rules_cookie((f"{hit}",))
+        )
+        assert verdict_of(record, UDP, port).verdict == layout.Verdict.DENY
+
+
+def test_a_class_without_many_ports_is_one_page_and_one_with_every_port_is_not_deep() -> None:
+    few = PolicyClass(5, tuple(PortVerdict("TCP", p, p, "allow") for p in (80, 443, 8080)))
+    assert len(entries.class_entries(few)) == 1
+    every = PolicyClass(5, tuple(PortVerdict("TCP", p, p, "allow", 0, (str(p),)) for p in range(65536)))
+    assert verdict_of(every, TCP, 40000).cookie == entries.rules_cookie(("40000",))
+    assert len(entries.class_entries(every)) < 65536 / 14
 
 
 def test_what_no_port_covers_is_refused_in_the_name_of_the_class() -> None:
@@ -78,14 +93,12 @@ def test_every_protocol_that_a_rule_may_name_has_its_number() -> None:
     for number in range(256):
         found = verdict_of(record, number, 0)
         allowed = number in entries.PROTOCOL_NUMBERS.values()
-        assert found is not None and found.verdict == (
-            layout.Verdict.ALLOW if allowed else layout.Verdict.DENY
-        )
+        assert found.verdict == (layout.Verdict.ALLOW if allowed else layout.Verdict.DENY)
 
 
 def test_an_entry_for_every_protocol_stands_behind_the_others() -> None:
     record = PolicyClass(5, (PortVerdict("TCP", 22, 22, "deny"), PortVerdict(None, 0, 65535, "allow")))
-    assert [verdict_of(record, TCP, port).verdict for port in (22, 23)] == [  # type: ignore[union-attr]
+    assert [verdict_of(record, TCP, port).verdict for port in (22, 23)] == [
         layout.Verdict.DENY,
         layout.Verdict.ALLOW,
     ]

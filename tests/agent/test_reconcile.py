@@ -37,7 +37,7 @@ def entries(kind: str, name: object, number: int) -> Entries:
     assert isinstance(name, int)
     if kind == "sl_peer":
         return ((kind, layout.PeerKey(name, 0, 0).pack(), layout.PeerSlot(class_id=number).pack()),)
-    return ((kind, layout.RuleKey(64, name * 10 + number).pack(), layout.RuleValue(1).pack()),)
+    return ((kind, layout.RuleKey(name * 10 + number).pack(), layout.RulePage(()).pack()),)
 
 
 def steer(desired: Desired, before: Wanted, after: Wanted) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from agent.kernel import Kernel
 from agent.kernel.namespace import run_in_netns
 from agent.maglev_array import MaglevArray
+from agent.rule_pages import END, pages
 from bpf import layout
 from bpf.layout import Verdict, packed_address
 from sluice.mesh_directory import cgroup2_mount
@@ -164,6 +165,7 @@ class Box:
         """Wants a mesh of pods without services or policies."""
         self.wanted = Tables()
         self.policies: dict[str, dict[str, int]] = {}
+        self.rules: dict[int, dict[tuple[int, int], layout.RuleValue]] = {}
 
     def events(self, kind: layout.EventType, *, dst_port: int | None = None) -> list[layout.Event]:
         """Those written since the last call, of one type."""
@@ -199,14 +201,22 @@ class Box:
         audit: layout.Audit = layout.Audit.SAME,
         audit_cookie: int = 0,
     ) -> None:
-        prefix = layout.RULE_CLASS_BITS
-        if protocol is not None:
-            prefix = layout.RULE_PROTOCOL_BITS + (bits if port is not None else 0)
-        self.wanted.put(
-            "sl_rule",
-            layout.RuleKey(prefix, class_id, protocol or 0, port or 0),
-            layout.RuleValue(verdict, audit, listener, cookie, audit_cookie),
-        )
+        bits = 0 if protocol is None else 8 + (bits if port is not None else 0)
+        first = (protocol or 0) << 16 | (port or 0)
+        value = layout.RuleValue(verdict, audit, listener, cookie, audit_cookie)
+        self.rules.setdefault(class_id, {})[bits, first] = value
+
+    def _rule_pages(self) -> None:
+        """The longer prefix of (protocol, port) has its way; nothing else is said, so it is denied."""
+        for class_id, rules in self.rules.items():
+            ends = {0, *(e for b, first in rules for e in (first, first + (1 << (24 - b))))} - {END}
+            found = []
+            for place in sorted(ends):
+                said = [(b, rules[b, f]) for b, f in rules if f <= place < f + (1 << (24 - b))]
+                longest = max(said, key=lambda entry: entry[0])[1] if said else layout.RuleValue(Verdict.DENY)
+                found.append((place, longest))
+            for key, page in pages(class_id, found):
+                self.wanted.slots.setdefault("sl_rule", {})[key] = layout.RulePage.unpack(page)
 
     def block(self, cidr: str, id: int, cidrs: int = 0) -> None:
         self.wanted.put("sl_addr", layout.AddrKey.of(cidr), layout.AddrSlot(id=id, cidrs=cidrs))
@@ -259,6 +269,7 @@ class Box:
                 key = layout.AddrKey.of(f"{address}/{bits}")
                 if key.pack() not in self.wanted.slots.get("sl_addr", {}):
                     self.wanted.put("sl_addr", key, layout.AddrSlot(id=pod.id))
+        self._rule_pages()
         for address in (NODE4, NODE6):
             self.wanted.put("sl_addr", layout.AddrKey.of(address), layout.AddrSlot(id=layout.HOST_ID))
         names = set(self.wanted.slots) | set(self._current.slots)

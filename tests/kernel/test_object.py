@@ -21,7 +21,7 @@ from tests.kernel.box import Box
 #: Of the verifier's limit of a million; what is more complex than this wants to be cut.
 VERIFIED_LIMIT = 100_000
 
-STRUCTS: dict[str, type[layout.Struct] | type[layout.TwoSlots]] = {
+STRUCTS: dict[str, type[layout.Struct] | type[layout.TwoSlots] | type[layout.RulePage]] = {
     "addr_key": layout.AddrKey,
     "addr_slot": layout.AddrSlot,
     "addr_value": layout.AddrValue,
@@ -40,6 +40,7 @@ STRUCTS: dict[str, type[layout.Struct] | type[layout.TwoSlots]] = {
     "peer_value": layout.PeerValue,
     "rule_key": layout.RuleKey,
     "rule_value": layout.RuleValue,
+    "rule_page": layout.RulePage,
     "listener_key": layout.ListenerKey,
     "flow_key": layout.FlowKey,
     "flow_value": layout.FlowValue,
@@ -49,6 +50,7 @@ STRUCTS: dict[str, type[layout.Struct] | type[layout.TwoSlots]] = {
 ENUMS = {
     "sl_verdict": layout.Verdict,
     "sl_audit": layout.Audit,
+    "rule_tree": layout.RuleTree,
     "sl_config": layout.Config,
     "pod_flags": layout.PodFlags,
     "service_flags": layout.ServiceFlags,
@@ -68,6 +70,7 @@ PREFIXES = (
     "SL_EV_",
     "SL_COUNT_",
     "SL_AUDIT_",
+    "SL_RULES_",
     "SL_",
 )
 
@@ -172,6 +175,10 @@ def test_every_struct_is_laid_out_as_in_the_object(btf: Btf, header: Btf, name: 
     if issubclass(mirror, layout.TwoSlots):
         assert struct["members"][0]["name"] == "slot"
         return
+    if issubclass(mirror, layout.RulePage):
+        offsets = {member["name"]: member["bits_offset"] // 8 for member in struct["members"]}
+        assert offsets == {"start": 0, "rule": 4 * layout.RuleTree.PAGE}
+        return
     named = {(at, size) for path, at, size in btf.leaves(struct["id"]) if not re.search(r"\bpad\d?\b", path)}
     explicit_padding = {
         (at, size) for path, at, size in btf.leaves(struct["id"]) if re.search(r"\bpad\d?\b", path)
@@ -183,7 +190,7 @@ def test_every_struct_is_laid_out_as_in_the_object(btf: Btf, header: Btf, name: 
 def test_every_field_has_its_name_in_c(btf: Btf, header: Btf, name: str) -> None:
     btf = header if name == "event" else btf
     mirror = STRUCTS[name]
-    if issubclass(mirror, layout.TwoSlots):
+    if not issubclass(mirror, layout.Struct):
         return
     at = {offset: path for path, offset, _ in btf.leaves(btf.struct(name)["id"])}
     for field, (offset, _) in zip(mirror.names(), python_leaves(mirror), strict=True):

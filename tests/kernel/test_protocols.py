@@ -23,7 +23,7 @@ def allow(box: Box, *protocols: Protocol | None) -> None:
     number = 100 + hash(protocols) % 1000
     record = PolicyClass(number, tuple(PortVerdict(p, 0, 65535, "allow") for p in protocols))
     for table, key, value in class_entries(record):
-        box.wanted.slots.setdefault(table, {})[key] = layout.RuleValue.unpack(value)
+        box.wanted.slots.setdefault(table, {})[key] = layout.RulePage.unpack(value)
     box.select(box.pods[1], ingress=1)
     box.peers(1, {(0, 0): number})
     box.apply(forget_flows=True)

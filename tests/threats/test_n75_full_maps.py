@@ -169,12 +169,12 @@ def junk(name: str) -> Callable[[int], tuple[bytes, bytes]]:
     """Entries that nobody asks for."""
     slot = layout.PeerValue.of(layout.PeerSlot(1, 1)).pack()
     owner = layout.AddrValue.of(layout.AddrSlot(1, 256)).pack()
-    value = layout.RuleValue(Verdict.ALLOW).pack()
+    page = layout.RulePage(((0, layout.RuleValue(Verdict.ALLOW)),)).pack()
     prefix = packed_address("fd99::")[:12]
     makers: Mapping[str, Callable[[int], tuple[bytes, bytes]]] = {
         "sl_peer": lambda n: (layout.PeerKey(1, 0, n).pack(), slot),
         "sl_addr": lambda n: (layout.AddrKey(128, prefix + n.to_bytes(4, "big")).pack(), owner),
-        "sl_rule": lambda n: (layout.RuleKey(layout.RULE_CLASS_BITS, 1 << 40 | n).pack(), value),
+        "sl_rule": lambda n: (layout.RuleKey(1 << 40 | n).pack(), page),
     }
     return makers[name]
 
