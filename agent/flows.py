@@ -10,7 +10,7 @@ import asyncio
 import struct
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -107,6 +107,7 @@ class FlowTeller:
                     service(vip),
                     rules(cookie),
                     rules(audit_cookie),
+                    self._names.logs,
                 )
                 for record in records[:BUDGET]
                 for src, dst, vip, cookie, audit_cookie in (_NAMED.unpack_from(record),)
@@ -134,6 +135,7 @@ class FlowTeller:
             policies=query.rules,
             audit="" if query.audit is None else "FORWARDED" if query.audit else "DROPPED",
             dns=query.answer,
+            policy_log=self._names.logs(query.rules),
         )
         self._log.add(lambda: flow)
 
@@ -146,6 +148,10 @@ class FlowTeller:
         source = self._peer(pack(caller), request.remote.port)
         found = judge(request.details, request.said)
         judges = self._names.judges
+        # Envoy's name of a route is the key of its rule; the others are those of classes.
+        route = (request.route,) if " " in request.route else ()
+        policies = (*route, *judges(request.route, found.rules, found.missing))
+        audit_policies = judges(request.route, found.audit_rules, found.audit_missing)
         return Flow(
             time=_rfc3339(request.started),
             source=source,
@@ -156,13 +162,10 @@ class FlowTeller:
             protocol="TCP",
             type="L7",
             drop_reason="L7_POLICY" if found.denied else "",
-            # Envoy's name of a route is the key of its rule; the others are those of classes.
-            policies=(
-                *((request.route,) if " " in request.route else ()),
-                *judges(request.route, found.rules, found.missing),
-            ),
+            policies=policies,
             audit=found.audit,
-            audit_policies=judges(request.route, found.audit_rules, found.audit_missing),
+            audit_policies=audit_policies,
+            policy_log=self._names.logs((*policies, *audit_policies)),
             l7=Request(
                 request.method,
                 request.path,
@@ -184,6 +187,7 @@ def _of_event(
     service: ServiceName | None,
     rules: tuple[str, ...],
     audit_rules: tuple[str, ...],
+    logs: Callable[[Iterable[str]], tuple[str, ...]],
 ) -> Flow:
     event = Event.unpack(record)
     dropped = event.verdict == Verdict.DENY or event.type in (EventType.DROP, EventType.END)
@@ -204,6 +208,7 @@ def _of_event(
         policies=rules,
         audit=_AUDITED.get(event.audit, ""),
         audit_policies=audit_rules,
+        policy_log=logs((*rules, *audit_rules)),
     )
 
 

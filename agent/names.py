@@ -5,12 +5,14 @@ Follows the records in force, change by change. Knows no kernel and no time.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from agent.entries import PROTOCOL_NUMBERS, rules_cookie
 from agent.judgement import Missing
 from agent.records import Change
 from bpf.layout import packed_address
 from mesh.model import ServiceName, WorkloadName
-from mesh.node import PolicyClass, ServiceRecord, WorkloadRecord
+from mesh.node import PolicyClass, PolicySet, ServiceRecord, WorkloadRecord
 
 _AUTHORIZATION = "AuthorizationPolicy "
 
@@ -26,6 +28,7 @@ class Names:
         self._services: dict[bytes, ServiceName] = {}
         self._rules: dict[int, tuple[str, ...]] = {}
         self._listeners: dict[int, tuple[str, ...]] = {}
+        self._logs: dict[str, list[str]] = {}
 
     def follow(self, change: Change) -> None:
         """One record changed."""
@@ -52,6 +55,9 @@ class Names:
                     if rules:
                         self._rules[rules_cookie(rules)] = rules
                 self._listeners |= {v.listener: v.rules for v in verdicts if v.listener}
+            case PolicySet(policies=policies, logs=logs):
+                # Not taken back either, but the newest text of a policy counts.
+                self._logs |= {policy: [text for p, text in logs if p == policy] for policy in policies}
 
     def workload(self, packed: bytes) -> Owner | None:
         """The workload that has an address, and its security id."""
@@ -64,6 +70,11 @@ class Names:
     def rules(self, cookie: int) -> tuple[str, ...]:
         """The rules that decided; () for none, or if they are not known any more."""
         return self._rules.get(cookie, ())
+
+    def logs(self, rules: Iterable[str]) -> tuple[str, ...]:
+        """What policies that decided want to have said of it."""
+        policies = dict.fromkeys(" ".join(rule.split(" ")[:2]) for rule in rules)
+        return tuple(text for policy in policies for text in self._logs.get(policy, ()))
 
     def judges(self, route: str, rules: tuple[str, ...], missing: Missing = "") -> tuple[str, ...]:
         """Who decided about a request: the rules that Envoy named and, if one was `missing`, those of that

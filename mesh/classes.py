@@ -180,10 +180,11 @@ def compile_set(
         if number != default:
             entries.append((*key, number))
     names = tuple(sorted({str(policy.ref) for policy in policies}))
+    logs = tuple(sorted({(str(p.ref), p.log) for p in policies if isinstance(p, Policy) and p.log}))
     # The order of `peers.keys` is nobody's business.
     entries.sort()
     return Compiled(
-        PolicySet(set_id(policies, direction, subject), direction, names, default, tuple(entries)),
+        PolicySet(set_id(policies, direction, subject), direction, names, default, tuple(entries), logs),
         tuple(table.classes.values()),
         table.listeners,
     )

@@ -52,7 +52,8 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Flow:
     """One connection or request as one side of it was judged. `time` is RFC 3339 in UTC; `audit` is what
-    the verdict would be if policies in audit mode counted, by `audit_policies`; empty: the same."""
+    the verdict would be if policies in audit mode counted, by `audit_policies`; empty: the same. `policy_log`
+    is what these policies want to have said."""
 
     time: str
     source: Peer
@@ -68,6 +69,7 @@ class Flow:
     audit: FlowVerdict | Literal[""] = ""
     audit_policies: tuple[str, ...] = ()
     dns: Answer | None = None
+    policy_log: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The flow as plain JSON values; keys without a value are left out."""
@@ -87,6 +89,7 @@ class Flow:
                 "audit": self.audit,
                 "audit_policies": list(self.audit_policies),
                 "dns": self.dns.plain() if self.dns else None,
+                "policy_log": list(self.policy_log),
             }
         )
 
@@ -109,6 +112,7 @@ class Flow:
             audit=value.get("audit", ""),
             audit_policies=tuple(value.get("audit_policies", ())),
             dns=Answer.of(value["dns"]) if "dns" in value else None,
+            policy_log=tuple(value.get("policy_log", ())),
         )
 
     def __str__(self) -> str:
@@ -130,6 +134,7 @@ class Flow:
             words.append(f"audit={self.audit}")
         if self.audit_policies:
             words.append(f"by {'; '.join(self.audit_policies)}")
+        words += [f"log={text}" for text in self.policy_log]
         return printable(" ".join(words))
 
 

@@ -388,13 +388,14 @@ class RuleSet:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A NetworkPolicy or Cilium policy. A direction that is None is not concerned. With `audit`
-    it changes no verdict; what it would have changed is told."""
+    it changes no verdict; what it would have changed is told. Flows that it decides bear `log`."""
 
     ref: ObjectRef
     subject: Selector
     ingress: RuleSet | None = None
     egress: RuleSet | None = None
     audit: bool = False
+    log: str = ""
 
     def rules(self, direction: Direction) -> RuleSet | None:
         return self.ingress if direction == "ingress" else self.egress

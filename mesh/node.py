@@ -110,7 +110,8 @@ class PolicySet:
     """The policies of one direction that select some local pod, resolved against every peer.
 
     `id` is `stable_id` of direction and policy names: an edit changes the content, not the id.
-    `peers` maps (security id, CIDR set) to a class id where it differs from `default`.
+    `peers` maps (security id, CIDR set) to a class id where it differs from `default`. Flows that a
+    policy decides bear what `logs` say of it: (policy, text).
     """
 
     id: int
@@ -118,6 +119,7 @@ class PolicySet:
     policies: tuple[str, ...]
     default: int
     peers: tuple[tuple[int, int, int], ...]
+    logs: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,4 +211,4 @@ def readable(state: NodeState) -> dict[str, dict[str, Any]]:
     }
 
 
-_RARE = frozenset({"audit", "audit_rules", "names", "audit_names"})
+_RARE = frozenset({"audit", "audit_rules", "names", "audit_names", "logs"})

@@ -26,7 +26,7 @@ from mesh.dialects.selection import in_namespace, requirements, selector
 from mesh.model import NAMESPACE_KEY, Direction, ObjectRef, Peer, Policy, Requirement, Rule, RuleSet
 
 OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "specs", "status"))
-#: `description`, `labels` and `log` say nothing of who may talk to whom.
+#: `description` and `labels` say nothing of who may talk to whom.
 SPEC = Fields(
     (
         "endpointSelector",
@@ -43,6 +43,7 @@ SPEC = Fields(
 )
 DEFAULT_DENY = Fields(("ingress", "egress"))
 AUTHENTICATION = Fields(("mode",))
+LOG = Fields(("value",))
 
 #: What narrows a rule to ports or protocols; everything else in it says who the peer is.
 _L4 = ("toPorts", "icmps")
@@ -121,7 +122,8 @@ def _policy(spec: Reader, ref: ObjectRef, trusted: bool) -> tuple[Policy, ...]:
         return (_closed(ref, ingress, egress),)
     if ingress is None and egress is None:
         spec.note("has no effect: it has none of ingress, ingressDeny, egress, egressDeny")
-    return (Policy(ref, selector([*_own(ref), *wanted]), ingress, egress),)
+    log = spec.at("log").fields(LOG).at("value").text()
+    return (Policy(ref, selector([*_own(ref), *wanted]), ingress, egress, log=log),)
 
 
 def _rule_set(spec: Reader, direction: Direction, trusted: bool) -> RuleSet | None:

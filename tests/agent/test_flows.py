@@ -14,12 +14,13 @@ from bpf.layout import NO_ADDRESS, Audit, DropReason, Event, EventFlags, EventTy
 from mesh.discovery.wire import bytes_field, integer_field, text_field
 from mesh.flow import Flow, Peer, Request
 from mesh.model import ServiceName, WorkloadName
-from mesh.node import PolicyClass, PortVerdict, Record, ServiceRecord, WorkloadRecord
+from mesh.node import PolicyClass, PolicySet, PortVerdict, Record, ServiceRecord, WorkloadRecord
 
 WEB, CLIENT = WorkloadName("shop", "web"), WorkloadName("shop", "client")
 RULE = "NetworkPolicy shop/web ingress[0]"
 TRIED = "NetworkPolicy shop/tried"
 HTTP_RULES = ("CiliumNetworkPolicy shop/web ingress[0]", "CiliumNetworkPolicy shop/web ingress[1]")
+LOGS = (("NetworkPolicy shop/other", "not this"), ("NetworkPolicy shop/web", "ticket 12"))
 AUTHORIZATION = "AuthorizationPolicy shop/some rules[0]"
 
 
@@ -37,6 +38,7 @@ def names() -> Names:
             ),
             (RULE,),
         ),
+        PolicySet(2, "ingress", ("NetworkPolicy shop/web", "NetworkPolicy shop/other"), 1, (), LOGS),
     ]
     for number, record in enumerate(records):
         made.follow(Change("type", str(number), None, record))
@@ -92,6 +94,9 @@ def test_a_drop_says_why_and_by_which_rules() -> None:
     )
     assert (flow.verdict, flow.drop_reason, flow.direction) == ("DROPPED", "POLICY_INGRESS", "ingress")
     assert flow.policies == (RULE,)
+    assert flow.policy_log == ("ticket 12",)
+    assert str(flow).endswith(f"by {RULE} log=ticket 12")
+    assert Flow.from_json(flow.to_json()) == flow
 
 
 def test_a_flow_says_what_policies_in_audit_mode_would_do_and_which() -> None:

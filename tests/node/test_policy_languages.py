@@ -175,8 +175,10 @@ def test_a_policy_does_what_it_says_and_nothing_once_it_is_gone(mesh: RunningMes
     assert mesh.get("shop/client", "http://web.shop/public")[0] == 200
 
 
-def test_what_audit_mode_would_do_stands_in_the_flows(mesh: RunningMesh) -> None:
-    policy = CASES["audit mode changes nothing"].policy
+def test_what_audit_mode_would_do_stands_in_the_flows_and_what_the_policy_says_of_it(
+    mesh: RunningMesh,
+) -> None:
+    policy = CASES["audit mode changes nothing"].policy.replace("spec:", "spec:\n  log: {value: T-12}", 1)
     mesh.apply(policy)
     try:
         assert mesh.get("shop/client", "http://web.shop/public")[0] == 200
@@ -184,6 +186,7 @@ def test_what_audit_mode_would_do_stands_in_the_flows(mesh: RunningMesh) -> None
         assert any(
             flow.get("audit") == "DROPPED"
             and flow["audit_policies"] == ["CiliumNetworkPolicy shop/p ingressDeny[0]"]
+            and flow["policy_log"] == ["T-12"]
             for flow in flows
         ), flows
     finally:
