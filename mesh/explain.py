@@ -137,32 +137,36 @@ def _judge(
     same_family = [a for a in sources if (":" in a) == (":" in backend.address)]
     caller = party(mesh, (same_family or list(sources))[0])
     callee = party(mesh, backend.address)
-    allowed, steered = True, False
+    allowed, steered, refused = True, False, False
     reasons: list[dict[str, str]] = []
     directions: tuple[tuple[Direction, Party, Party, str], ...] = (
         ("egress", caller, callee, "caller's Envoy"),
         ("ingress", callee, caller, "destination's Envoy"),
     )
     for direction, subject, peer, envoy in directions:
-        policies = [p for p in mesh.all_policies() if p.subject.matches(subject.labels)]
-        verdict = judge(policies, direction, subject, peer, protocol, backend.port, mesh.config)
-        if not isinstance(verdict, Steer):
-            reasons += [_of_key(key, direction, isinstance(verdict, Deny), "kernel") for key in verdict.rules]
-            if isinstance(verdict, Deny):
-                return Judgement(backend, False, False, tuple(reasons))  # the kernel refuses it
-            continue
-        steered = True
-        if request is None:
-            reasons += [_said(key, "steer", envoy) for key in verdict.keys]
-            continue
-        fits, said = _network_says(verdict, request)
-        reasons += [_said(key, effect, envoy) for key, effect in said]
-        if fits and verdict.asked:
-            own = [policy for policy in policies if isinstance(policy, Authorization)]
-            fits, said = _authorization_says(own, peer, backend.port, request, mesh.config)
+        selecting = [p for p in mesh.all_policies() if p.subject.matches(subject.labels)]
+        consents = [policy for policy in selecting if isinstance(policy, Authorization)]
+        network = [policy for policy in selecting if not isinstance(policy, Authorization)]
+        # Each on its own: whoever wants to change something must know of all that refuse.
+        for policies in (network, consents):
+            verdict = judge(policies, direction, subject, peer, protocol, backend.port, mesh.config)
+            if not isinstance(verdict, Steer):
+                denies = isinstance(verdict, Deny)
+                refused = refused or denies
+                reasons += [_of_key(key, direction, denies, "kernel") for key in verdict.rules]
+                continue
+            steered = True
+            if request is None:
+                reasons += [_said(key, "steer", envoy) for key in verdict.keys]
+                continue
+            if policies is network:
+                fits, said = _network_says(verdict, request)
+            else:
+                fits, said = _authorization_says(consents, peer, backend.port, request, mesh.config)
             reasons += [_said(key, effect, envoy) for key, effect in said]
-        allowed = allowed and fits
-    return Judgement(backend, allowed, steered, tuple(reasons))
+            allowed = allowed and fits
+    # What the kernel refuses meets no Envoy.
+    return Judgement(backend, allowed and not refused, steered and not refused, tuple(reasons))
 
 
 Said = list[tuple[str, str]]
@@ -195,11 +199,14 @@ def _authorization_says(
 
 
 def _of_key(key: str, direction: Direction, denies: bool, enforced_by: str) -> dict[str, str]:
-    """A key without a field is a policy that denies by default."""
+    """A key without a field is a policy of which no rule fits."""
     effect = "deny" if denies else "allow"
     kind, name, *field = key.split(" ", 2)
-    text = effect if field else f"{effect} ({direction} default)"
-    return _reason(f"{kind} {name}", field[0] if field else direction, text, enforced_by)
+    if field:
+        return _reason(f"{kind} {name}", field[0], effect, enforced_by)
+    if kind == "AuthorizationPolicy":
+        return _reason(f"{kind} {name}", "rules", f"{effect} (no rule fits)", enforced_by)
+    return _reason(f"{kind} {name}", direction, f"{effect} ({direction} default)", enforced_by)
 
 
 def _said(key: str, effect: str, enforced_by: str) -> dict[str, str]:

@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from mesh.assemble import Mesh
-from mesh.dialects import read
 from mesh.identity import Allocations
+from xds.dialects import read
 
 SHOP = """
 apiVersion: v1

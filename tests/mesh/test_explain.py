@@ -35,6 +35,40 @@ def test_a_default_deny_is_named_and_enforced_by_the_kernel() -> None:
     ]
 
 
+AUTHORIZATION = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-street, namespace: shop}
+spec:
+  selector: {matchLabels: {app: reviews}}
+  action: DENY
+  rules: [{from: [{source: {namespaces: [street]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: only-admin, namespace: shop}
+spec:
+  selector: {matchLabels: {app: reviews}}
+  rules: [{from: [{source: {namespaces: [admin]}}]}]
+"""
+
+
+def test_each_language_that_refuses_is_named_and_what_would_have_to_change() -> None:
+    stranger = explain(mesh_of(SHOP, DENY_STRANGERS, AUTHORIZATION), "street/stranger", "shop/reviews:80")
+    assert stranger["to_allow"] == [
+        "NetworkPolicy shop/shop-only must get a rule under ingress that allows it",
+        "AuthorizationPolicy shop/no-street rules[0] must go, or leave it out",
+    ]
+    own = explain(mesh_of(SHOP, DENY_STRANGERS, AUTHORIZATION), "shop/storefront", "shop/reviews:80")
+    assert [(reason["object"], reason["effect"]) for reason in own["reasons"]] == [
+        ("NetworkPolicy shop/shop-only", "allow"),
+        ("AuthorizationPolicy shop/only-admin", "deny (no rule fits)"),
+    ]
+    assert own["to_allow"] == [
+        "AuthorizationPolicy shop/only-admin must get a rule under rules that allows it"
+    ]
+
+
 def test_a_request_is_judged_by_the_destinations_envoy() -> None:
     mesh = mesh_of(SHOP, GET_ONLY)
     allowed = explain(mesh, "shop/storefront", "10.64.0.11:8080", request=Request("GET", "/a"))
