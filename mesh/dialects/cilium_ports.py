@@ -15,6 +15,11 @@ from mesh.model import PortMatch, PortRange, Protocol
 PORT_RULE = Fields(
     ("ports", "rules", "serverNames"), refused=("terminatingTLS", "originatingTLS", "listener")
 )
+DENY_PORT_RULE = Fields(
+    ("ports",),
+    refused=("rules", "serverNames", *PORT_RULE.refused),
+    why="cannot stand in a deny rule: it denies connections and looks into none",
+)
 PORT = Fields(("port", "endPort", "protocol"))
 
 MAX_PORTS = 40
@@ -43,12 +48,9 @@ def read_openings(to_ports: Reader, deny: bool, egress: bool) -> list[Opening]:
 
 
 def _opening(reader: Reader, deny: bool, egress: bool) -> Opening:
-    reader.fields(PORT_RULE)
+    reader.fields(DENY_PORT_RULE if deny else PORT_RULE)
     rules, names = reader.at("rules"), reader.at("serverNames")
-    for part in (rules, names):
-        if deny and part.present:
-            part.refuse("a deny rule cannot look into requests: it denies connections")
-    if rules.present and names.present:
+    if rules.present and names.present and not deny:
         names.refuse("beside rules needs terminatingTLS, which is not supported yet")
     l7 = NOTHING if deny else read_l7(rules, egress)
     if names.present and not deny:

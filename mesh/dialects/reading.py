@@ -39,10 +39,11 @@ def shown(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of one mapping: those that are read, and those that exist but are refused."""
+    """The fields of one mapping: those that are read, and those that exist but are refused, and why."""
 
     read: tuple[str, ...]
     refused: tuple[str, ...] = ()
+    why: str = "is not supported yet"
 
 
 class Reader:
@@ -125,7 +126,7 @@ class Reader:
             if value is None or key in known.read:
                 continue
             if key in known.refused:
-                self.at(key).refuse(f"field {key} is not supported yet")
+                self.at(key).refuse(f"field {key} {known.why}")
                 continue
             self.strange = True
             child = self._child(key, value, self._path_of(key))
