@@ -14,6 +14,9 @@ from agent.dns.zone import Reply
 #: Answers that are kept, and for how many seconds at most: what there is, and that there is nothing.
 ENTRIES = 10_000
 MOST, MOST_NEGATIVE = 3600, 30
+#: Seconds for which a question that nobody answered is not asked again (RFC 9520 section 3.2). A stub
+#: resolver repeats it at once, and would wait as long each time.
+FAILED = 5.0
 
 Key = tuple[str, dns.rdatatype.RdataType]
 
@@ -49,6 +52,25 @@ class Cache:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+
+class Failures:
+    """Questions that nobody answered, and why; the oldest go first."""
+
+    def __init__(self, entries: int = ENTRIES) -> None:
+        self._entries = entries
+        self._kept: OrderedDict[Key, tuple[str, float]] = OrderedDict()
+
+    def put(self, key: Key, why: str, now: float) -> None:
+        self._kept[key] = (why, now + FAILED)
+        self._kept.move_to_end(key)
+        while len(self._kept) > self._entries:
+            self._kept.popitem(last=False)
+
+    def get(self, key: Key, now: float) -> str | None:
+        """Why there is no use in asking now."""
+        why, until = self._kept.get(key, ("", now))
+        return why if now < until else None
 
 
 def _is_positive(chain: Chain) -> bool:

@@ -18,7 +18,7 @@ import dns.rcode
 import dns.rdatatype
 
 from agent.dns import message
-from agent.dns.cache import Cache, Key
+from agent.dns.cache import Cache, Failures, Key
 from agent.dns.chain import BrokenChain, Chain, follow
 from agent.dns.files import Document
 from agent.dns.learning import Full, Learning
@@ -68,6 +68,7 @@ class Resolver:
         self._learning = learning
         self._tell = tell
         self._cache = Cache()
+        self._failures = Failures()
         self._asking: dict[Key, asyncio.Task[Chain]] = {}
         self._waiting: Counter[str] = Counter()
 
@@ -121,6 +122,8 @@ class Resolver:
         key = (question.name, question.kind)
         if (known := self._cache.get(key, time.monotonic())) is not None:
             return known
+        if (why := self._failures.get(key, time.monotonic())) is not None:
+            raise UpstreamFailed(f"{why}, a moment ago")
         asking = self._asking.get(key)
         if asking is None:
             asking = self._asking[key] = asyncio.create_task(self._fetch(question, key))
@@ -128,7 +131,12 @@ class Resolver:
         return await asyncio.shield(asking)
 
     async def _fetch(self, question: Question, key: Key) -> Chain:
-        chain = follow(question.qname, question.kind, await self._upstream.ask(question.qname, question.kind))
+        try:
+            answer = await self._upstream.ask(question.qname, question.kind)
+        except UpstreamFailed as error:
+            self._failures.put(key, str(error), time.monotonic())
+            raise
+        chain = follow(question.qname, question.kind, answer)
         self._cache.put(key, chain, time.monotonic())
         return chain
 

@@ -153,6 +153,14 @@ async def test_a_silent_upstream_is_servfail_in_time_and_the_next_one_is_asked(
         upstream.bend = silent.bend
         assert rcode(await resolver.ask("other.org")) == "SERVFAIL"
         assert b"SERVFAIL" in resolver.log.read_bytes()
+        asked = upstream.count("other.org")
+        assert rcode(await resolver.ask("other.org")) == "SERVFAIL"
+        assert upstream.count("other.org") == asked, "nobody waits for it again so soon"
+        upstream.bend = lambda query, answer, tcp: [answer]
+        assert values(await resolver.ask("api.example.com")) == ["192.0.2.7", "192.0.2.8"]
+        async with asyncio.timeout(20):
+            while rcode(await resolver.ask("other.org")) != "NOERROR":
+                await asyncio.sleep(0.1)
     finally:
         resolver.close()
 
