@@ -56,6 +56,8 @@ class Envoy:
             str(bootstrap.with_name("lock")), str(cgroup),
             str(binary), "-c", str(bootstrap),
             "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "--drain-time-s", "60",
+            # An Envoy older than its resources would skip a matcher that it does not know (threat N20).
+            "--reject-unknown-dynamic-fields",
         ]  # fmt: skip
         with log_file.open("ab") as output:
             child = subprocess.Popen(

@@ -126,6 +126,7 @@ class NodeAgent:
         pods = set(self._sandboxes) | set(self._enforcement.pods)
         problems = self._refusals()
         problems += [_problem(pod, why) for pod, why in sorted(self._workloads.failing.items())]
+        problems += [_problem(None, why) for why in self._records.unread]
         if self._problem:
             problems.append(_problem(None, self._problem))
         return {

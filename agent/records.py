@@ -1,8 +1,9 @@
 """What the control plane has said, generation by generation.
 
 Responses are staged; only a Generation record, the last of every push, makes what came before it complete,
-and only complete generations leave this file. What has not been mentioned yet is not known; it was not
-removed. This file knows neither the kernel nor Envoy.
+and only complete generations leave this file. One of which a part cannot be read is refused whole: half of it
+could allow what neither it nor the one before allows (threats N20, N57). What has not been mentioned yet is
+not known; it was not removed. This file knows neither the kernel nor Envoy.
 """
 
 from __future__ import annotations
@@ -49,23 +50,43 @@ class Records:
         self._begun: _Staged | None = None
         self._newest: Generation | None = None
         self._bodies: dict[str, Resource] = {}
+        #: (type URL, name) -> why what came last under that name cannot be read.
+        self._unread: dict[tuple[str, str], str] = {}
 
     def receive(self, update: Update) -> Generation | None:
         """Stage one response; the generation, if the response completes one. Raises ValueError for
-        malformed records, of which then none is staged."""
+        records that cannot be read, and for every generation until they came again or are gone."""
+        type_url = update.type_url
         staged: dict[str, Held | None] = dict.fromkeys(update.removed)
+        unread: dict[tuple[str, str], str] = {}
         for name, resource in update.changed.items():
-            staged[name] = hold(update.type_url, resource)
-        self._staged.setdefault(update.type_url, {}).update(staged)
-        if update.type_url == BODY_TYPE:
+            try:
+                staged[name] = hold(type_url, resource)
+            except ValueError as error:
+                unread[type_url, name] = str(error)
+        for name in staged:
+            self._unread.pop((type_url, name), None)
+        self._unread |= unread
+        if type_url == GENERATION_TYPE and staged and self._unread:
+            why = next(iter(self._unread.values()))
+            raise ValueError(f"{len(self._unread)} records of the generation cannot be read, such as: {why}")
+        self._staged.setdefault(type_url, {}).update(staged)
+        if type_url == BODY_TYPE:
             self._keep_bodies(staged)
-        if update.type_url != GENERATION_TYPE or not update.changed:
+        if unread:
+            raise ValueError("; ".join(unread.values()))
+        if type_url != GENERATION_TYPE or not update.changed:
             return None
         for type_url, names in self._staged.items():
             self._complete.setdefault(type_url, {}).update(names)
         self._staged = {}
         self._newest = next(h.record for h in staged.values() if h and isinstance(h.record, Generation))
         return self._newest
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Why no newer generation counts."""
+        return tuple(sorted(set(self._unread.values())))
 
     def restore(self, held: Mapping[str, Mapping[str, Held]]) -> None:
         """Stage everything of an earlier life as one complete generation."""

@@ -2,16 +2,19 @@
 
 The only file that knows their form on the wire. The bodies stand inside a `google.protobuf.Any`
 under our own type URLs, so that the discovery protocol carries them like any other resource.
+
+The two ends may be of different versions for a while. A record with a field or a word more or less than
+this version knows is refused whole: what one end dropped or made up could be what denied (threat N20).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, TypeVar, get_args
 
-from mesh.model import ServiceName, WorkloadName
+from mesh.model import Direction, Protocol, ServiceName, WorkloadName
 from mesh.node import (
     BlockRecord,
     Generation,
@@ -24,8 +27,11 @@ from mesh.node import (
     Record,
     ServicePortRecord,
     ServiceRecord,
+    Verdict,
     WorkloadRecord,
 )
+
+T = TypeVar("T")
 
 _PREFIX = "type.googleapis.com/sluice.node.v1."
 
@@ -61,7 +67,7 @@ def decode(type_url: str, body: bytes) -> Record:
         raise ValueError(f"{type_url} is not a record of a node")
     try:
         return reader(*json.loads(body))
-    except (TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"malformed {type_url}: {error}") from error
 
 
@@ -73,43 +79,69 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _service(name: Any, vips: Any, affinity: int, ports: Any) -> ServiceRecord:
-    return ServiceRecord(
-        ServiceName(*name),
-        tuple(vips),
-        affinity,
-        tuple(ServicePortRecord(p[0], p[1], _tuples(p[2]), tuple(p[3])) for p in ports),
-    )
+def _exactly(kind: type[T], values: Any) -> T:
+    """What is left out must not become a default, which may mean "no restriction"."""
+    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    if len(values) != len(names):
+        raise ValueError(
+            f"{kind.__name__} has {len(values)} fields, expected {len(names)}: {', '.join(names)}"
+        )
+    return kind(*map(_tuples, values))
 
 
-def _workload(name: Any, security_id: int, addresses: Any, node: str) -> WorkloadRecord:
-    return WorkloadRecord(WorkloadName(*name), security_id, tuple((a, c) for a, c in addresses), node)
+def _word(value: object, alternatives: Any) -> None:
+    if value not in get_args(alternatives):
+        raise ValueError(f"{value!r} is none of {', '.join(map(repr, get_args(alternatives)))}")
 
 
-def _class(number: int, verdicts: Any, rules: Any) -> PolicyClass:
-    return PolicyClass(
-        number,
-        tuple(PortVerdict(*map(_tuples, verdict)) for verdict in verdicts),
-        tuple(rules),
-    )
+def _named(
+    kind: type[WorkloadRecord] | type[PodRecord] | type[Manifest],
+) -> Callable[..., Record]:
+    def read(*values: Any) -> Record:
+        name, *rest = values
+        return _exactly(kind, (WorkloadName(*name), *rest))
+
+    return read
 
 
-def _pod(name: Any, *rest: Any) -> PodRecord:
-    return PodRecord(WorkloadName(*name), *map(_tuples, rest))
+def _service(*values: Any) -> ServiceRecord:
+    record = _exactly(ServiceRecord, values)
+    ports = tuple(_exactly(ServicePortRecord, port) for port in record.ports)
+    for port in ports:
+        _word(port.protocol, Protocol)
+    return replace(record, name=ServiceName(*record.name), ports=ports)
 
 
-def _manifest(pod: Any, resources: Any) -> Manifest:
-    return Manifest(WorkloadName(*pod), _tuples(resources))
+def _class(*values: Any) -> PolicyClass:
+    record = _exactly(PolicyClass, values)
+    verdicts = tuple(_exactly(PortVerdict, verdict) for verdict in record.verdicts)
+    for verdict in verdicts:
+        _word(verdict.verdict, Verdict)
+        if verdict.protocol is not None:
+            _word(verdict.protocol, Protocol)
+        if verdict.audit is not None:
+            _word(verdict.audit, Verdict)
+    return replace(record, verdicts=verdicts)
+
+
+def _set(*values: Any) -> PolicySet:
+    record = _exactly(PolicySet, values)
+    _word(record.direction, Direction)
+    return record
+
+
+def _plainly(kind: type[BlockRecord] | type[NamesRecord] | type[Generation]) -> Callable[..., Record]:
+    return lambda *values: _exactly(kind, values)
 
 
 _READERS: dict[str, Callable[..., Record]] = {
-    TABLE_TYPES["workloads"]: _workload,
-    TABLE_TYPES["blocks"]: BlockRecord,
+    TABLE_TYPES["workloads"]: _named(WorkloadRecord),
+    TABLE_TYPES["blocks"]: _plainly(BlockRecord),
     TABLE_TYPES["services"]: _service,
     TABLE_TYPES["classes"]: _class,
-    TABLE_TYPES["sets"]: lambda *values: PolicySet(*map(_tuples, values)),
-    TABLE_TYPES["pods"]: _pod,
-    TABLE_TYPES["names"]: lambda patterns, sequence: NamesRecord(tuple(patterns), sequence),
-    MANIFEST_TYPE: _manifest,
-    GENERATION_TYPE: Generation,
+    TABLE_TYPES["sets"]: _set,
+    TABLE_TYPES["pods"]: _named(PodRecord),
+    TABLE_TYPES["names"]: _plainly(NamesRecord),
+    MANIFEST_TYPE: _named(Manifest),
+    GENERATION_TYPE: _plainly(Generation),
 }

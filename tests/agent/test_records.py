@@ -76,7 +76,7 @@ def test_what_a_push_does_not_mention_stays_and_what_it_removes_goes() -> None:
     assert set(records.versions()[WORKLOAD]) == {"web"}
 
 
-def test_a_malformed_record_is_refused_and_none_of_its_response_is_kept() -> None:
+def test_no_generation_counts_until_all_of_it_could_be_read() -> None:
     records = Records()
     bad = Update(WORKLOAD, "1", {
         "web": Resource.of(WORKLOAD, "web", encode(workload(300))),
@@ -84,9 +84,15 @@ def test_a_malformed_record_is_refused_and_none_of_its_response_is_kept() -> Non
     })  # fmt: skip
     with pytest.raises(ValueError, match="malformed"):
         records.receive(bad)
-    records.receive(generation(1))
-    records.begin()
-    assert not [c for c in records.begun() if c.type_url == WORKLOAD]
+    for number in (1, 2):
+        with pytest.raises(ValueError, match="cannot be read, such as: malformed"):
+            records.receive(generation(number))
+    assert records.begin() is None
+    # Gone, or sent again in a form that is known: what came with it then counts.
+    records.receive(update(WORKLOAD, removed=("bad",)))
+    assert records.receive(generation(3)) == Generation(3)
+    assert records.begin() is not None
+    assert [c.name for c in records.begun() if c.new and c.type_url == WORKLOAD] == ["web"]
 
 
 def test_the_last_good_state_is_read_back_as_it_was(tmp_path: Path) -> None:
