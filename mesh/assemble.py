@@ -219,7 +219,8 @@ class Mesh:
             rehome |= self._own(address, change)
         for name in rehome & self.workloads.keys():
             self._check_workload(name)
-        for service in sorted(change.services):
+        # Who is gone first: what it leaves others may want.
+        for service in sorted(change.services, key=lambda name: (name in self.services, name)):
             self._resolve(service)
         for service in change.services | change.routed:
             self._check_routes(service)
@@ -257,8 +258,10 @@ class Mesh:
                 for vip in noun.vips:
                     self._claims[vip].add(noun.name)
                     change.services.update(self._claims[vip])
-                    if vip in self._allocated:  # who had it by chance makes way
+                    if vip in self._allocated:
                         change.services.add(self._allocated[vip])
+                if noun.vips or noun.headless:
+                    self.allocations.release(noun.name)
                 change.services.add(noun.name)
                 self._refer_to("services")
             case EndpointSlice():
@@ -316,6 +319,7 @@ class Mesh:
                     discard(self._selecting, (noun.name.namespace, *pair), noun.name)
                 for vip in noun.vips:
                     discard(self._claims, vip, noun.name)
+                for vip in {*noun.vips, *self.vips.get(noun.name, ())}:
                     change.services.update(self._claims.get(vip, ()))
                 change.services.add(noun.name)
                 self._refer_to("services")
@@ -365,6 +369,8 @@ class Mesh:
         addresses = {address for node in self.nodes.values() for address in node.addresses}
         remote = frozenset(addresses - self.hosts)
         if remote != self.remote_nodes:
+            for address in remote ^ self.remote_nodes:
+                change.services.update(self._claims.get(address, ()))
             self.remote_nodes = remote
             change.blocks = change.peers = True
 
@@ -437,6 +443,7 @@ class Mesh:
             self.owners.pop(address, None)
         if self.owners.get(address) != before:
             change.peers = True
+            change.services.update(self._claims.get(address, ()))
         for name in {*claimants, before}:
             if name is not None and name in self.workloads:
                 self._touch(self.workloads[name], change)
@@ -462,11 +469,13 @@ class Mesh:
 
     def _resolve(self, name: ServiceName) -> None:
         service = self.services.get(name)
-        for vip in self.vips.get(name, ()):
+        before = self.vips.pop(name, ())
+        for vip in before:
             if self._allocated.get(vip) == name:
                 del self._allocated[vip]
+            if service is None or vip not in service.vips:
+                self.allocations.let_go(vip, name)
         if service is None:
-            self.vips.pop(name, None)
             self.backends.pop(name, None)
             self.allocations.release(name)
             ref = self._service_refs.pop(name, None)
@@ -477,11 +486,11 @@ class Mesh:
         problems: list[Problem] = []
         vips: list[str] = []
         for vip in service.vips:
-            first = min(self._claims[vip])
-            if first == name:
-                vips.append(vip)
+            owner = self._owner_of(vip, name)
+            if owner:
+                problems.append(Problem(ref, "spec.clusterIP", f"{vip} already belongs to {owner}"))
             else:
-                problems.append(Problem(ref, "spec.clusterIP", f"{vip} already belongs to Service {first}"))
+                vips.append(vip)
         if not service.vips and not service.headless:
             try:
                 vips.extend(self.allocations.vips(name, service.families, self._claims))
@@ -493,6 +502,15 @@ class Mesh:
             (port.port, port.protocol): tuple(sorted(self._backends(service, port))) for port in service.ports
         }
         self._tell(ref, problems)
+
+    def _owner_of(self, vip: str, name: ServiceName) -> str:
+        """Who else has an address that a Service asks for; empty if it may have it."""
+        if vip in self.owners:
+            return f"Pod {self.owners[vip]}"
+        if vip in self.hosts or vip in self.remote_nodes:
+            return "a node"
+        holder = self.allocations.holder(vip, self._claims[vip])
+        return "" if holder == name else f"Service {holder}"
 
     def _backends(self, service: Service, port: ServicePort) -> Iterator[Backend]:
         slices = self._slices.get(service.name)

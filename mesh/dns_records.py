@@ -39,14 +39,20 @@ class Records:
         return bool({name for name in change.services if self._look(name)})
 
     def zone(self) -> Zone:
-        """An address behind several headless Services has the name of the first of them."""
+        """A Service's own address has its name, a pod's one that its namespace gives; an address behind
+        several headless Services has the name of the first of them (threat N49)."""
         addresses: dict[str, tuple[str, ...]] = {}
         servers: dict[str, tuple[Server, ...]] = {}
         pointers: dict[str, str] = {}
-        for _, own in sorted(self._own.items()):
+        whole_first = sorted(self._own, key=lambda name: (self._mesh.services[name].headless, name))
+        for name in whole_first:
+            own = self._own[name]
             addresses |= own.addresses
             servers |= own.servers
-            pointers = own.pointers | pointers
+            for address, target in own.pointers.items():
+                owner = self._mesh.owners.get(address)
+                if owner is None or owner.namespace == name.namespace:
+                    pointers.setdefault(address, target)
         return Zone(addresses, servers, pointers)
 
     def _look(self, name: ServiceName) -> bool:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections import deque
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from mesh.dns import RESOLVER
 from mesh.label_filter import LabelFilter
 from mesh.model import (
     NAMESPACE_KEY,
@@ -180,6 +181,8 @@ class Allocations:
         self._listeners: dict[str, int] = {}
         self._vips: dict[ServiceName, dict[str, str]] = {}
         self._taken: set[str] = set()
+        #: Address -> the Service that asked for it by name and got it.
+        self._holders: dict[str, ServiceName] = {}
         self._next_class = FIRST_CLASS
         self._cursor: dict[int, int] = {}
         self._dirty = False
@@ -204,14 +207,41 @@ class Allocations:
             self._dirty = True
         return number
 
-    def vips(self, service: ServiceName, families: Iterable[str], avoid: Container[str]) -> tuple[str, ...]:
-        """Addresses for a Service that names none, one a family; `avoid` are taken by hand.
+    def holder(self, address: str, claimants: Collection[ServiceName]) -> ServiceName:
+        """Who of the Services that ask for an address has it: who has had it, else the first by name.
+
+        So nobody takes an address over (threat N49), but for the mesh's own resolver, whose it always is."""
+        if RESOLVER in claimants:
+            found = RESOLVER
+        elif address in self._taken:
+            return next(name for name, given in self._vips.items() if address in given.values())
+        else:
+            before = self._holders.get(address)
+            found = before if before is not None and before in claimants else min(claimants)
+        if self._holders.get(address) != found:
+            self._holders[address] = found
+            self._dirty = True
+        return found
+
+    def let_go(self, address: str, service: ServiceName) -> None:
+        """The Service does not ask for the address any more."""
+        if self._holders.get(address) == service:
+            del self._holders[address]
+            self._dirty = True
+
+    def vips(
+        self, service: ServiceName, families: Iterable[str], avoid: Mapping[str, Collection[ServiceName]]
+    ) -> tuple[str, ...]:
+        """Addresses for a Service that names none, one a family; `avoid` are asked for, by whom.
 
         Raises Exhausted."""
         given = self._vips.setdefault(service, {})
         for network in self.service_ranges:
             family = f"IPv{network.version}"
-            if family in families and (family not in given or given[family] in avoid):
+            if family not in families:
+                continue
+            claimants = avoid.get(given.get(family, ""))
+            if family not in given or (claimants and self.holder(given[family], claimants) != service):
                 self._taken.discard(given.get(family, ""))
                 given[family] = self._free(network, avoid)
                 self._taken.add(given[family])
@@ -249,6 +279,7 @@ class Allocations:
         return {
             "security_ids": self.security_ids.to_json(),
             "vips": [[*service, given] for service, given in self._vips.items()],
+            "holders": [[address, *service] for address, service in self._holders.items()],
             "listeners": self._listeners,
         }
 
@@ -256,6 +287,7 @@ class Allocations:
         """Take up what `to_json` stored."""
         self.security_ids.restore(document["security_ids"])
         self._vips = {ServiceName(ns, name): dict(given) for ns, name, given in document["vips"]}
+        self._holders = {a: ServiceName(ns, name) for a, ns, name in document.get("holders", ())}
         self._listeners = dict(document["listeners"])
         self._taken = {address for given in self._vips.values() for address in given.values()}
         self._next_class = max(self._listeners.values(), default=FIRST_CLASS - 1) + 1
