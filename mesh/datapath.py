@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from mesh import steer
 from mesh.assemble import Change, Mesh
+from mesh.cidr import contains, prefix_of
 from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
 from mesh.identity import PORTS_KEY
 from mesh.model import Authorization, Backend, Direction, ObjectRef, ServiceName, WorkloadName
@@ -36,6 +37,9 @@ from mesh.references import AnyPolicy
 
 K = TypeVar("K")
 R = TypeVar("R")
+
+#: Where IPv4 is inside IPv6 (RFC 4291, 2.5.5.2).
+_MAPPED = prefix_of("::ffff:0:0/96")
 
 DIRECTIONS: tuple[Direction, Direction] = ("ingress", "egress")
 
@@ -159,6 +163,9 @@ class Node:
         mesh = self._mesh
         owners = {_block(address): self._outside(address) for address in mesh.hosts | mesh.remote_nodes}
         owners = dict.fromkeys(mesh.cidrs.boundaries(), WORLD_ID) | owners
+        # The kernel has IPv4 inside IPv6: without a block of its own it would be covered by ::/0, say.
+        if any(contains(prefix_of(text), _MAPPED) for text in owners):
+            owners.setdefault("0.0.0.0/0", WORLD_ID)
         single = {text for text in owners if text.endswith(("/32", "/128"))}
         self._names_addresses = bool(single)
         # Whose a pod's address is says its WorkloadRecord.

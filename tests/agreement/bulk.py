@@ -7,7 +7,7 @@ bytes, so that the time goes into verdicts and into the reference, and not into 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.kernel import Kernel, libbpf
@@ -53,10 +53,7 @@ class Bulk:
         questions[self._port :: self._size] = _HIGH
         questions[self._port + 1 :: self._size] = _LOW
         self._memory[: self._length] = bytes(questions)
-        context = bytearray(192)
-        context[8:12] = PORTS.to_bytes(4, "little")  # __sk_buff.mark
-        asked = libbpf.run_program(self._program, bytes(64), bytes(context))
-        assert asked == PORTS
+        self._run(PORTS)
         said = self._memory[: self._length]
         intervals = list(wanted)
         assert sum(i.last - i.first + 1 for i in intervals) == PORTS
@@ -70,8 +67,21 @@ class Bulk:
                 differs.append(next(p for p in range(PORTS) if found[p] != expected[p]))
         return min(differs, default=None)
 
+    def ask_each(self, questions: Sequence[layout.Bulk]) -> list[dict[str, int]]:
+        """What the kernel says of up to 65,536 questions that may differ in anything."""
+        packed = b"".join(question.pack() for question in questions)
+        self._memory[: len(packed)] = packed
+        self._run(len(questions))
+        return [self.answer(index) for index in range(len(questions))]
+
+    def _run(self, count: int) -> None:
+        context = bytearray(192)
+        context[8:12] = count.to_bytes(4, "little")  # __sk_buff.mark
+        asked = libbpf.run_program(self._program, bytes(64), bytes(context))
+        assert asked == count
+
     def answer(self, port: int) -> dict[str, int]:
-        """What the kernel said of a port when it was asked last."""
+        """What the kernel said of a port, or of a question by its place, when it was asked last."""
         record = layout.Bulk.unpack(self._memory[port * self._size : (port + 1) * self._size])
         return {name: getattr(record, name) for name in self._fields}
 

@@ -53,9 +53,12 @@ def kernel() -> Iterator[Kernel]:
 
 
 def write(node: Node, desired: Desired, owners: set[str]) -> set[str]:
-    """Put the node's policy sets and classes in the place of the last world's."""
-    now = {f"set {name}": entries.set_entries(record) for name, record in node.state.sets.items()}
-    now |= {f"class {name}": entries.class_entries(record) for name, record in node.state.classes.items()}
+    """Put who has which address, policy sets and classes in the place of the last world's."""
+    state = node.state
+    now = {f"workload {name}": entries.workload_entries(record) for name, record in state.workloads.items()}
+    now |= {f"block {name}": entries.block_entries(record) for name, record in state.blocks.items()}
+    now |= {f"set {name}": entries.set_entries(record) for name, record in state.sets.items()}
+    now |= {f"class {name}": entries.class_entries(record) for name, record in state.classes.items()}
     for owner in owners - now.keys():
         desired.replace(owner, ())
     for owner, found in now.items():
