@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import cache
 from typing import Any, TypeVar, get_args
 
 from mesh.model import Direction, Protocol, ServiceName, WorkloadName
@@ -81,12 +82,17 @@ def _tuples(value: Any) -> Any:
 
 def _exactly(kind: type[T], values: Any) -> T:
     """What is left out must not become a default, which may mean "no restriction"."""
-    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    names = _field_names(kind)  # type: ignore[arg-type]
     if len(values) != len(names):
         raise ValueError(
             f"{kind.__name__} has {len(values)} fields, expected {len(names)}: {', '.join(names)}"
         )
     return kind(*map(_tuples, values))
+
+
+@cache
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind))
 
 
 def _word(value: object, alternatives: Any) -> None:
