@@ -175,13 +175,18 @@ def request_term_fits(term: Term, caller: Caller, request: Request, *, lenient: 
 
 def host_matches(text: TextMatch, authority: str) -> bool:
     """Threats N05, N06: in any case, with or without the final dot of the root; a host without a port
-    is meant with every port."""
+    is meant with every port, and with what stands in the place of one."""
     value, whole = TextMatch(text.kind, text.value.lower()), authority.lower()
-    if ":" in value.value or value.kind in ("prefix", "present"):
+    if has_port(value.value) or value.kind in ("prefix", "present"):
         return text_matches(value, whole)
-    host, colon, port = whole.rpartition(":")
-    name = host if colon and port.isdigit() and port.isascii() else whole
+    end = whole.find("]") + 1 if whole.startswith("[") else 0
+    name = whole[:end] + whole[end:].partition(":")[0]
     return text_matches(value, name) or text_matches(value, name.removesuffix("."))
+
+
+def has_port(host: str) -> bool:
+    """The colons of an address in brackets do not count."""
+    return ":" in host and not host.endswith("]")
 
 
 def _header_matches(key: str, texts: Sequence[TextMatch], request: Request, lenient: bool) -> bool:

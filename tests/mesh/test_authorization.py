@@ -159,7 +159,16 @@ def test_n04_the_query_is_no_part_of_the_path() -> None:
 
 
 @pytest.mark.parametrize(
-    "authority", ["secret.com", "SECRET.com", "secret.com.", "secret.com:80", "Secret.Com:8080"]
+    "authority",
+    [
+        "secret.com",
+        "SECRET.com",
+        "secret.com.",
+        "secret.com:80",
+        "Secret.Com:8080",
+        "secret.com:",
+        "secret.com:x",
+    ],
 )
 def test_n05_n06_a_host_is_the_same_in_any_case_with_any_port_and_its_final_dot(authority: str) -> None:
     assert host_matches(exact("secret.com"), authority)
@@ -170,6 +179,14 @@ def test_n06_a_host_with_a_port_is_that_port_only_and_others_do_not_match() -> N
     assert host_matches(exact("a.com:80"), "A.com:80")
     assert not host_matches(exact("a.com:80"), "a.com")
     assert not host_matches(exact("a.com"), "a.com.evil") and not host_matches(exact("a.com"), "xa.com:80")
+    assert not host_matches(TextMatch("suffix", ".com"), "evil:a.com")
+
+
+def test_n06_the_colons_of_an_address_are_none_of_a_port() -> None:
+    for authority in ("[::1]", "[::1]:80"):
+        assert host_matches(exact("[::1]"), authority) and host_matches(TextMatch("suffix", ":1]"), authority)
+    assert host_matches(exact("[::1]:80"), "[::1]:80") and not host_matches(exact("[::1]:80"), "[::1]")
+    assert not host_matches(exact("[::1]"), "[::11]:80") and not host_matches(exact("[::1]"), "[::1]x")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re2
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
+from mesh.authorization import has_port
 from mesh.model import TextMatch
 
 #: Anything at all, and anything but nothing.
@@ -77,14 +78,16 @@ def element(text: TextMatch) -> str | None:
 
 def host(text: TextMatch) -> StringMatcher:
     """The authority of a request, in any case, and, for a value without a port, with or without one and with
-    or without the final dot of the root (threats N05, N06)."""
+    or without the final dot of the root (threats N05, N06). Whatever follows the colon counts as a port:
+    there are servers that do not care."""
     value = text.value
-    if ":" in value or text.kind not in ("exact", "suffix"):
+    if text.kind not in ("exact", "suffix") or has_port(value):
         return matcher(text, ignore_case=True)
-    before = "" if text.kind == "exact" else ANYTHING
-    if before and value.isdigit():
-        before = rf"(?:{ANYTHING}[^:0-9])?[0-9]*"  # they are not to be those of a port
-    return expression(f"{before}{any_case(value)}[.]?(?::[0-9]+)?")
+    before = ""
+    if text.kind == "suffix":
+        # Of a name, or of an address in brackets.
+        before = r"\[[^\]]*" if "]" in value else r"(?:\[[^\]]*\])?[^:]*"
+    return expression(f"{before}{any_case(value)}[.]?(?::{ANYTHING})?")
 
 
 def any_case(value: str) -> str:

@@ -81,15 +81,22 @@ TABLE: dict[str, tuple[tuple[Term, ...], list[Request], list[Request]]] = {
                     "SECRET.COM:8080",
                     "secret.com.",
                     "secret.com.:80",
+                    "secret.com:",
+                    "secret.com:80:80",
                 ),
             )
         ],
-        [*map(host, ("secretxcom", "a.secret.com", "secret.com.evil", "secret.comm", "secret.com:80:80"))],
+        [*map(host, ("secretxcom", "a.secret.com", "secret.com.evil", "secret.comm", "evil:secret.com"))],
     ),
     "host and port": (
         (term("host", "a.com:80", "[::1]:80"),),
         [*map(host, ("a.com:80", "A.com:80", "[::1]:80"))],
         [*map(host, ("a.com", "a.com:8080", "[::1]"))],
+    ),
+    "host, an address": (
+        (term("host", "[::1]", "*::2]"),),
+        [*map(host, ("[::1]", "[::1]:80", "[::1]:", "[fd00::2]", "[::2]:8080"))],
+        [*map(host, ("[::11]", "[::1", "[::1]x", "x[::1]", "[::12]:80", "a:2]"))],
     ),
     "host, prefix and suffix": (
         (term("host", "api.*", "*.shop", "*7"),),
