@@ -1,5 +1,5 @@
 """What stands behind the proxy and believes everything: a server of HTTP/1 and HTTP/2 that answers 200 to
-whatever looks like a request, and keeps every byte and every request that reaches it.
+whatever looks like a request, but for paths that begin with `/held`, and keeps all that reaches it.
 
 It reads all there is before it answers anything: once somebody has an answer, what was sent before is kept.
 """
@@ -128,7 +128,8 @@ class _Talk:
                 fields.append((name.lower(), value.strip(" \t")))
             self.application.requests.append(Read(fields, ended=True))
             self._plain = self._plain[found.end() :] or b"\n"
-            self.answer += _ANSWER
+            if not path.startswith(b"/held"):
+                self.answer += _ANSWER
 
     def _read2(self, connection: h2.connection.H2Connection, data: bytes) -> None:
         for event in connection.receive_data(data):

@@ -29,12 +29,14 @@ def fields(path: str, *headers: tuple[str, str], host: str = "api", method: str 
 
 
 def exchange(port: int, data: bytes, *, answers: int = 1) -> bytes:
-    """What comes back: so many answers without a body, or what there is when the proxy closes."""
+    """What comes back: so many answers without a body, or all until one that is the last."""
     heard = b""
     with socket.create_connection(("127.0.0.1", port), _PATIENCE) as connection:
         try:
             connection.sendall(data)
-            while heard.count(b"\r\n\r\n") < answers and (more := connection.recv(65536)):
+            while heard.count(b"\r\n\r\n") < answers and b"connection: close" not in heard:
+                if not (more := connection.recv(65536)):
+                    break
                 heard += more
         except ConnectionError:
             pass
@@ -82,8 +84,8 @@ def ask2(port: int, fields: Fields, *data: bytes) -> int:
     return status
 
 
-def ask2_each(port: int, requests: Iterable[Fields]) -> list[int]:
+def ask2_each(port: int, requests: Iterable[tuple[Fields, Sequence[bytes]]]) -> list[int]:
     """The status of each request, on connections of their own at the same time: Envoy lets a second pass
     before it closes one whose client broke the protocol."""
-    with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(lambda request: ask2(port, request), requests))
+    with ThreadPoolExecutor(64) as pool:
+        return list(pool.map(lambda request: ask2(port, request[0], *request[1]), requests))

@@ -1,4 +1,4 @@
-"""N06 (ISTIO-SECURITY-2021-008): a port behind a host, or what servers take for one, hides it from no rule."""
+"""N06 (ISTIO-SECURITY-2021-008): a port behind a host, or what passes for one, hides it from no rule."""
 
 from __future__ import annotations
 
