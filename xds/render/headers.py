@@ -10,6 +10,10 @@ from envoy_data_plane.envoy.config.core.v3 import (
 
 from mesh.model import HeaderChange
 
+#: Envoy's own headers that it does not remove itself, and that servers behind it believe: not from clients
+#: (threat N09).
+FORGEABLE = ("x-envoy-original-path", "x-envoy-decorator-operation")
+
 _OVERWRITE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 _APPEND = HeaderValueOptionHeaderAppendAction.APPEND_IF_EXISTS_OR_ADD
 

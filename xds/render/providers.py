@@ -64,6 +64,7 @@ from mesh.proxy import AuthorizationPart
 from xds.render import authorization, naming, protocol, rbac, texts
 from xds.render.clusters import CONNECT_TIMEOUT, ads, no_breakers
 from xds.render.encoding import encode, typed
+from xds.render.headers import FORGEABLE
 
 #: The parts that ask one service.
 Asking = tuple[AuthorizationProvider, tuple[AuthorizationPart, ...]]
@@ -167,6 +168,8 @@ def _http(provider: AuthorizationProvider, enabled: MetadataMatcher) -> ExtAuthz
         filter_enabled_metadata=enabled,
         failure_mode_allow=provider.fail_open,
         status_on_error=HttpStatus(code=StatusCode(provider.status_on_error)),
+        # They are still there: a route removes them only behind all filters.
+        disallowed_headers=_names(tuple(TextMatch("exact", name) for name in FORGEABLE)),
     )
     if provider.body_bytes:
         found.with_request_body = BufferSettings(

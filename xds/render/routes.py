@@ -35,7 +35,7 @@ from mesh.model import RouteMatch as Match
 from mesh.proxy import L7Class, RoutedPort, RouteEntry
 from xds.render import actions, filters, naming, rbac
 from xds.render.encoding import encode, typed
-from xds.render.headers import header_mutations, host_change
+from xds.render.headers import FORGEABLE, header_mutations, host_change
 from xds.render.paths import path_matcher, path_rewrite
 from xds.render.protocol import FOREVER
 from xds.render.redirects import redirect_action
@@ -46,9 +46,6 @@ _ROUTED_RETRIES = "connect-failure,refused-stream,unavailable,cancelled"
 _PASSED_RETRIES = "reset-before-request"
 _RETRIES = 2
 _HOST_ATTEMPTS = 5
-
-#: Envoy's own headers, which servers behind an Envoy believe: not from clients (threat N09).
-_FORGEABLE = ["x-envoy-original-path", "x-envoy-decorator-operation"]
 
 #: Envoy wants the sum of a route's weights to fit 32 bits.
 _LARGEST_SUM = 1 << 31
@@ -84,7 +81,7 @@ def routed_port(routed: RoutedPort, destinations: Shares) -> bytes:
                     retry_policy=_retries(0),
                 )
             ],
-            request_headers_to_remove=_FORGEABLE,
+            request_headers_to_remove=list(FORGEABLE),
         )
     )
 
@@ -113,7 +110,7 @@ def l7_class(found: L7Class) -> bytes:
                     typed_per_filter_config=filters.asked(found),
                 )
             ],
-            request_headers_to_remove=_FORGEABLE,
+            request_headers_to_remove=list(FORGEABLE),
         )
     )
 

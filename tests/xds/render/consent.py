@@ -65,7 +65,7 @@ def _handler(consent: HttpConsent) -> type[BaseHTTPRequestHandler]:
 
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
-            headers = {name.lower(): value for name, value in self.headers.items()}
+            headers = {name.lower(): ",".join(self.headers.get_all(name, ())) for name in self.headers}
             consent.asked.append((self.command, self.path, headers))
             self.send_response(200 if headers.get("x-user") == "good" else 302)
             self.send_header("location", "http://login")
