@@ -83,14 +83,21 @@ def normalising(mode: PathNormalization) -> Object:
 class Compiled:
     """The mesh as the node of `shop/api` knows it."""
 
-    def __init__(self, *objects: Object, callers: Iterable[Caller] = (ANN,), http: Iterable[int] = (HTTP,)):
-        """Raises AssertionError if anything about the objects is wrong. `http` are ports declared as that."""
+    def __init__(
+        self,
+        *objects: Object,
+        callers: Iterable[Caller] = (ANN,),
+        http: Iterable[int] = (HTTP,),
+        unreadable: bool = False,
+    ) -> None:
+        """Raises AssertionError if something about the objects is wrong and that is not what is meant
+        (`unreadable`), or the other way round. `http` are ports declared as that."""
         pods = [_pod(*caller) for caller in callers]
         text = yaml.safe_dump_all([*_api(http), *pods, *objects])
         documents = parse(text, "the test")
         assert not documents.problems
         mesh, problems = Manifests({found.ref: found for found in documents.objects}).mesh()
-        assert not problems
+        assert bool(problems) == unreadable, problems
         self._node = Node(mesh, NODE, default=True)
 
     def verdict(self, caller: Caller = ANN, port: int = HTTP) -> PortVerdict:
