@@ -10,8 +10,10 @@ from typing import Any
 import yaml
 
 from mesh.datapath import Node
+from mesh.explain import party
 from mesh.model import PathNormalization
 from mesh.node import PodRecord, PortVerdict
+from mesh.policy import judge
 from mesh.proxy import ProxyView
 from sluice.offline import NODE, Manifests
 from tests.xds.render.conftest import Serve
@@ -22,8 +24,8 @@ from xds.documents import parse
 Caller = tuple[str, str, str, str]
 ANN: Caller = ("shop", "ann", "ann", "10.64.0.20")
 
-#: The ports of `shop/api` that its Service declares as HTTP, and as something else.
-HTTP, TCP = 8080, 9000
+#: The address of `shop/api`, and its ports that its Service declares as HTTP, and as something else.
+API, HTTP, TCP = "10.64.0.10", 8080, 9000
 Object = dict[str, Any]
 
 
@@ -96,13 +98,19 @@ class Compiled:
         text = yaml.safe_dump_all([*_api(http), *pods, *objects])
         documents = parse(text, "the test")
         assert not documents.problems
-        mesh, problems = Manifests({found.ref: found for found in documents.objects}).mesh()
+        self._mesh, problems = Manifests({found.ref: found for found in documents.objects}).mesh()
         assert bool(problems) == unreadable, problems
-        self._node = Node(mesh, NODE, default=True)
+        self._node = Node(self._mesh, NODE, default=True)
 
     def verdict(self, caller: Caller = ANN, port: int = HTTP) -> PortVerdict:
         """What the kernel does with the caller's connection to this port."""
         return self._node.verdict(self._record.ingress_set, caller[3], "TCP", port)
+
+    def reference(self, caller: Caller = ANN, port: int = HTTP) -> str:
+        """What the reference semantics say of it, in the same words."""
+        api, peer = (party(self._mesh, address) for address in (API, caller[3]))
+        found = judge(self._mesh.all_policies(), "ingress", api, peer, "TCP", port, self._mesh.config)
+        return type(found).__name__.lower()
 
     def listener(self, caller: Caller = ANN, port: int = HTTP) -> str:
         """Envoy's listener that the connection is sent to."""
@@ -141,7 +149,7 @@ def _api(http: Iterable[int]) -> list[Object]:
         "metadata": {"name": "api", "namespace": "shop"},
         "spec": {"clusterIP": "10.128.0.10", "selector": {"app": "api"}, "ports": ports},
     }
-    return [_pod("shop", "api", "api", "10.64.0.10"), service]
+    return [_pod("shop", "api", "api", API), service]
 
 
 def _pod(namespace: str, name: str, account: str, address: str) -> Object:

@@ -117,5 +117,6 @@ def test_only_the_last_hop_of_x_forwarded_for_is_a_remote_address(
     others = [claim for claim in claims("8.8.8.8") if claim[0] != "x-forwarded-for"]
     assert ask(served.port(), get("/", *others)) == 403
     assert ask(served.port(), get("/", ("x-forwarded-for", "8.8.8.8, 127.0.0.1"))) == 403
+    assert ask(served.port(), get("/", ("x-forwarded-for", "127.0.0.1, 8.8.8.8"))) == 200
     lines = [("x-forwarded-for", "8.8.8.8"), ("x-forwarded-for", "127.0.0.1")]
     assert (ask(served.port(), get("/", *lines)), ask2(served.port(), fields("/", *lines))) == (403, 403)

@@ -32,6 +32,7 @@ OPENINGS = {
         b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\n",
         b"",
     ),
+    "anything": (b"GET /held HTTP/1.1\r\nhost: api\r\n" + UPGRADE % b"anything", b""),
     "tls": (b"OPTIONS * HTTP/1.1\r\nhost: api\r\n" + UPGRADE % b"TLS/1.2", b""),
     "expectation": (
         b"POST /public HTTP/1.1\r\nhost: api\r\nexpect: 100-continue\r\ncontent-length: 0\r\n",

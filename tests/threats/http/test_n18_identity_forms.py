@@ -51,8 +51,11 @@ def meant(form: str, caller: Caller) -> bool:
 
 
 def verdicts(object: Object, port: int) -> dict[Caller, str]:
+    """Those of the tables, which the reference must share."""
     compiled = Compiled(object, callers=(FOO, BAR))
-    return {caller: compiled.verdict(caller, port).verdict for caller in CALLERS}
+    found: dict[Caller, str] = {caller: compiled.verdict(caller, port).verdict for caller in CALLERS}
+    assert found == {caller: compiled.reference(caller, port) for caller in CALLERS}
+    return found
 
 
 @pytest.mark.parametrize(("field", "form"), FORMS)
