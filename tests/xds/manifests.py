@@ -107,6 +107,7 @@ def write_sandboxes(state: Path) -> None:
         document = {
             "namespace": pod.namespace,
             "name": pod.name,
+            "uid": sandbox.uid,
             "addresses": sandbox.addresses,
             "ready": sandbox.ready,
         }

@@ -12,7 +12,7 @@ from mesh.model import HeaderChange
 
 #: Envoy's own headers that it does not remove itself, and that servers behind it believe: not from clients
 #: (threat N09).
-FORGEABLE = ("x-envoy-original-path", "x-envoy-decorator-operation")
+FORGEABLE = ("x-envoy-original-path", "x-envoy-original-host", "x-envoy-decorator-operation")
 
 _OVERWRITE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 _APPEND = HeaderValueOptionHeaderAppendAction.APPEND_IF_EXISTS_OR_ADD

@@ -17,6 +17,7 @@ from tests.xds.render.views import to as towards
 
 FORGED = (
     ("x-envoy-original-path", "/hidden"),
+    ("x-envoy-original-host", "hidden.example"),
     ("x-envoy-decorator-operation", "forged"),
     ("x-envoy-expected-rq-timeout-ms", "1"),
     ("x-envoy-internal", "1"),
