@@ -1,4 +1,4 @@
-"""`permits` and `choose` agree with the real Envoy, hostile paths and headers included."""
+"""`permits` and `choose` agree with the real Envoy, hostile paths and headers included (threats N14, N15)."""
 
 from __future__ import annotations
 
