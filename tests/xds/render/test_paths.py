@@ -1,4 +1,4 @@
-"""The path that is judged is the path that is forwarded, in each of four modes (threats N01, N02, N03, N04)."""
+"""The path that is judged is the path that is forwarded, in each of four modes (threats N01, N02, N04)."""
 
 from __future__ import annotations
 
