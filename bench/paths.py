@@ -90,13 +90,16 @@ def prepare(folder: Path) -> None:
 
 
 def egress() -> dict[str, object]:
-    """The clients may reach the server and nothing else."""
-    server = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "server"}}}
+    """The clients may reach the server, the resolver and nothing else."""
+    server, resolver = (
+        {"namespaceSelector": {}, "podSelector": {"matchLabels": labels}}
+        for labels in ({"app": "server"}, {"k8s-app": "kube-dns"})
+    )
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": metadata("clients", "caller"),
-        "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": [server]}]},
+        "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": [server, resolver]}]},
     }
 
 
