@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import change, figures, memory, paths, verdict
+from bench import change, figures, memory, paths, scale, verdict
 from bench.figures import Figure
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "steered": lambda folder, options: paths.steered_path(folder, options.rounds),
     "verdict": lambda _, options: verdict.figures(options.rounds),
     "change": lambda folder, options: change.figures(folder, options.changes),
+    "scale": lambda folder, options: scale.figures(folder, options.changes),
     "memory": lambda folder, _: memory.figures(folder),
 }
 

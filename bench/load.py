@@ -1,6 +1,6 @@
 """What runs inside the pods of a benchmark: one server, and clients that print what they measured as JSON.
 
-`python -m bench.load serve`, or `COMMAND HOST PORT [COUNT]`. Tight loops over plain sockets: the share
+`load.py serve`, or `load.py COMMAND HOST PORT [COUNT]`. Tight loops over plain sockets: the share
 that the interpreter has in a round trip is the same on both sides of a ratio, and draws it towards 1.
 """
 
@@ -14,10 +14,11 @@ import statistics
 import struct
 import sys
 import time
+from pathlib import Path
 
 ECHO_PORT, HTTP_PORT = 7000, 8080
-#: The command line of this file.
-LOAD = (sys.executable, "-m", "bench.load")
+#: The command line of this file, whatever a pod's Python finds under its name.
+LOAD = (sys.executable, str(Path(__file__).resolve()))
 #: Seconds between two probes of a watcher, which leaves the CPU to what it watches: the figure's resolution.
 WATCH_GAP = 0.002
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -128,6 +129,21 @@ def watch_connect(host: str, port: int, _count: int) -> None:
         time.sleep(WATCH_GAP)
 
 
+def watch_end(host: str, port: int, count: int) -> None:
+    """Opens connections and says when the last of them has ended."""
+    clients = [dial(host, port) for _ in range(count)]
+    poll = select.poll()
+    for client in clients:
+        poll.register(client, select.POLLIN)
+    tell(state="connected")
+    left = count
+    while left:
+        for fd, _ in poll.poll():
+            poll.unregister(fd)
+            left -= 1
+    tell(state="ended", at=time.monotonic())
+
+
 def watch_http(host: str, port: int, _count: int) -> None:
     """Says when requests on one kept-alive connection begin to be answered by another pod."""
     client, request, last = dial(host, port), REQUEST % host.encode(), ""
@@ -163,6 +179,7 @@ CLIENTS = {
     "http": http,
     "connects": connects,
     "watch-connect": watch_connect,
+    "watch-end": watch_end,
     "watch-http": watch_http,
 }
 

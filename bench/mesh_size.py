@@ -1,4 +1,4 @@
-"""Manifests of a mesh of any size: ten workloads a service, a policy for each tenth service.
+"""Manifests of a mesh of any size: ten workloads a service, a policy for each tenth service or for more.
 
 All workloads but a few are *recorded*: they bear another node's name and a status, as the API server would
 say of pods that run elsewhere. Those that run here are `caller/client`, the servers `bench/a` and `bench/b`,
@@ -27,7 +27,10 @@ PER_FILE = 500
 
 @dataclass(frozen=True, slots=True)
 class Size:
+    """Without `policies`, each tenth service has one."""
+
     workloads: int
+    policies: int = 0
 
     @property
     def services(self) -> int:
@@ -96,6 +99,13 @@ def policy(name: str, subject: str, *peers: str) -> Manifest:
     }
 
 
+def everyone(*peers: str) -> Manifest:
+    """Only `peers` may reach any pod of the namespace, where there are all but one, that has no better."""
+    made = policy("everyone", "", *peers)
+    made["spec"]["podSelector"] = {}
+    return made
+
+
 def endpoints(name: str, address: str, namespace: str = "bench") -> Manifest:
     """The one endpoint of the Service `name`, which has no selector."""
     return {
@@ -134,7 +144,7 @@ def manifests(size: Size) -> Iterator[Manifest]:
     for number in range(size.services):
         name = f"s-{number:04}"
         yield service(name, name)
-        if number % 10 == 0:
+        if number < size.policies or (not size.policies and number % 10 == 0):
             yield policy(name, name, "client", f"s-{number + 1:04}")
     yield service("a", "a")
 

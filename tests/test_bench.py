@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.figures import Figure, percentile, ratio
-from bench.mesh_size import LOCAL, Size, endpoints, manifests, policy, route
+from bench.mesh_size import LOCAL, Size, endpoints, everyone, manifests, policy, route
 from mesh.dialects import read
 
 
@@ -19,6 +19,14 @@ def test_a_mesh_has_as_many_workloads_and_services_as_its_size_says(workloads: i
     assert sum(manifest["kind"] == "Service" for manifest in made) == size.services + 1
 
 
+def test_a_mesh_has_as_many_policies_as_its_size_says() -> None:
+    counted = {
+        size: sum(manifest["kind"] == "NetworkPolicy" for manifest in manifests(size))
+        for size in (Size(10_000), Size(10_000, policies=1_000))
+    }
+    assert list(counted.values()) == [100, 1_000]
+
+
 def test_no_two_recorded_workloads_share_an_address() -> None:
     pods = [manifest for manifest in manifests(Size(10_000)) if "status" in manifest]
     assert len({pod["status"]["podIP"] for pod in pods}) == len(pods)
@@ -27,6 +35,7 @@ def test_no_two_recorded_workloads_share_an_address() -> None:
 def test_our_dialects_find_no_problem_in_a_benchmark_mesh() -> None:
     changing = [
         policy("a", "a", "client"),
+        everyone("nobody"),
         endpoints("target", "10.64.0.2"),
         route("shift", "shift", "target"),
     ]
