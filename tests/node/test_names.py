@@ -50,6 +50,22 @@ spec:
     toPorts: [{ports: [{port: "80", protocol: TCP}]}]
 """
 
+DOMAINS = """
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: domains}
+spec:
+  tier: Admin
+  priority: 10
+  subject:
+    pods:
+      namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}
+      podSelector: {matchLabels: {app: client}}
+  egress:
+  - {action: Accept, to: [{domainNames: ["*.example.com"]}]}
+  - {action: Deny, to: [{networks: [192.0.2.0/24]}]}
+"""
+
 LOOK_UP = """
 import socket, sys
 try: print(*sorted({a[4][0] for a in socket.getaddrinfo(sys.argv[1], 80, socket.AF_INET)}))
@@ -189,6 +205,31 @@ def test_a_name_that_no_rule_fits_is_refused_and_told(mesh: RunningMesh, by_name
     assert refused and refused[-1]["verdict"] == "DROPPED" and refused[-1]["dns"]["rcode"] == "REFUSED"
     assert refused[-1]["policies"] == ["CiliumNetworkPolicy shop/by-name egress[0].toPorts[0]"]
     assert (refused[-1]["source"]["pod"], refused[-1]["destination"]["pod"]) == ("client", "sluice-dns")
+
+
+def test_rules_on_names_in_audit_mode_refuse_nothing_and_say_what_they_would(
+    mesh: RunningMesh, world: None
+) -> None:
+    tried = BY_NAME.replace("namespace: shop}", 'namespace: shop, annotations: {sluice.io/audit: "true"}}', 1)
+    mesh.apply(tried)
+    try:
+        assert look_up(mesh, "other.org") == OTHER
+        assert connect(mesh, OTHER) == "open"
+        flows = mesh.observe("--last", "60", "--from", "shop/client", "--to", "kube-system/sluice-dns")
+        told = [flow for flow in flows if flow.get("dns", {}).get("query") == "other.org"]
+        assert (told[-1]["verdict"], told[-1]["audit"]) == ("FORWARDED", "DROPPED")
+    finally:
+        mesh.delete(tried)
+
+
+def test_a_tier_may_speak_of_domains(mesh: RunningMesh, world: None) -> None:
+    assert connect(mesh, OTHER) == "open"
+    mesh.apply(DOMAINS)
+    try:
+        assert look_up(mesh, "www.example.com") == NAMED
+        assert (connect(mesh, NAMED), connect(mesh, OTHER)) == ("open", "closed")
+    finally:
+        mesh.delete(DOMAINS)
 
 
 def test_what_is_in_force_is_answered_while_agent_and_control_plane_are_down(
