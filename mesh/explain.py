@@ -23,7 +23,7 @@ from mesh.model import (
     ServiceName,
     WorkloadName,
 )
-from mesh.policy import Deny, Party, Steer, caller_of, judge, permits
+from mesh.policy import Allow, Deny, Party, Steer, caller_of, judge, permits
 from mesh.proxy import HttpRule, RoutedPort, RouteEntry
 from mesh.request import Request
 from mesh.request_path import normalise
@@ -151,9 +151,8 @@ def _judge(
         for policies in (network, consents):
             verdict = judge(policies, direction, subject, peer, protocol, backend.port, mesh.config)
             if not isinstance(verdict, Steer):
-                denies = isinstance(verdict, Deny)
-                refused = refused or denies
-                reasons += [_of_key(key, direction, denies, "kernel") for key in verdict.rules]
+                refused = refused or isinstance(verdict, Deny)
+                reasons += [_of_key(key, direction, verdict) for key in verdict.rules]
                 continue
             steered = True
             if request is None:
@@ -198,10 +197,13 @@ def _authorization_says(
             ]
 
 
-def _of_key(key: str, direction: Direction, denies: bool, enforced_by: str) -> dict[str, str]:
+def _of_key(key: str, direction: Direction, verdict: Allow | Deny) -> dict[str, str]:
     """A key without a field is a policy of which no rule fits."""
-    effect = "deny" if denies else "allow"
     kind, name, *field = key.split(" ", 2)
+    effect, enforced_by = "deny" if isinstance(verdict, Deny) else "allow", "kernel"
+    if isinstance(verdict, Allow) and verdict.names is not None:
+        patterns = ", ".join(sorted(pattern.text for pattern in verdict.names)) or "no name"
+        effect, enforced_by = f"allow queries for {patterns}", "resolver"
     if field:
         return _reason(f"{kind} {name}", field[0], effect, enforced_by)
     if kind == "AuthorizationPolicy":

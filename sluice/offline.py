@@ -15,7 +15,9 @@ from pathlib import Path
 from mesh.assemble import Mesh
 from mesh.identity import Allocations
 from mesh.model import Fragment, ObjectRef, Problem, Workload
+from sluice.address_plan import AddressPlan
 from sluice.failure import Failure
+from sluice.resolver import resolver_objects
 from xds.dialects import read
 from xds.documents import ApiObject, parse
 
@@ -50,10 +52,11 @@ class Manifests:
 
 
 def manifests_from(paths: Iterable[Path]) -> Manifests:
-    """What these files and folders hold; `-` is standard input.
+    """What these files and folders hold, and the resolver that every mesh has; `-` is standard input.
 
     Raises OSError for a path that cannot be read, Failure for one that is not there or holds no text."""
-    objects: dict[ObjectRef, ApiObject] = {}
+    given = map(ApiObject.of, resolver_objects(AddressPlan(0), ("python", "-m", "agent.dns")))
+    objects = {own.ref: own for own in given}
     problems: list[Problem] = []
     for origin, text in texts_from(paths):
         documents = parse(text, origin)

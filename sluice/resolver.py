@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +24,31 @@ _LABELS = {"k8s-app": "kube-dns"}
 def write_resolver(mesh: MeshDirectory, plan: AddressPlan) -> Path:
     """The manifest, which the control plane reads with the user's. Only a change touches it."""
     path = mesh.state / "resolver.json"
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [_pod(mesh), _service(plan)]}) + "\n"
+    ours = child_environment()
+    env: list[dict[str, Any]] = [
+        {"name": name, "value": ours[name]} for name in ("PYTHONPATH", "PYTHONSAFEPATH") if name in ours
+    ]
+    folders = ["--run", str(mesh.run / FOLDER), "--state", str(mesh.state / FOLDER)]
+    items = resolver_objects(plan, [sys.executable, "-m", "agent.dns", *folders], env)
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items}) + "\n"
     if not path.exists() or path.read_text() != text:
         atomic.write(path, text)
     return path
 
 
-def _pod(mesh: MeshDirectory) -> dict[str, Any]:
-    ours = child_environment()
-    env: list[dict[str, Any]] = [
-        {"name": name, "value": ours[name]} for name in ("PYTHONPATH", "PYTHONSAFEPATH") if name in ours
-    ]
-    env.append({"name": "POD_IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}})
-    folders = ["--run", str(mesh.run / FOLDER), "--state", str(mesh.state / FOLDER)]
+def resolver_objects(
+    plan: AddressPlan, command: Sequence[str], env: Sequence[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """The Pod, which runs `command`, and the Service."""
+    return [_pod(command, env), _service(plan)]
+
+
+def _pod(command: Sequence[str], env: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    own = {"name": "POD_IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}}
     container = {
         "name": "resolver",
-        "command": [sys.executable, "-m", "agent.dns", *folders, "--listen", "$(POD_IPS)"],
-        "env": env,
+        "command": [*command, "--listen", "$(POD_IPS)"],
+        "env": [*env, own],
         "ports": [
             {"name": "dns", "containerPort": PORT, "protocol": "UDP"},
             {"name": "dns-tcp", "containerPort": PORT, "protocol": "TCP"},

@@ -15,8 +15,9 @@ import yaml
 from mesh.model import HttpMatch, ObjectRef, WorkloadName
 from mesh.node import readable as readable_tables
 from mesh.proxy import HttpRule, L7Class, ProxyView
-from sluice.offline import NODE, mesh_from
+from sluice.offline import NODE, Manifests
 from tests.xds.render.standalone import validate
+from xds.documents import parse
 from xds.render import readable, render
 from xds.snapshot import NodeSnapshot
 
@@ -26,7 +27,8 @@ CASES = sorted(path.parent.name for path in HERE.glob("*/in.yaml"))
 
 @cache
 def compiled(case: str) -> NodeSnapshot:
-    mesh, _ = mesh_from([HERE / case / "in.yaml"])
+    documents = parse((HERE / case / "in.yaml").read_text(), case)
+    mesh, _ = Manifests({found.ref: found for found in documents.objects}).mesh()
     return NodeSnapshot(mesh, NODE, default=True)
 
 
