@@ -151,7 +151,7 @@ def test_a_tightening_ends_what_it_forbids_and_nothing_else(town: Town, tighteni
         written.write(after)
         written.delete(after)
     # A client's end and a server's end of each connection, in processes that may hold so many.
-    share = 16_000 if long else 2_000
+    share = 17_000 if long else 2_000
     crowds = [
         (town.act(CLIENT, Crowd), town.act(SERVER, Crowd), number) for number in range(3 if long else 1)
     ]
