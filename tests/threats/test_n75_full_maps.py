@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -21,8 +20,6 @@ from agent.reconcile import Reconciler
 from bpf import layout
 from bpf.layout import FlowKey, Verdict, packed_address
 from mesh.node import BlockRecord, PolicyClass, PolicySet, PortVerdict
-from sluice.cgroups import remove_cgroup
-from sluice.mesh_directory import BPFFS, cgroup2_mount
 from tests.agreement.bulk import Bulk, Interval
 from tests.kernel.box import Box
 from tests.kernel.host import TCP, UDP, Pod
@@ -134,19 +131,6 @@ def test_a_flood_of_fragments_lets_none_through_that_is_denied(box: Box) -> None
 
 SET = 7
 PEERS = (300, 301, 302)
-
-
-@pytest.fixture
-def kernel() -> Iterator[Kernel]:
-    name = f"sluice-full-{uuid.uuid4().hex[:8]}"
-    cgroup = cgroup2_mount() / name
-    cgroup.mkdir()
-    made = Kernel.open(BPFFS / name, cgroup)
-    try:
-        yield made
-    finally:
-        made.remove()
-        remove_cgroup(cgroup)
 
 
 def policy(*peers: tuple[int, str]) -> list[tuple[tuple[str, str], entries.Entries]]:

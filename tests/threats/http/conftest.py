@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.threats.http.application import Application
-from tests.xds.render.conftest import folder, serve, servers
+from tests.xds.render.conftest import by_grpc, by_http, folder, serve, servers
 
-__all__ = ["application", "folder", "serve", "servers"]
+__all__ = ["application", "by_grpc", "by_http", "folder", "serve", "servers"]
 
 
 @pytest.fixture(scope="module")

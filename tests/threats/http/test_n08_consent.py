@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-
-import pytest
 
 from tests.threats.http.application import Application
 from tests.threats.http.served import Served, mesh_config, policy
@@ -25,20 +23,6 @@ LINES: list[tuple[Lines, bool]] = [
     (("bad, good",), False),
     (("c", "a", "b", "a"), False),
 ]
-
-
-@pytest.fixture(scope="module")
-def by_grpc() -> Iterator[GrpcConsent]:
-    consent = GrpcConsent()
-    yield consent
-    consent.stop()
-
-
-@pytest.fixture(scope="module")
-def by_http() -> Iterator[HttpConsent]:
-    consent = HttpConsent()
-    yield consent
-    consent.stop()
 
 
 def check(port: int, shown: Callable[[], str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from mesh.proxy import ProxyView
 from tests.xds.render.backend import Backend
+from tests.xds.render.consent import GrpcConsent, HttpConsent
 from tests.xds.render.standalone import Proxy
 
 Serve = Callable[..., Proxy]
@@ -32,6 +33,20 @@ def servers() -> Iterator[dict[str, Backend]]:
     yield found
     for backend in found.values():
         backend.stop()
+
+
+@pytest.fixture(scope="module")
+def by_grpc() -> Iterator[GrpcConsent]:
+    consent = GrpcConsent()
+    yield consent
+    consent.stop()
+
+
+@pytest.fixture(scope="module")
+def by_http() -> Iterator[HttpConsent]:
+    consent = HttpConsent()
+    yield consent
+    consent.stop()
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from dataclasses import replace
-
-import pytest
 
 from mesh.model import AuthorizationProvider, ServiceName
 from mesh.model import Backend as Address
@@ -36,20 +33,6 @@ HTTP = AuthorizationProvider(
     headers_to_downstream_on_allow=(term("header", "x-oth*", key="x").values[0],),
 )
 GOOD, BAD = [("x-user", "good")], [("x-user", "bad")]
-
-
-@pytest.fixture(scope="module")
-def by_grpc() -> Iterator[GrpcConsent]:
-    consent = GrpcConsent()
-    yield consent
-    consent.stop()
-
-
-@pytest.fixture(scope="module")
-def by_http() -> Iterator[HttpConsent]:
-    consent = HttpConsent()
-    yield consent
-    consent.stop()
 
 
 def custom(provider: AuthorizationProvider | None, *terms: str) -> AuthorizationPart:

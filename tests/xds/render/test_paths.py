@@ -194,21 +194,13 @@ def proxy(serve: Serve, servers: dict[str, Backend]) -> Proxy:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_reference_and_envoy_make_the_same_of_hostile_paths(
-    mode: PathNormalization, proxy: Proxy
+@pytest.mark.parametrize("paths", [HOSTILE, ENCODINGS], ids=["hostile", "every encoding"])
+def test_the_reference_and_envoy_make_the_same_of_a_path(
+    paths: tuple[str, ...], mode: PathNormalization, proxy: Proxy
 ) -> None:
     line = Line(proxy.ports[f"virtualInbound|{NUMBERS[mode]}"])
-    found = {path: line.sent(path) for path in HOSTILE}
-    assert found == {path: expected(path, mode) for path in HOSTILE}
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_the_reference_and_envoy_make_the_same_of_every_encoding(
-    mode: PathNormalization, proxy: Proxy
-) -> None:
-    line = Line(proxy.ports[f"virtualInbound|{NUMBERS[mode]}"])
-    found = {path: line.sent(path) for path in ENCODINGS}
-    assert found == {path: expected(path, mode) for path in ENCODINGS}
+    found = {path: line.sent(path) for path in paths}
+    assert found == {path: expected(path, mode) for path in paths}
 
 
 @pytest.mark.parametrize("mode", MODES)
