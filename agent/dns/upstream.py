@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import socket
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -29,8 +28,6 @@ log = logging.getLogger(__name__)
 PATIENCE, ROUNDS = 1.0, 2
 #: Records in an answer that is worth parsing.
 MOST_RECORDS = 2048
-#: Linux's, which Python 3.11 does not name.
-_IP_RECVERR, _IPV6_RECVERR = 11, 25
 #: Datagrams that answer nothing, until TCP is asked.
 MOST_STRAY = 32
 
@@ -162,7 +159,6 @@ async def _by_udp(server: Server, query: dns.message.Message) -> dns.message.Mes
     loop = asyncio.get_running_loop()
     # Connected: the kernel drops what comes from anyone else.
     transport, answer = await loop.create_datagram_endpoint(lambda: _Answer(accept), remote_addr=server)
-    _hear_soft_errors(transport.get_extra_info("socket"))
     try:
         transport.sendto(query.to_wire())
         return await answer.result
@@ -170,14 +166,6 @@ async def _by_udp(server: Server, query: dns.message.Message) -> dns.message.Mes
         transport.close()
         if answer.result.done() and not answer.result.cancelled():
             answer.result.exception()
-
-
-def _hear_soft_errors(own: socket.socket) -> None:
-    """Without this, udp(7) keeps "there is no route to them" to itself, and every question waits in vain."""
-    if own.family == socket.AF_INET6:
-        own.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
-    else:
-        own.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
 
 
 async def _by_tcp(server: Server, query: dns.message.Message) -> dns.message.Message:
