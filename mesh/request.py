@@ -26,8 +26,9 @@ class Request:
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """What header matches see: repeated ones joined by commas, and the authority as `host`."""
+        """What header matches see: repeated ones joined by commas, the authority as `host` too."""
         found: dict[str, str] = {}
         for name, value in self.headers:
             found[name] = f"{found[name]},{value}" if name in found else value
-        return found | {"host": self.authority}
+        pseudo = {":method": self.method, ":authority": self.authority, ":scheme": "http"}
+        return found | pseudo | {"host": self.authority}

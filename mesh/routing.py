@@ -60,23 +60,39 @@ def matches(match: RouteMatch, request: Request) -> bool:
         parameters.setdefault(name, value)
     return (
         _path_fits(match.path, path)
-        and match.method in (None, request.method)
         and all(_value_fits(header, headers) for header in match.headers)
         and all(_value_fits(parameter, parameters) for parameter in match.query)
     )
 
 
 def _path_fits(match: PathMatch, path: str) -> bool:
-    if match.kind == "exact":
-        return path == match.value
+    value = match.value
     if match.kind == "regex":
-        return compile_expression(match.value).matches(path)
-    prefix = match.value.rstrip("/")
+        return compile_expression(value).matches(path)
+    if match.ignore_case:
+        path, value = path.lower(), value.lower()
+    if match.kind == "exact":
+        return path == value
+    if match.kind == "start":
+        return path.startswith(value)
+    prefix = value.rstrip("/")
     return path == prefix or path.startswith(prefix + "/")
 
 
 def _value_fits(match: ValueMatch, values: Mapping[str, str]) -> bool:
+    """Of a negated match what is absent counts as empty."""
     value = values.get(match.name)
+    if match.kind == "present":
+        return (value is None) == match.negated
     if value is None:
-        return False
-    return value == match.value if match.kind == "exact" else compile_expression(match.value).matches(value)
+        if not match.negated:
+            return False
+        value = ""
+    match match.kind:
+        case "exact":
+            fits = value == match.value
+        case "prefix":
+            fits = value.startswith(match.value)
+        case "regex":
+            fits = compile_expression(match.value).matches(value)
+    return fits != match.negated

@@ -44,9 +44,11 @@ def routed_ports(mesh: Mesh, caller: str, service: ServiceName) -> tuple[RoutedP
 def precedence(match: RouteMatch) -> tuple[int, int, int, int, int]:
     """Gateway API, HTTPRouteRule.matches: exact path, then the longest prefix, a method, most
     headers, most query parameters. Expressions, whose place is ours to choose, follow exact paths."""
-    kind = {"exact": 0, "regex": 1, "prefix": 2}[match.path.kind]
+    kind = {"exact": 0, "regex": 1, "prefix": 2, "start": 2}[match.path.kind]
     length = len(match.path.value.rstrip("/")) if match.path.kind == "prefix" else len(match.path.value)
-    return kind, -length, match.method is None, -len(match.headers), -len(match.query)
+    headers = [header for header in match.headers if header.name != ":method"]
+    any_method = len(headers) == len(match.headers)
+    return kind, -length, any_method, -len(headers), -len(match.query)
 
 
 def destination(

@@ -126,9 +126,11 @@ def _rule(reader: Reader) -> RouteRule:
 
 def _match(reader: Reader) -> RouteMatch:
     reader.fields(MATCH)
-    method = reader.at("method").choice(METHODS) or None
+    method = reader.at("method").choice(METHODS)
+    methods = (ValueMatch(":method", "exact", method),) if method else ()
     headers = _values(reader.at("headers"), 4096, fold=True)
-    return RouteMatch(_path(reader.at("path")), method, headers, _values(reader.at("queryParams"), 1024))
+    query = _values(reader.at("queryParams"), 1024)
+    return RouteMatch(_path(reader.at("path")), (*methods, *headers), query)
 
 
 def _path(reader: Reader) -> PathMatch:

@@ -280,25 +280,38 @@ def test_envoy_allows_what_the_references_permit(tmp_path: Path, long: bool) -> 
 
 
 def random_entries(rng: random.Random) -> tuple[RouteEntry, ...]:
+    """Of a VirtualService or of HTTPRoutes: every kind of match of either."""
     entries = []
     for index in range(rng.randint(2, 6)):
-        match = RouteMatch(
-            rng.choice(
-                (
-                    PathMatch("prefix", "/"),
-                    PathMatch("prefix", "/public"),
-                    PathMatch("prefix", "/admin/"),
-                    PathMatch("exact", "/public/a"),
-                    PathMatch("exact", "/admin"),
-                    PathMatch("regex", "/v[12]/.*"),
-                )
-            ),
-            rng.choice((None, None, "GET", "POST")),
-            rng.choice(
-                ((), (), (ValueMatch("x-team", "exact", "a"),), (ValueMatch("x-trace", "regex", "[0-9]+"),))
-            ),
-            rng.choice(((), (), (ValueMatch("x", "exact", "1"),))),
+        path = rng.choice(
+            (
+                PathMatch("prefix", "/"),
+                PathMatch("prefix", "/public"),
+                PathMatch("prefix", "/admin/"),
+                PathMatch("start", "/pub"),
+                PathMatch("start", "/ADMIN", ignore_case=True),
+                PathMatch("exact", "/public/a"),
+                PathMatch("exact", "/Admin", ignore_case=True),
+                PathMatch("exact", "/admin"),
+                PathMatch("regex", "/v[12]/.*"),
+            )
         )
+        method = rng.choice((None, None, ("exact", "GET"), ("exact", "POST"), ("prefix", "P")))
+        headers = rng.choice(
+            (
+                (),
+                (),
+                (ValueMatch("x-team", "exact", "a"),),
+                (ValueMatch("x-team", "exact", "a", negated=True),),
+                (ValueMatch("x-team", "present", negated=True),),
+                (ValueMatch("x-trace", "present"),),
+                (ValueMatch("x-trace", "regex", "[0-9]+"),),
+                (ValueMatch("x-trace", "prefix", "1"),),
+            )
+        )
+        methods = (ValueMatch(":method", *method),) if method else ()
+        query = rng.choice(((), (), (ValueMatch("x", "exact", "1"),), (ValueMatch("x", "present"),)))
+        match = RouteMatch(path, (*methods, *headers), query)
         rule = RouteRule(
             f"rules[{index}]",
             (match,),
@@ -306,6 +319,8 @@ def random_entries(rng: random.Random) -> tuple[RouteEntry, ...]:
             response_headers=HeaderChange(set=(("x-rule", str(index)),)),
         )
         entries.append(RouteEntry(ObjectRef("HTTPRoute", "shop", "r"), match, rule))
+    if rng.random() < 0.5:
+        return tuple(entries)
     return tuple(sorted(entries, key=lambda entry: precedence(entry.match)))
 
 

@@ -31,6 +31,8 @@ def path_matcher(match: PathMatch) -> PathMatcher:
     match match.kind:
         case "exact":
             return {"path": match.value}
+        case "start":
+            return {"prefix": match.value}
         case "regex":
             return {"safe_regex": RegexMatcher(regex=match.value)}
         case "prefix":

@@ -190,22 +190,38 @@ def _weighted(
 
 
 def _match(match: Match) -> RouteMatch:
-    headers = [rbac.equal(":method", match.method)] if match.method else []
-    headers += [_header(value) for value in match.headers]
-    return RouteMatch(
+    found = RouteMatch(
         **path_matcher(match.path),
-        headers=headers,
-        query_parameters=[QueryParameterMatcher(name=q.name, string_match=_string(q)) for q in match.query],
+        headers=[_header(value) for value in match.headers],
+        query_parameters=[_parameter(value) for value in match.query],
     )
+    if match.path.ignore_case:
+        found.case_sensitive = False
+    return found
 
 
 def _header(value: ValueMatch) -> HeaderMatcher:
-    return HeaderMatcher(name=rbac.header_name(value.name), string_match=_string(value))
+    found = HeaderMatcher(name=rbac.header_name(value.name), invert_match=value.negated)
+    if value.kind == "present":
+        found.present_match = True
+    else:
+        found.string_match = _string(value)
+        found.treat_missing_header_as_empty = value.negated
+    return found
+
+
+def _parameter(value: ValueMatch) -> QueryParameterMatcher:
+    if value.kind == "present":
+        return QueryParameterMatcher(name=value.name, present_match=True)
+    return QueryParameterMatcher(name=value.name, string_match=_string(value))
 
 
 def _string(value: ValueMatch) -> StringMatcher:
-    if value.kind == "exact":
-        return StringMatcher(exact=value.value)
+    match value.kind:
+        case "exact":
+            return StringMatcher(exact=value.value)
+        case "prefix":
+            return StringMatcher(prefix=value.value)
     return StringMatcher(safe_regex=RegexMatcher(regex=value.value))
 
 

@@ -96,8 +96,11 @@ def test_a_match_has_method_headers_and_query_parameters() -> None:
     found = rule(matches=[{"method": "GET", "headers": headers, "queryParams": query}, {}]).matches
     assert found == (
         RouteMatch(
-            method="GET",
-            headers=(ValueMatch("x-version", "exact", "2"), ValueMatch("x-user", "regex", "a.*")),
+            headers=(
+                ValueMatch(":method", "exact", "GET"),
+                ValueMatch("x-version", "exact", "2"),
+                ValueMatch("x-user", "regex", "a.*"),
+            ),
             query=(ValueMatch("Debug", "exact", "1"),),
         ),
         RouteMatch(),

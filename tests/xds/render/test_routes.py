@@ -70,7 +70,41 @@ MATCHES: dict[str, tuple[RouteMatch, list[Ask], list[Ask]]] = {
         [get("/v1/a"), get("/v22/?q=/")],
         [get("/v/a"), get("/x/v1/a"), get("/v1")],
     ),
-    "method": (prefix("/", method="POST"), [("POST", "/", ())], [get("/"), ("PUT", "/", ())]),
+    "start": (
+        RouteMatch(PathMatch("start", "/foo")),
+        [get("/foo"), get("/foobar"), get("/foo/bar?x")],
+        [get("/"), get("/Foo"), get("/x/foo")],
+    ),
+    "any case": (
+        RouteMatch(PathMatch("exact", "/Foo", ignore_case=True)),
+        [get("/foo"), get("/FOO?x")],
+        [get("/foo/"), get("/fo")],
+    ),
+    "without a header": (
+        prefix("/", headers=(ValueMatch("x-a", "exact", "1", negated=True),)),
+        [get("/"), get("/", ("x-a", "2")), get("/", ("x-a", ""))],
+        [get("/", ("x-a", "1"))],
+    ),
+    "no such header": (
+        prefix("/", headers=(ValueMatch("x-a", "present", negated=True),)),
+        [get("/"), get("/", ("x-b", "1"))],
+        [get("/", ("x-a", "1")), get("/", ("x-a", ""))],
+    ),
+    "some value": (
+        prefix("/", headers=(ValueMatch("x-a", "present"), ValueMatch("x-b", "prefix", "v"))),
+        [get("/", ("x-a", "1"), ("x-b", "v2"))],
+        [get("/", ("x-b", "v2")), get("/", ("x-a", "1"), ("x-b", "w"))],
+    ),
+    "some parameter": (
+        prefix("/", query=(ValueMatch("a", "present"), ValueMatch("b", "prefix", "v"))),
+        [get("/?a&b=v1"), get("/?b=v&a=2")],
+        [get("/?b=v1"), get("/?a=1&b=w")],
+    ),
+    "method": (
+        prefix("/", headers=(ValueMatch(":method", "exact", "POST"),)),
+        [("POST", "/", ())],
+        [get("/"), ("PUT", "/", ())],
+    ),
     "headers": (
         prefix("/", headers=(ValueMatch("x-a", "exact", "1"), ValueMatch("x-b", "regex", "[a-c]+"))),
         [get("/", ("X-A", "1"), ("X-B", "abc"))],

@@ -1,0 +1,25 @@
+"""What the whole mesh is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mesh.model.authorization import AuthorizationProvider
+
+PathNormalization = Literal["NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeshConfig:
+    """What the whole mesh is told: Istio's ConfigMap `istio`, as far as we read it."""
+
+    root_namespace: str = "istio-system"
+    trust_domain: str = "cluster.local"
+    trust_domain_aliases: tuple[str, ...] = ()
+    path_normalization: PathNormalization = "MERGE_SLASHES"
+    providers: tuple[AuthorizationProvider, ...] = ()
+
+
+#: Where nobody has said anything.
+DEFAULT_CONFIG = MeshConfig()

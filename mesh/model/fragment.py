@@ -1,0 +1,45 @@
+"""What a dialect understood of one object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mesh.model.authorization import Authorization
+from mesh.model.config import MeshConfig
+from mesh.model.inventory import CidrGroup, EndpointSlice, LearnedNames, Namespace, Node, Service, Workload
+from mesh.model.names import ObjectRef, Problem
+from mesh.model.network_policy import Policy, TierPolicy
+from mesh.model.routing import Route
+from mesh.model.traffic_policy import DestinationRule
+
+Noun = (
+    Namespace
+    | Workload
+    | Service
+    | EndpointSlice
+    | Node
+    | CidrGroup
+    | LearnedNames
+    | Policy
+    | TierPolicy
+    | Authorization
+    | MeshConfig
+    | Route
+    | DestinationRule
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """What was understood of one object.
+
+    `valid` is False when something could not be read: then `nouns` holds what rule 18 demands
+    without an earlier version (an allow that grants nothing, a deny of all it selects, default
+    deny for the namespace of an unreadable subject), and an earlier valid version, if there is
+    one, stays in force instead.
+    """
+
+    ref: ObjectRef
+    nouns: tuple[Noun, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    valid: bool = True

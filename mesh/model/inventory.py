@@ -1,0 +1,121 @@
+"""Things that exist: workloads, services and what stands behind them, nodes, blocks of addresses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mesh.model.names import ObjectRef, Protocol, ServiceName, WorkloadName
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    name: str
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPort:
+    """A container port with a name, to which policies and Services may refer."""
+
+    name: str
+    port: int
+    protocol: Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A Pod. `addresses` are canonical text, IPv4 first; `labels` are the pod's own, sorted. `hostname`
+    is its name in DNS below the headless Service `subdomain` of its namespace; `uid` tells it from others
+    that had its name."""
+
+    name: WorkloadName
+    labels: tuple[tuple[str, str], ...]
+    service_account: str
+    node: str
+    addresses: tuple[str, ...] = ()
+    ports: tuple[NamedPort, ...] = ()
+    ready: bool = False
+    hostname: str = ""
+    subdomain: str = ""
+    uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    name: str
+    port: int
+    protocol: Protocol
+    target: int | str
+    app_protocol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A Kubernetes Service. `vips` is what the object asks for (empty: to be allocated).
+
+    `headless` is `clusterIP: None`; `affinity_seconds` is 0 without session affinity. `labels` are
+    the Service's own.
+    """
+
+    name: ServiceName
+    ports: tuple[ServicePort, ...]
+    selector: tuple[tuple[str, str], ...] | None
+    vips: tuple[str, ...] = ()
+    families: tuple[Literal["IPv4", "IPv6"], ...] = ("IPv4", "IPv6")
+    headless: bool = False
+    affinity_seconds: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SliceEndpoint:
+    addresses: tuple[str, ...]
+    ready: bool
+    workload: WorkloadName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSlice:
+    """Endpoints of `service` given by hand; they replace those derived from its selector."""
+
+    ref: ObjectRef
+    service: ServiceName
+    ports: tuple[tuple[str, int, Protocol], ...]
+    endpoints: tuple[SliceEndpoint, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Backend:
+    """One ready address:port behind a service port."""
+
+    address: str
+    port: int
+    workload: WorkloadName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of the cluster: its own addresses (canonical text) are no pod's."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...] = ()
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedNames:
+    """What DNS answers said of names (lower case, no final dot): addresses that are still good. The
+    resolver counts its reports with `sequence`, by which it learns what is in force."""
+
+    sequence: int = 0
+    names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CidrGroup:
+    """A CiliumCIDRGroup: blocks under a name, to which policies refer."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...]
+    cidrs: tuple[str, ...]

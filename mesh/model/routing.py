@@ -1,0 +1,243 @@
+"""Routes: which requests and connections to a service address go where, and what happens on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mesh.model.names import ObjectRef, ServiceName
+from mesh.model.selection import Callers
+
+#: The gateway that stands for the pods of the mesh, as Istio calls it.
+MESH_GATEWAY = "mesh"
+
+
+# --- which requests ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PathMatch:
+    """Of a path without its query. `prefix` matches whole elements (Gateway API), `start` characters
+    (Istio); `regex` is RE2 over the whole."""
+
+    kind: Literal["exact", "prefix", "start", "regex"]
+    value: str
+    ignore_case: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ValueMatch:
+    """A header (lower-case name) or a query parameter; `present` has no value. Of requests the method,
+    the authority and the scheme are the headers `:method`, `:authority` and `:scheme`. A negated one
+    matches what is absent, too."""
+
+    name: str
+    kind: Literal["exact", "prefix", "regex", "present"]
+    value: str = ""
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMatch:
+    """`port` is the one that was dialled (0: any); `callers` whose requests are meant."""
+
+    path: PathMatch = PathMatch("prefix", "/")
+    headers: tuple[ValueMatch, ...] = ()
+    query: tuple[ValueMatch, ...] = ()
+    port: int = 0
+    callers: Callers = Callers()
+
+
+# --- what is done to them ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderChange:
+    set: tuple[tuple[str, str], ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PathChange:
+    """`full` replaces the whole path, `prefix` the whole elements that the match names, `start` the
+    characters that it names, `regex` whatever `pattern` (RE2) finds, with `\\1` for its groups."""
+
+    kind: Literal["full", "prefix", "start", "regex"]
+    value: str
+    pattern: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """`port` None is what follows from the scheme, else the one that was dialled. `keep_port` writes the
+    port of the request, whatever the scheme (Istio's FROM_REQUEST_PORT)."""
+
+    scheme: str | None = None
+    hostname: str | None = None
+    port: int | None = None
+    path: PathChange | None = None
+    status: int = 302
+    keep_port: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    hostname: str | None = None
+    path: PathChange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DirectResponse:
+    """What Envoy answers itself."""
+
+    status: int
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """`on` are Envoy's conditions (x-envoy-retry-on and -grpc-on), `statuses` what else is tried again.
+    Times are milliseconds: 0 is none, of `backoff_ms` Envoy's default, 25."""
+
+    attempts: int
+    on: tuple[str, ...] = ()
+    statuses: tuple[int, ...] = ()
+    per_try_ms: int = 0
+    backoff_ms: int = 0
+    other_localities: bool = False
+    same_host: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is done to a share of the requests, in millionths; a delay comes before an abort."""
+
+    delay_ms: int = 0
+    delayed: int = 0
+    status: int = 0
+    grpc_status: int | None = None
+    aborted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A copy of a share of the requests, in millionths, whose answers nobody waits for."""
+
+    service: ServiceName | None
+    port: int
+    subset: str = ""
+    share: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class CorsPolicy:
+    """Cross-origin requests (Fetch, 3.2). `origins` are exact, prefix or RE2; `credentials` None is not
+    said. `forward_unmatched`: preflights of other origins go to the service."""
+
+    origins: tuple[ValueMatch, ...] = ()
+    methods: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
+    max_age_s: int | None = None
+    credentials: bool | None = None
+    forward_unmatched: bool = True
+
+
+# --- where they go ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RouteBackend:
+    """A weighted destination; `service` None is one that must not or cannot be reached. `port` 0 is the
+    only one that the service has, else the one that was dialled; `subset` is a DestinationRule's."""
+
+    service: ServiceName | None
+    port: int
+    weight: int = 1
+    request_headers: HeaderChange = HeaderChange()
+    response_headers: HeaderChange = HeaderChange()
+    subset: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRule:
+    """One rule about requests: a rule of an HTTPRoute or GRPCRoute, an `http` route of a VirtualService.
+
+    Timeouts are milliseconds, 0 is none. Header changes of the rule come before those of a backend.
+    `retries` None are the mesh's default. A share whose backend cannot be reached, or does not
+    exist, is answered `lost` (Gateway API 500, Istio 503).
+    """
+
+    field: str
+    matches: tuple[RouteMatch, ...]
+    backends: tuple[RouteBackend, ...] = ()
+    request_headers: HeaderChange = HeaderChange()
+    response_headers: HeaderChange = HeaderChange()
+    redirect: Redirect | None = None
+    rewrite: Rewrite | None = None
+    direct: DirectResponse | None = None
+    timeout_ms: int = 0
+    backend_timeout_ms: int = 0
+    retries: Retries | None = None
+    fault: Fault | None = None
+    mirrors: tuple[Mirror, ...] = ()
+    cors: CorsPolicy | None = None
+    delegate: ObjectRef | None = None
+    lost: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionMatch:
+    """Which connections: `blocks` hold the address that was dialled (canonical text), `server_names` are
+    DNS names or `*.` wildcards that a TLS hello asks for; () is any. `port` 0 is any."""
+
+    port: int = 0
+    blocks: tuple[str, ...] = ()
+    server_names: tuple[str, ...] = ()
+    callers: Callers = Callers()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRule:
+    """One rule about whole connections: a rule of a TCPRoute, TLSRoute or UDPRoute, a `tcp` or `tls` route
+    of a VirtualService. No match is any connection."""
+
+    field: str
+    kind: Literal["tcp", "tls", "udp"]
+    matches: tuple[ConnectionMatch, ...] = ()
+    backends: tuple[RouteBackend, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The Service, and the port (None: each), to whose callers a route applies."""
+
+    service: ServiceName
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An HTTPRoute, GRPCRoute, TCPRoute, ... or VirtualService.
+
+    It binds callers of its `parents` and, with `hosts`, of every service whose full name one of those
+    patterns (`*`, `*.example.com`) fits. In the namespace of the service it is a producer's route and
+    binds callers in the namespaces that `exported` names (`*`: all); elsewhere it is a consumer's and
+    binds callers of its own namespace only (GEP-1226; for VirtualServices threat N50).
+
+    `in_order`: the first rule that fits wins (VirtualService), else the most specific one does
+    (Gateway API). `gateways` are those for which it holds, `namespace/name` or MESH_GATEWAY;
+    at a gateway `hosts` and `names` are what a request must ask for.
+    """
+
+    ref: ObjectRef
+    created: str
+    parents: tuple[Parent, ...]
+    rules: tuple[RouteRule, ...] = ()
+    connections: tuple[ConnectionRule, ...] = ()
+    hosts: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    exported: tuple[str, ...] = ("*",)
+    gateways: tuple[str, ...] = (MESH_GATEWAY,)
+    in_order: bool = False

@@ -1,0 +1,163 @@
+"""What a DestinationRule says: subsets of a service, and how connections to it are balanced, bounded,
+watched and secured. None is "not said" everywhere, so that the next level up counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mesh.model.names import ObjectRef
+from mesh.model.selection import Selector
+
+Simple = Literal["LEAST_REQUEST", "ROUND_ROBIN", "RANDOM", "PASSTHROUGH"]
+
+
+@dataclass(frozen=True, slots=True)
+class HashKey:
+    """What consistent hashing looks at: a header or query parameter by `name`, a cookie (`ttl_ms` 0 is a
+    session cookie, None: only one that is there) at `path`, or the caller's address."""
+
+    kind: Literal["header", "cookie", "query", "source_ip"]
+    name: str = ""
+    path: str = ""
+    ttl_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Balancer:
+    """`hash` None: `simple` counts. A ring has at least `ring_size` entries, a Maglev table `table_size`
+    (0: not Maglev). A new backend gets its full share after `warmup_ms`, beginning with `warmup_percent`."""
+
+    simple: Simple = "LEAST_REQUEST"
+    hash: HashKey | None = None
+    ring_size: int = 1024
+    table_size: int = 0
+    warmup_ms: int = 0
+    warmup_percent: int = 10
+    warmup_aggression: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Locality:
+    """Where traffic from a locality (`region/zone/subzone`, `*` for any) goes: `distribute` in percent,
+    `failover` from region to region, or by equal labels in the order of `priority`."""
+
+    enabled: bool = True
+    distribute: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
+    failover: tuple[tuple[str, str], ...] = ()
+    priority: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionPool:
+    """Limits; None is none. Times are milliseconds."""
+
+    max_connections: int | None = None
+    connect_timeout_ms: int | None = None
+    keepalive: tuple[int, int, int] | None = None
+    connection_lifetime_ms: int | None = None
+    tcp_idle_ms: int | None = None
+    max_pending: int | None = None
+    max_requests: int | None = None
+    requests_per_connection: int | None = None
+    max_retries: int | None = None
+    idle_ms: int | None = None
+    max_streams: int | None = None
+    upgrade: Literal["DEFAULT", "UPGRADE", "DO_NOT_UPGRADE"] = "DEFAULT"
+    use_client_protocol: bool = False
+
+    @property
+    def of_requests(self) -> bool:
+        """Does it say anything that only who sees requests can do?"""
+        said = (self.max_pending, self.max_requests, self.requests_per_connection, self.max_retries)
+        return (
+            any(v is not None for v in (*said, self.max_streams, self.idle_ms)) or self.upgrade == "UPGRADE"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierDetection:
+    """When a backend is left out for a while. Times are milliseconds; None is Istio's default, 0 errors
+    switch a kind of error off."""
+
+    consecutive_5xx: int | None = None
+    consecutive_gateway_errors: int | None = None
+    local_errors: int | None = None
+    split_local_errors: bool = False
+    interval_ms: int = 10_000
+    ejection_ms: int = 30_000
+    max_ejection_percent: int = 10
+    min_health_percent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """How an Envoy secures what it sends. Files are paths on the proxy; `credential` names a Secret."""
+
+    mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]
+    sni: str = ""
+    names: tuple[str, ...] = ()
+    credential: str = ""
+    certificate: str = ""
+    key: str = ""
+    authorities: str = ""
+    verify: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficPolicy:
+    balancer: Balancer | None = None
+    locality: Locality | None = None
+    pool: ConnectionPool | None = None
+    outliers: OutlierDetection | None = None
+    tls: ClientTls | None = None
+
+    def over(self, below: TrafficPolicy) -> TrafficPolicy:
+        """This one where it says something, else the one below."""
+        return TrafficPolicy(
+            self.balancer or below.balancer,
+            self.locality or below.locality,
+            self.pool or below.pool,
+            self.outliers or below.outliers,
+            self.tls or below.tls,
+        )
+
+
+#: Where nobody has said anything.
+NO_TRAFFIC_POLICY = TrafficPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """The backends whose pods have these labels. `ports` are port-level settings, as below."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...] = ()
+    policy: TrafficPolicy = NO_TRAFFIC_POLICY
+    ports: tuple[tuple[int, TrafficPolicy], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationRule:
+    """`host` is the full name of a service, or a pattern (`*`, `*.example.com`). `ports` say it of one port,
+    and what they leave out is the default, not what stands above (istio/api, portLevelSettings).
+    `exported` as for routes; with `subject` it is for callers with those labels in its namespace."""
+
+    ref: ObjectRef
+    created: str
+    host: str
+    policy: TrafficPolicy = NO_TRAFFIC_POLICY
+    ports: tuple[tuple[int, TrafficPolicy], ...] = ()
+    subsets: tuple[Subset, ...] = ()
+    exported: tuple[str, ...] = ("*",)
+    subject: Selector | None = None
+
+    def policy_for(self, subset: str, port: int) -> TrafficPolicy:
+        """What counts for a port of a subset ("": the whole service): the subset's over the rule's, and
+        instead of both what port-level settings of either say."""
+        chosen = next((found for found in self.subsets if found.name == subset), None)
+        levels = (*(chosen.ports if chosen else ()), *self.ports)
+        for number, policy in levels:
+            if number == port:
+                return policy
+        return chosen.policy.over(self.policy) if chosen else self.policy
