@@ -92,9 +92,9 @@ def service_id(name: ServiceName) -> int:
     return stable_id("service", *name) & _LOW
 
 
-def view_id(namespace: str) -> int:
-    """Whose routes the pods of a namespace see."""
-    return stable_id("view", namespace)
+def view_id(view: str) -> int:
+    """Whose routes a pod sees."""
+    return stable_id("view", view)
 
 
 def workload_entries(record: WorkloadRecord) -> Entries:
@@ -149,7 +149,7 @@ def pod_entries(record: PodRecord, local: Local) -> Entries:
         id=record.security_id,
         ingress_set=record.ingress_set,
         egress_set=record.egress_set,
-        view=view_id(record.name.namespace),
+        view=view_id(record.view),
         ifindex=local.ifindex,
         flags=local.flags,
     ).pack()

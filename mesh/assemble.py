@@ -11,7 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from mesh.caller import CallerIndex
 from mesh.cidr import CidrIndex
+from mesh.destination_rules import DestinationRules
 from mesh.identities import Identities
 from mesh.identity import Allocations, Exhausted
 from mesh.index import discard
@@ -20,6 +22,7 @@ from mesh.model import (
     Authorization,
     Backend,
     CidrGroup,
+    DestinationRule,
     EndpointSlice,
     Fragment,
     LearnedNames,
@@ -50,13 +53,16 @@ from mesh.references import (
     resolve,
     sources_of,
 )
+from mesh.route_problems import route_problems
+from mesh.route_table import RouteTable
 
 
 @dataclass(slots=True)
 class Change:
     """What an `apply` touched. `peers`: some workload's identity or address is another's now, or
     policies name other CIDRs; `config`: what the whole mesh is told; `names`: what DNS said, or which
-    names policies want to know of."""
+    names policies want to know of; `routed`: services that other routes or DestinationRules bind now;
+    `callers`: there are others, or they are told apart by other labels."""
 
     workloads: set[WorkloadName] = field(default_factory=set)
     services: set[ServiceName] = field(default_factory=set)
@@ -66,10 +72,11 @@ class Change:
     blocks: bool = False
     config: bool = False
     names: bool = False
+    callers: bool = False
 
     def __bool__(self) -> bool:
         named = self.workloads or self.services or self.routed or self.policies
-        return bool(named or self.peers or self.blocks or self.config or self.names)
+        return bool(named or self.peers or self.blocks or self.config or self.names or self.callers)
 
 
 class Mesh:
@@ -99,8 +106,9 @@ class Mesh:
         self.learned = 0
         #: Addresses of nodes other than `hosts`.
         self.remote_nodes: frozenset[str] = frozenset()
-        self.routes: dict[ObjectRef, Route] = {}
-        self.routes_to: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
+        self.routes = RouteTable()
+        self.destination_rules = DestinationRules()
+        self.callers = CallerIndex()
         self._fragments: dict[ObjectRef, Fragment] = {}
         self._problems: dict[ObjectRef, tuple[Problem, ...]] = {}
         # Two, for a Pod and a Service of one name are equal as keys.
@@ -113,7 +121,6 @@ class Mesh:
         self._claims: defaultdict[str, set[ServiceName]] = defaultdict(set)
         self._addressed: defaultdict[str, set[WorkloadName]] = defaultdict(set)
         self._allocated: dict[str, ServiceName] = {}
-        self._mentions: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
         self._configs: dict[ObjectRef, MeshConfig] = {}
         self._written: dict[ObjectRef, tuple[AnyPolicy, ...]] = {}
         #: Policies that speak of DNS names, and where they do first.
@@ -173,21 +180,9 @@ class Mesh:
             if service.selector and dict(service.selector).items() <= labels.items():
                 yield service
 
-    def routes_at(self, service: ServiceName, port: int) -> list[Route]:
-        """The routes of which this service port is a parent, whomever they bind."""
-        return [
-            route
-            for route in (self.routes[ref] for ref in self.routes_to.get(service, ()))
-            if any(p.service == service and p.port in (None, port) for p in route.parents)
-        ]
-
-    def routes_for(self, caller: str, service: ServiceName, port: int) -> list[Route]:
-        """The routes that bind callers of a service port from namespace `caller` (GEP-1226): its own
-        consumer routes if there are any, else the producer routes of the service's namespace."""
-        routes = self.routes_at(service, port)
-        own = [route for route in routes if route.ref.namespace == caller]
-        produced = [route for route in routes if route.ref.namespace == service.namespace]
-        return own or produced
+    def routed(self) -> set[ServiceName]:
+        """The services of which some route or DestinationRule speaks."""
+        return self.routes.bound(self.services) | set(self.destination_rules.spoken_of(self.services))
 
     # --- changing ------------------------------------------------------------------------
 
@@ -225,6 +220,7 @@ class Mesh:
         for service in change.services | change.routed:
             self._check_routes(service)
         self._check_names()
+        change.callers |= self.callers.settle()
         if self.cidrs.version != version:
             change.blocks = True
             change.peers = True
@@ -248,6 +244,7 @@ class Mesh:
                 for address in noun.addresses:
                     self._addressed[address].add(noun.name)
                     moved.add(address)
+                self.callers.put(noun)
                 self._touch(noun, change)
                 rehome.add(noun.name)
             case Service():
@@ -288,13 +285,11 @@ class Mesh:
                     change.names = change.names or source == "names"
                 self._stale.add(ref)
             case Route():
-                self.routes[ref] = noun
-                for parent in noun.parents:
-                    self.routes_to[parent.service].add(ref)
-                    change.routed.add(parent.service)
-                for service in _mentioned(noun):
-                    self._mentions[service].add(ref)
-                change.routed.update(_mentioned(noun))
+                change.routed |= self.routes.put(noun, self.services)
+                self._ask_callers(_caller_labels(noun), change)
+            case DestinationRule():
+                change.routed |= self.destination_rules.put(noun, self.services)
+                self._ask_callers(_caller_labels(noun), change)
 
     def _remove(
         self, ref: ObjectRef, noun: object, change: Change, moved: set[str], rehome: set[WorkloadName]
@@ -305,6 +300,7 @@ class Mesh:
                 rehome.update(self._residents.get(noun.name, ()))
             case Workload():
                 del self.workloads[noun.name]
+                self.callers.discard(noun.name)
                 discard(self._residents, noun.name.namespace, noun.name)
                 for pair in noun.labels:
                     discard(self._labelled, (noun.name.namespace, *pair), noun.name)
@@ -347,12 +343,25 @@ class Mesh:
                     change.names = change.names or source == "names"
                 self._stale.add(ref)
             case Route():
-                del self.routes[ref]
-                for parent in noun.parents:
-                    discard(self.routes_to, parent.service, ref)
-                    change.routed.add(parent.service)
-                for service in _mentioned(noun):
-                    discard(self._mentions, service, ref)
+                change.routed |= self.routes.remove(ref, self.services)
+                self._forget_callers(_caller_labels(noun), change)
+            case DestinationRule():
+                change.routed |= self.destination_rules.remove(ref, self.services)
+                self._forget_callers(_caller_labels(noun), change)
+
+    def _ask_callers(self, labels: Iterable[str], change: Change) -> None:
+        if self.callers.ask(labels):
+            self._see_callers(change)
+
+    def _forget_callers(self, labels: Iterable[str], change: Change) -> None:
+        if self.callers.forget(labels):
+            self._see_callers(change)
+
+    def _see_callers(self, change: Change) -> None:
+        """Callers are told apart by other labels."""
+        change.callers = True
+        for workload in self.workloads.values():
+            self.callers.put(workload)
 
     def _refer_to(self, source: Source) -> None:
         self._stale |= self._referring[source]
@@ -538,40 +547,17 @@ class Mesh:
 
     def _check_routes(self, service: ServiceName) -> None:
         """Problems of the routes that name this service, as parent or as backend."""
-        for ref in self._mentions.get(service, ()):
-            self._tell(ref, self._route_problems(self.routes[ref]))
-
-    def _route_problems(self, route: Route) -> Iterator[Problem]:
-        for index, parent in enumerate(route.parents):
-            found = self.services.get(parent.service)
-            where = f"spec.parentRefs[{index}]"
-            if found is None:
-                yield Problem(route.ref, where, f"there is no Service {parent.service}")
-            elif all(p.protocol != "TCP" or parent.port not in (None, p.port) for p in found.ports):
-                port = "" if parent.port is None else f" {parent.port}"
-                yield Problem(route.ref, f"{where}.port", f"Service {parent.service} has no TCP port{port}")
-        for rule in route.rules:
-            for index, backend in enumerate(rule.backends):
-                if backend.service is None:
-                    continue
-                found = self.services.get(backend.service)
-                where = f"spec.{rule.field}.backendRefs[{index}]"
-                if found is None:
-                    yield Problem(
-                        route.ref, where, f"there is no Service {backend.service}; its share answers 500"
-                    )
-                elif all((p.port, p.protocol) != (backend.port, "TCP") for p in found.ports):
-                    yield Problem(
-                        route.ref,
-                        f"{where}.port",
-                        f"Service {backend.service} has no TCP port {backend.port}; its share answers 500",
-                    )
+        for ref in self.routes.mentioning(service):
+            self._tell(ref, route_problems(self.routes.all[ref], self.services))
 
 
-def _mentioned(route: Route) -> set[ServiceName]:
-    """Every Service that a route names, as parent or as backend."""
-    named = {b.service for rule in route.rules for b in rule.backends if b.service is not None}
-    return named | {parent.service for parent in route.parents}
+def _caller_labels(noun: Route | DestinationRule) -> set[str]:
+    """The labels of callers for which a rule asks."""
+    if isinstance(noun, DestinationRule):
+        asked = [noun.callers] if noun.callers else []
+    else:
+        asked = [match.callers for rule in noun.all_rules for match in rule.matches]
+    return {key for callers in asked for key, _ in callers.labels}
 
 
 def target_port(workload: Workload, port: ServicePort) -> int:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from mesh import steer
 from mesh.assemble import Change, Mesh
+from mesh.caller import Caller
 from mesh.cidr import contains, prefix_of
 from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
 from mesh.identity import PORTS_KEY
@@ -32,7 +33,7 @@ from mesh.node import (
     ServiceRecord,
     WorkloadRecord,
 )
-from mesh.proxy import Destination, L7Class, ProxyView, RoutedPort
+from mesh.proxy import Destination, L7Class, ProxyView, RoutedPort, Target
 from mesh.references import AnyPolicy
 
 K = TypeVar("K")
@@ -66,8 +67,10 @@ class Node:
         #: Pod -> what its Envoy has to do, for the pods that need one.
         self.proxies: Mapping[str, ProxyView] = {}
         self._locals: set[WorkloadName] = set()
-        self._routed: dict[tuple[str, ServiceName], tuple[RoutedPort, ...]] = {}
-        self._destinations: dict[tuple[int, ServiceName, int], Destination | None] = {}
+        self._routed: dict[tuple[Caller, ServiceName], tuple[RoutedPort, ...]] = {}
+        #: Everything that is routed for a caller, joined.
+        self._routes: dict[Caller, tuple[RoutedPort, ...]] = {}
+        self._destinations: dict[tuple[int, Caller, Target], Destination | None] = {}
         #: Does some policy name single addresses, which may become a pod's?
         self._names_addresses = False
         self._subjects: dict[int, _Subject] = {}
@@ -114,8 +117,11 @@ class Node:
                 self._settle(name, state)
         if change.blocks or (change.peers and self._names_addresses):
             state = replace(state, blocks=_same(state.blocks, self._blocks()))
-        if change.services or change.routed:
-            touched = change.services | change.routed
+        touched = change.services | change.routed
+        self._forget_routes(change)
+        if change.callers:
+            touched |= self._mesh.routed()
+        if touched:
             state = replace(state, services=_patched(state.services, touched, self._service))
         stale = change.blocks or self._known.keys() != self._compiled_for
         if stale:
@@ -201,8 +207,38 @@ class Node:
 
     def _views(self, service: ServiceName, port: int) -> tuple[str, ...]:
         """Whose connections to this port a route steers."""
-        homes = {route.ref.namespace for route in self._mesh.routes_at(service, port)}
-        return tuple(sorted(EVERYONE if home == service.namespace else home for home in homes))
+        mesh = self._mesh
+        if not mesh.routes.at(service, port) and not mesh.destination_rules.at(service):
+            return ()
+        bound = {c for c in mesh.callers.all if any(r.port == port for r in self._routed_at(c, service))}
+        everyone = len(bound) == len(mesh.callers)
+        return (EVERYONE,) if everyone and bound else tuple(sorted(map(str, bound)))
+
+    def _routed_at(self, caller: Caller, service: ServiceName) -> tuple[RoutedPort, ...]:
+        key = (caller, service)
+        if key not in self._routed:
+            self._routed[key] = steer.routed_ports(self._mesh, *key)
+        return self._routed[key]
+
+    def _routes_for(self, caller: Caller) -> tuple[RoutedPort, ...]:
+        if caller not in self._routes:
+            found = [port for name in self._mesh.routed() for port in self._routed_at(caller, name)]
+            self._routes[caller] = tuple(sorted(found, key=lambda port: (port.service, port.port)))
+        return self._routes[caller]
+
+    def _forget_routes(self, change: Change) -> None:
+        """What was computed of routes and may be otherwise now."""
+        touched = change.services | change.routed
+        if change.config or change.callers:
+            self._routed.clear()
+        if touched or change.config or change.callers:
+            self._routes.clear()
+            for key in [key for key in self._routed if key[1] in touched]:
+                del self._routed[key]
+        if change.peers or change.policies or change.config or change.callers:
+            self._destinations.clear()
+        for place in [place for place in self._destinations if place[2].service in touched]:
+            del self._destinations[place]
 
     def _all_peers(self, state: NodeState) -> Peers:
         keys = {(HOST_ID, 0), (WORLD_ID, 0), *self._known}
@@ -233,12 +269,6 @@ class Node:
                     self._selecting[number] = selecting ^ {ref}
 
     def _pods(self, change: Change, stale: bool) -> None:
-        for key in [k for k in self._routed if k[1] in change.routed or k[1] in change.services]:
-            del self._routed[key]
-        if change.peers or change.policies:
-            self._destinations.clear()
-        for place in [k for k in self._destinations if k[1] in change.services]:
-            del self._destinations[place]
         used: dict[int, _Subject] = {}
         sets = {name: self._sets(name, used, stale) for name in sorted(self._locals)}
         self._subjects = used
@@ -260,6 +290,7 @@ class Node:
                 tuple(l7.number for l7 in view.egress),
                 bool(view.routed),
                 self._mesh.workloads[name].uid,
+                str(self._mesh.callers.of(name)),
             )
         self.proxies = _same(self.proxies, proxies)
         self.state = replace(
@@ -296,29 +327,18 @@ class Node:
     def _view(self, name: WorkloadName, ingress: int, egress: int) -> ProxyView:
         """What the pod's Envoy has to do; without reasons it needs none."""
         mesh = self._mesh
-        routed: list[RoutedPort] = []
-        for service in mesh.routes_to:
-            key = (name.namespace, service)
-            if key not in self._routed:
-                self._routed[key] = steer.routed_ports(mesh, *key)
-            routed += self._routed[key]
-        routed.sort(key=lambda port: (port.service, port.port))
-        targets = {
-            (backend.service, backend.port)
-            for port in routed
-            for entry in port.entries
-            for backend in entry.rule.backends
-            if backend.service is not None
-        }
+        caller = mesh.callers.of(name)
+        routed = self._routes_for(caller)
+        targets = {target for port in routed for target in port.targets}
         inbound, outbound = (self._classes(number) for number in (ingress, egress))
         for l7 in inbound:
             targets |= steer.providers(mesh, l7)
         destinations = [
-            found for service, port in sorted(targets) if (found := self._destination(egress, service, port))
+            found for target in sorted(targets) if (found := self._destination(egress, caller, target))
         ]
         return ProxyView(
             name,
-            tuple(routed),
+            routed,
             tuple(destinations),
             outbound,
             inbound,
@@ -329,11 +349,11 @@ class Node:
         listeners = self._subjects[number].compiled.listeners if number else {}
         return tuple(l7 for _, l7 in sorted(listeners.items()))
 
-    def _destination(self, egress: int, service: ServiceName, port: int) -> Destination | None:
-        key = (egress, service, port)
+    def _destination(self, egress: int, caller: Caller, target: Target) -> Destination | None:
+        key = (egress, caller, target)
         if key not in self._destinations:
             self._destinations[key] = steer.destination(
-                self._mesh, service, port, lambda backend: self._routed_to(egress, backend)
+                self._mesh, caller, target, lambda backend: self._routed_to(egress, backend)
             )
         return self._destinations[key]
 
@@ -374,12 +394,13 @@ def _everything(mesh: Mesh) -> Change:
     return Change(
         set(mesh.workloads),
         set(mesh.services),
-        set(mesh.routes_to),
+        mesh.routed(),
         set(mesh.policies),
         peers=True,
         blocks=True,
         config=True,
         names=True,
+        callers=True,
     )
 
 

@@ -21,10 +21,11 @@ from mesh.model import (
     Protocol,
     RouteBackend,
     ServiceName,
+    Workload,
     WorkloadName,
 )
 from mesh.policy import Allow, Deny, Party, Steer, caller_of, judge, permits
-from mesh.proxy import HttpRule, RoutedPort, RouteEntry
+from mesh.proxy import HttpRule, RoutedPort, RouteEntry, Target
 from mesh.request import Request
 from mesh.request_path import normalise
 
@@ -85,7 +86,7 @@ def explain(
     service = _service_at(mesh, host, port, protocol)
     routed: RoutedPort | None = None
     if service is not None and protocol == "TCP":
-        ports = steer.routed_ports(mesh, caller.name.namespace, service)
+        ports = steer.routed_ports(mesh, mesh.callers.of(caller.name), service)
         routed = next((r for r in ports if r.port == port), None)
 
     reasons: list[dict[str, str]] = []
@@ -97,7 +98,7 @@ def explain(
         chosen = [entry] if entry else list(routed.entries) if request is None else []
         for taken in chosen:
             reasons.append(_reason(str(taken.origin), taken.rule.field, "route", "caller's Envoy"))
-        shares, status = _destinations(mesh, chosen, caller.addresses[0], request, asked)
+        shares, status = _destinations(mesh, caller, chosen, request, asked)
         if request is not None and entry is None:
             names = sorted({str(e.origin) for e in routed.entries})
             reasons.append(_reason(", ".join(names), "rules", "no rule matches: 404", "caller's Envoy"))
@@ -232,8 +233,8 @@ def _remedies(reasons: Sequence[dict[str, str]]) -> list[str]:
 
 def _destinations(
     mesh: Mesh,
+    caller: Workload,
     entries: Sequence[RouteEntry],
-    address: str,
     request: Request | None,
     asked: dict[Backend, Request],
 ) -> tuple[list[tuple[Backend, float | None]], int | None]:
@@ -244,18 +245,18 @@ def _destinations(
     status: int | None = None
     for entry in entries:
         rule = entry.rule
-        if rule.redirect is not None:
-            status = rule.redirect.status
+        if rule.redirect is not None or rule.direct is not None:
+            status = rule.redirect.status if rule.redirect else rule.direct.status if rule.direct else None
             continue
         total = sum(b.weight for b in rule.backends)
         if not total:
-            status = 500
+            status = rule.lost
         for target in rule.backends:
             if not target.weight:
                 continue
-            backends = _backends_of(mesh, target, address)
+            backends = _backends_of(mesh, caller, target)
             if not backends:
-                status = 500 if backends is None else 503
+                status = rule.lost if backends is None else 503
                 continue
             for backend in backends:
                 part = target.weight / total / len(backends)
@@ -265,11 +266,11 @@ def _destinations(
     return [(backend, share) for backend, share in sorted(shares.items())], status if not shares else None
 
 
-def _backends_of(mesh: Mesh, target: RouteBackend, address: str) -> list[Backend] | None:
-    """None where the mesh has no such service port."""
-    ports = mesh.backends.get(target.service, {}) if target.service else {}
-    backends = ports.get((target.port, "TCP"))
-    return None if backends is None else _family(backends, address, address)
+def _backends_of(mesh: Mesh, caller: Workload, target: RouteBackend) -> list[Backend] | None:
+    """None where the mesh has no such service port or subset."""
+    goal, address = Target.of(target), caller.addresses[0]
+    found = steer.members(mesh, mesh.callers.of(caller.name), goal) if goal else None
+    return None if found is None else _family(found[0], address, address)
 
 
 def _family(backends: Sequence[Backend], source: str, target: str) -> list[Backend]:

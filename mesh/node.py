@@ -55,7 +55,7 @@ class BlockRecord:
 @dataclass(frozen=True, slots=True)
 class ServicePortRecord:
     """One port of a Service; `backends` are ready (address, port) pairs of both families, and
-    `views` the callers that a route steers: namespaces, or EVERYONE."""
+    `views` the callers that a route steers (`mesh.caller`), or EVERYONE."""
 
     port: int
     protocol: Protocol
@@ -129,7 +129,7 @@ class PodRecord:
     `reasons` say why it needs an Envoy (object and field, sorted); empty: it needs none.
     `ingress_listeners` and `egress_listeners` are the L7 classes its Envoy must serve,
     `routes` whether it needs the routing listener. `uid` is the pod's whom all this is about: another of
-    its name is somebody else, even on its address (empty: not known).
+    its name is somebody else, even on its address (empty: not known). `view` says whose routes it sees.
     """
 
     name: WorkloadName
@@ -142,6 +142,7 @@ class PodRecord:
     egress_listeners: tuple[int, ...] = ()
     routes: bool = False
     uid: str = ""
+    view: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mesh.model import (
+    NO_TRAFFIC_POLICY,
     AuthorizationProvider,
     AuthorizationRule,
     Backend,
+    ConnectionMatch,
+    ConnectionRule,
     Direction,
     HttpMatch,
+    Mirror,
     NamePattern,
     ObjectRef,
     PathNormalization,
+    RouteBackend,
     RouteMatch,
     RouteRule,
     ServiceName,
+    TrafficPolicy,
     WorkloadName,
 )
 
@@ -118,18 +124,33 @@ class Part:
     backends: tuple[Backend, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """A service port that some route of this proxy sends to."""
+@dataclass(frozen=True, slots=True, order=True)
+class Target:
+    """Where a route of this proxy sends: a service port, or a subset of what stands behind it."""
 
     service: ServiceName
     port: int
+    subset: str = ""
+
+    @classmethod
+    def of(cls, named: RouteBackend | Mirror) -> Target | None:
+        """What a rule names; None if it names nothing that could be reached."""
+        return cls(named.service, named.port, named.subset) if named.service else None
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What stands behind a target for this proxy, and how it is to be reached."""
+
+    target: Target
     parts: tuple[Part, ...]
+    policy: TrafficPolicy = NO_TRAFFIC_POLICY
 
 
 @dataclass(frozen=True, slots=True)
 class RouteEntry:
-    """One match of one rule; entries stand in the order of precedence, first match wins."""
+    """One match of one rule; entries stand in the order in which they are asked, the first that fits wins.
+    Backends and mirrors of the rule have their ports."""
 
     origin: ObjectRef
     match: RouteMatch
@@ -137,13 +158,45 @@ class RouteEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionEntry:
+    """One match of one rule about whole connections, likewise."""
+
+    origin: ObjectRef
+    match: ConnectionMatch
+    rule: ConnectionRule
+
+
+@dataclass(frozen=True, slots=True)
 class RoutedPort:
-    """A service address:port whose requests this proxy routes; no entry matches: 404."""
+    """A service address:port whose requests this proxy routes; no entry fits: 404. Connections that are not
+    HTTP take `connections`; without any there are none such: what is not HTTP gets 400. Without `entries`
+    nobody looks for HTTP."""
 
     service: ServiceName
     port: int
     vips: tuple[str, ...]
-    entries: tuple[RouteEntry, ...]
+    entries: tuple[RouteEntry, ...] = ()
+    connections: tuple[ConnectionEntry, ...] = ()
+
+    @property
+    def all(self) -> tuple[RouteEntry | ConnectionEntry, ...]:
+        return (*self.entries, *self.connections)
+
+    @property
+    def targets(self) -> frozenset[Target]:
+        """Everything to which it sends."""
+        named = (Target.of(target) for entry in self.all for target in entry.rule.targets)
+        return frozenset(target for target in named if target is not None)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The rules for which it exists, such as `HTTPRoute shop/api rules[0]`."""
+        return frozenset(f"{entry.origin} {entry.rule.field}" for entry in self.all if entry.rule.field)
+
+    @property
+    def origins(self) -> frozenset[ObjectRef]:
+        """The objects behind them."""
+        return frozenset(entry.origin for entry in self.all)
 
 
 @dataclass(frozen=True, slots=True)

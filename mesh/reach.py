@@ -14,9 +14,11 @@ from typing import Any, Literal
 
 from mesh import steer
 from mesh.assemble import Mesh
+from mesh.caller import Caller
 from mesh.explain import Path, party
-from mesh.model import Authorization, Direction, Protocol, WorkloadName
+from mesh.model import Authorization, Backend, Direction, Protocol, RouteBackend, WorkloadName
 from mesh.policy import Deny, Party, Steer, judge
+from mesh.proxy import Target
 from mesh.references import AnyPolicy
 
 Verdict = Literal["allow", "partly", "deny"]
@@ -68,7 +70,7 @@ class Reachability:
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._parties: dict[str, Party] = {}
-        self._routes: dict[str, Mapping[tuple[WorkloadName, int], tuple[str, ...]]] = {}
+        self._routes: dict[Caller, Mapping[tuple[WorkloadName, int], tuple[str, ...]]] = {}
         self._selecting = policies_by_identity(mesh)
 
     def reach(
@@ -128,12 +130,12 @@ class Reachability:
         return self._selecting.get(self._mesh.identities.of[subject.workload], ())
 
     def _routes_of(self, caller: End, callee: End, port: int) -> tuple[str, ...]:
-        if isinstance(caller, Outside) or isinstance(callee, Outside) or not self._mesh.routes:
+        if isinstance(caller, Outside) or isinstance(callee, Outside) or not len(self._mesh.routes):
             return ()
-        namespace = caller.namespace
-        if namespace not in self._routes:
-            self._routes[namespace] = _routes_from(self._mesh, namespace)
-        return self._routes[namespace].get((callee, port), ())
+        seen_as = self._mesh.callers.of(caller)
+        if seen_as not in self._routes:
+            self._routes[seen_as] = _routes_from(self._mesh, seen_as)
+        return self._routes[seen_as].get((callee, port), ())
 
 
 def policies_by_identity(mesh: Mesh) -> Mapping[int, Sequence[AnyPolicy]]:
@@ -155,16 +157,21 @@ def _pair(sources: Iterable[str], targets: Sequence[str], ipv6: bool | None) -> 
     return next((pair for pair in pairs if ipv6 in (None, ":" in pair[0])), None)
 
 
-def _routes_from(mesh: Mesh, namespace: str) -> Mapping[tuple[WorkloadName, int], tuple[str, ...]]:
-    """Backend workload and port -> the route rules that bind callers of this namespace and lead there."""
+def _routes_from(mesh: Mesh, caller: Caller) -> Mapping[tuple[WorkloadName, int], tuple[str, ...]]:
+    """Backend workload and port -> the route rules that bind this caller and lead there."""
     found: defaultdict[tuple[WorkloadName, int], set[str]] = defaultdict(set)
-    for service in mesh.routes_to:
-        for routed in steer.routed_ports(mesh, namespace, service):
-            for entry in routed.entries:
+    for service in mesh.routed():
+        for routed in steer.routed_ports(mesh, caller, service):
+            for entry in routed.all:
+                key = f"{entry.origin} {entry.rule.field}"
                 for target in entry.rule.backends:
-                    ports = mesh.backends.get(target.service, {}) if target.service else {}
-                    for backend in ports.get((target.port, "TCP"), ()) if target.weight else ():
+                    for backend in _members(mesh, caller, target) if entry.rule.field else ():
                         if backend.workload is not None:
-                            key = f"{entry.origin} {entry.rule.field}"
                             found[backend.workload, backend.port].add(key)
     return {where: tuple(sorted(keys)) for where, keys in found.items()}
+
+
+def _members(mesh: Mesh, caller: Caller, target: RouteBackend) -> tuple[Backend, ...]:
+    goal = Target.of(target) if target.weight else None
+    found = steer.members(mesh, caller, goal) if goal else None
+    return found[0] if found else ()

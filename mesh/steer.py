@@ -1,44 +1,121 @@
-"""Who goes through an Envoy, and why: routes bind callers of a service address, L7 rules bind
-peers of a workload (rules 1-5). Computes the parts of which `mesh.datapath` makes a pod's `ProxyView`.
+"""Who goes through an Envoy, and why: routes and DestinationRules bind callers of a service address, L7 rules
+bind peers of a workload (rules 1-5, 20). Computes the parts of which `mesh.datapath` makes a `ProxyView`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
+from mesh import delegation
 from mesh.assemble import Mesh
-from mesh.model import Backend, RouteMatch, ServiceName
+from mesh.caller import Caller
+from mesh.model import (
+    MESH_GATEWAY,
+    NO_TRAFFIC_POLICY,
+    Backend,
+    Callers,
+    ConnectionMatch,
+    ConnectionRule,
+    DestinationRule,
+    Mirror,
+    Route,
+    RouteBackend,
+    RouteMatch,
+    RouteRule,
+    ServiceName,
+    ServicePort,
+    TrafficPolicy,
+)
 from mesh.node import PortVerdict
-from mesh.proxy import Destination, L7Class, Part, RoutedPort, RouteEntry
+from mesh.protocols import declared
+from mesh.proxy import ConnectionEntry, Destination, L7Class, Part, RoutedPort, RouteEntry, Target
+from mesh.route_table import age
+
+#: Every request.
+_ANY = RouteMatch()
 
 
-def routed_ports(mesh: Mesh, caller: str, service: ServiceName) -> tuple[RoutedPort, ...]:
-    """The ports of a service at which routes bind callers from namespace `caller`."""
+def routed_ports(mesh: Mesh, caller: Caller, service: ServiceName) -> tuple[RoutedPort, ...]:
+    """The ports of a service at which a caller's connections go through its Envoy."""
     found = mesh.services.get(service)
     vips = mesh.vips.get(service)
     if found is None or not vips:
         return ()
-    ports = []
-    for port in found.ports:
-        if port.protocol != "TCP":
-            continue
-        bound = mesh.routes_for(caller, service, port.port)
-        if bound:
-            entries = [
-                (
-                    precedence(match),
-                    route.created or "9",  # without a time: behind all that have one
-                    route.ref,
-                    index,
-                    RouteEntry(route.ref, match, rule),
-                )
-                for route in bound
-                for index, rule in enumerate(route.rules)
-                for match in rule.matches or (RouteMatch(),)
-            ]
-            entries.sort(key=lambda entry: entry[:4])
-            ports.append(RoutedPort(service, port.port, vips, tuple(entry[4] for entry in entries)))
-    return tuple(ports)
+    ports = (
+        _routed_port(mesh, caller, service, port, vips) for port in found.ports if port.protocol == "TCP"
+    )
+    return tuple(port for port in ports if port is not None)
+
+
+def _routed_port(
+    mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort, vips: tuple[str, ...]
+) -> RoutedPort | None:
+    kind = declared(port)
+    root = mesh.config.root_namespace
+    routes = mesh.routes.binding(caller, service, port.port, root)
+    entries = tuple(_entries(mesh, caller, routes, port.port, plain=kind == "plain"))
+    connections: tuple[ConnectionEntry, ...] = ()
+    if not entries:
+        rule = mesh.destination_rules.find(caller, service, root)
+        field = steering_field(rule, port.port, plain=kind == "plain") if rule else ""
+        if rule is None or not field:
+            return None
+        itself = RouteBackend(service, port.port)
+        if kind == "plain":
+            alone = ConnectionRule(field, "tcp", (), (itself,))
+            return RoutedPort(
+                service, port.port, vips, (), (ConnectionEntry(rule.ref, ConnectionMatch(), alone),)
+            )
+        entries = (RouteEntry(rule.ref, _ANY, RouteRule(field, (_ANY,), (itself,), lost=503)),)
+    # On a port that says nothing of itself a VirtualService leaves alone what is not HTTP (rule 21).
+    if kind is None and not any(not route.in_order for route in routes):
+        through = ConnectionRule("", "tcp", (), (RouteBackend(service, port.port),))
+        connections = (ConnectionEntry(entries[0].origin, ConnectionMatch(), through),)
+    return RoutedPort(service, port.port, vips, entries, connections)
+
+
+def _entries(
+    mesh: Mesh, caller: Caller, routes: Sequence[Route], port: int, *, plain: bool
+) -> Iterator[RouteEntry]:
+    """What requests are asked, in order. The `http` routes of a VirtualService are for ports of HTTP only."""
+    found = [
+        (
+            precedence(match) if not route.in_order else (),
+            age(route),
+            index,
+            RouteEntry(route.ref, match, _resolved(mesh, rule, port)),
+        )
+        for route in routes
+        if not (plain and route.in_order)
+        for index, rule in enumerate(delegation.expanded(route, mesh.routes.all))
+        for match in rule.matches or (_ANY,)
+        if match.port in (0, port) and _is_for(caller, match.callers)
+    ]
+    if any(order for order, *_ in found):
+        found.sort(key=lambda entry: entry[:3])
+    yield from (entry[3] for entry in found)
+
+
+def _is_for(caller: Caller, callers: Callers) -> bool:
+    return caller.is_among(callers) and (callers.gateways is None or MESH_GATEWAY in callers.gateways)
+
+
+def _resolved(mesh: Mesh, rule: RouteRule, dialled: int) -> RouteRule:
+    """The rule with ports for all to whom it sends."""
+    if all(target.port for target in rule.targets):
+        return rule
+
+    def port_of(target: RouteBackend | Mirror) -> int:
+        service = mesh.services.get(target.service) if target.service and not target.port else None
+        ports = [port.port for port in service.ports if port.protocol == "TCP"] if service else []
+        return target.port or (ports[0] if len(ports) == 1 else dialled)
+
+    return replace(
+        rule,
+        backends=tuple(replace(backend, port=port_of(backend)) for backend in rule.backends),
+        mirrors=tuple(replace(mirror, port=port_of(mirror)) for mirror in rule.mirrors),
+    )
 
 
 def precedence(match: RouteMatch) -> tuple[int, int, int, int, int]:
@@ -51,39 +128,82 @@ def precedence(match: RouteMatch) -> tuple[int, int, int, int, int]:
     return kind, -length, any_method, -len(headers), -len(match.query)
 
 
-def destination(
-    mesh: Mesh, service: ServiceName, port: int, verdict_of: Callable[[Backend], PortVerdict]
-) -> Destination | None:
-    """A service port as one caller may reach it: backends grouped by egress verdict (rule 4).
+def steering_field(rule: DestinationRule, port: int, *, plain: bool) -> str:
+    """The field of a DestinationRule that only an Envoy can do for a whole service port; "" if the kernel
+    can do all of it, or if what is left rides along (rule 20)."""
+    policy = rule.policy_for("", port)
+    where = "trafficPolicy"
+    if any(number == port for number, _ in rule.ports):
+        where = "trafficPolicy.portLevelSettings"
+    return f"{where}.{found}" if (found := needs_envoy(policy, plain=plain)) else ""
 
-    None where there is no such port."""
-    backends = mesh.backends.get(service, {}).get((port, "TCP"))
+
+def needs_envoy(policy: TrafficPolicy, *, plain: bool) -> str:
+    """The part of a traffic policy for which a connection must meet an Envoy; "" if there is none. On a
+    `plain` port there are no requests, so what is said of them says nothing."""
+    balancer, pool, outliers, tls = policy.balancer, policy.pool, policy.outliers, policy.tls
+    if balancer and balancer.hash and (not plain or balancer.hash.kind == "source_ip"):
+        return "loadBalancer.consistentHash"
+    if balancer and balancer.warmup_ms:
+        return "loadBalancer.warmup"
+    if pool and (pool.max_connections is not None or (pool.of_requests and not plain)):
+        return "connectionPool"
+    if outliers:
+        return "outlierDetection"
+    return "tls" if tls and tls.mode != "DISABLE" else ""
+
+
+def members(mesh: Mesh, caller: Caller, target: Target) -> tuple[tuple[Backend, ...], TrafficPolicy] | None:
+    """The ready backends of a target and how a caller reaches them; None where there is no such service port
+    or subset."""
+    backends = mesh.backends.get(target.service, {}).get((target.port, "TCP"))
     if backends is None:
         return None
+    rule = mesh.destination_rules.find(caller, target.service, mesh.config.root_namespace)
+    policy = rule.policy_for(target.subset, target.port) if rule else NO_TRAFFIC_POLICY
+    if not target.subset:
+        return backends, policy
+    subset = next((s for s in rule.subsets if s.name == target.subset), None) if rule else None
+    if subset is None:
+        return None
+    wanted = set(subset.labels)
+    chosen = (b for b in backends if b.workload and wanted <= set(mesh.workloads[b.workload].labels))
+    return tuple(chosen), policy
+
+
+def destination(
+    mesh: Mesh, caller: Caller, target: Target, verdict_of: Callable[[Backend], PortVerdict]
+) -> Destination | None:
+    """A target as one caller may reach it: backends grouped by egress verdict (rule 4).
+
+    None where there is no such target."""
+    found = members(mesh, caller, target)
+    if found is None:
+        return None
     parts: dict[int, list[Backend]] = {0: []}
-    for backend in backends:
+    for backend in found[0]:
         verdict = verdict_of(backend)
         if verdict.verdict != "deny":
             parts.setdefault(verdict.listener, []).append(backend)
     if len(parts) > 1 and not parts[0]:
         del parts[0]
-    return Destination(service, port, tuple(Part(n, tuple(sorted(b))) for n, b in sorted(parts.items())))
+    return Destination(target, tuple(Part(n, tuple(sorted(b))) for n, b in sorted(parts.items())), found[1])
 
 
-def providers(mesh: Mesh, l7: L7Class) -> set[tuple[ServiceName, int]]:
+def providers(mesh: Mesh, l7: L7Class) -> set[Target]:
     """The services of the mesh whose consent a class asks for."""
-    found: set[tuple[ServiceName, int]] = set()
+    found: set[Target] = set()
     for part in (*l7.authorization, *(l7.plain or ())):
         if part.provider is not None:
             # `namespace/name.namespace.svc.cluster.local` in full (MeshConfig, service of a provider).
             name, _, namespace = part.provider.service.rpartition("/")[2].partition(".")
             service = ServiceName(namespace.partition(".")[0], name)
             if service in mesh.services:
-                found.add((service, part.provider.port))
+                found.add(Target(service, part.provider.port))
     return found
 
 
 def reasons(routed: Iterable[RoutedPort], found: Iterable[L7Class]) -> tuple[str, ...]:
     """Why a pod needs an Envoy: the routes and rules that steer its connections."""
-    routes = {f"{entry.origin} {entry.rule.field}" for port in routed for entry in port.entries}
+    routes = {key for port in routed for key in port.keys}
     return tuple(sorted(routes | {key for l7 in found for key in l7.keys}))

@@ -13,10 +13,9 @@ from mesh.proxy import RouteEntry
 
 def never_taken(view: View) -> Iterator[Trap]:
     """Gateway API: of equal matches the older route's, then the first by name, then by place, wins."""
-    for service in sorted(view.mesh.routes_to):
-        namespaces = {service.namespace} | {ref.namespace for ref in view.mesh.routes_to[service]}
-        for namespace in sorted(namespaces):
-            for port in steer.routed_ports(view.mesh, namespace, service):
+    for service in sorted(view.mesh.routes.bound(view.mesh.services)):
+        for caller in sorted(view.mesh.callers.all):
+            for port in steer.routed_ports(view.mesh, caller, service):
                 first: dict[RouteMatch, RouteEntry] = {}
                 for entry in port.entries:
                     winner = first.setdefault(entry.match, entry)
@@ -32,7 +31,7 @@ def never_taken(view: View) -> Iterator[Trap]:
 
 def leads_nowhere(view: View) -> Iterator[Trap]:
     """A route to a Service that has no ready backend: its share of requests is answered with 503."""
-    for ref, route in sorted(view.mesh.routes.items()):
+    for ref, route in sorted(view.mesh.routes.all.items()):
         for rule in route.rules:
             for index, backend in enumerate(rule.backends):
                 ports = view.mesh.backends.get(backend.service, {}) if backend.service else {}

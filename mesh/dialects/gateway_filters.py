@@ -127,7 +127,7 @@ def _redirect(reader: Reader, by_prefix: bool) -> Redirect:
     return Redirect(
         scheme=reader.at("scheme").choice(("http", "https")) or None,
         hostname=_hostname(reader.at("hostname")),
-        port=port(reader.at("port")) or None,
+        port=port(reader.at("port")) or "derived",
         path=_path_change(reader.at("path"), by_prefix),
         status=code,
     )

@@ -41,6 +41,7 @@ from mesh.model.names import (
     Reach,
     ServiceName,
     WorkloadName,
+    service_of,
 )
 from mesh.model.network_policy import (
     ApiServerPeer,
@@ -196,4 +197,5 @@ __all__ = [
     "Workload",
     "WorkloadName",
     "WorkloadPeer",
+    "service_of",
 ]

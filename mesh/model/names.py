@@ -69,3 +69,10 @@ class ServiceName(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+def service_of(host: str) -> ServiceName | None:
+    """The Service of which this is the full DNS name; None if it is no Service's."""
+    name, dot, rest = host.partition(".")
+    namespace, _, suffix = rest.partition(".")
+    return ServiceName(namespace, name) if dot and namespace and suffix == CLUSTER_SUFFIX else None

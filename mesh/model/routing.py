@@ -70,15 +70,14 @@ class PathChange:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """`port` None is what follows from the scheme, else the one that was dialled. `keep_port` writes the
-    port of the request, whatever the scheme (Istio's FROM_REQUEST_PORT)."""
+    """`port` None leaves the one of the request's Host; `derived` is that of the scheme, if one is given,
+    else the one that was dialled (HTTPRequestRedirectFilter.port); `dialled` is the latter in any case."""
 
     scheme: str | None = None
     hostname: str | None = None
-    port: int | None = None
+    port: int | Literal["derived", "dialled"] | None = None
     path: PathChange | None = None
     status: int = 302
-    keep_port: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +185,11 @@ class RouteRule:
     delegate: ObjectRef | None = None
     lost: int = 500
 
+    @property
+    def targets(self) -> tuple[RouteBackend | Mirror, ...]:
+        """Everything to which it sends."""
+        return (*self.backends, *self.mirrors)
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionMatch:
@@ -207,6 +211,11 @@ class ConnectionRule:
     kind: Literal["tcp", "tls", "udp"]
     matches: tuple[ConnectionMatch, ...] = ()
     backends: tuple[RouteBackend, ...] = ()
+
+    @property
+    def targets(self) -> tuple[RouteBackend, ...]:
+        """Everything to which it sends."""
+        return self.backends
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,3 +250,7 @@ class Route:
     exported: tuple[str, ...] = ("*",)
     gateways: tuple[str, ...] = (MESH_GATEWAY,)
     in_order: bool = False
+
+    @property
+    def all_rules(self) -> tuple[RouteRule | ConnectionRule, ...]:
+        return (*self.rules, *self.connections)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mesh.model.names import ObjectRef
-from mesh.model.selection import Selector
+from mesh.model.selection import Callers
 
 Simple = Literal["LEAST_REQUEST", "ROUND_ROBIN", "RANDOM", "PASSTHROUGH"]
 
@@ -141,7 +141,7 @@ class Subset:
 class DestinationRule:
     """`host` is the full name of a service, or a pattern (`*`, `*.example.com`). `ports` say it of one port,
     and what they leave out is the default, not what stands above (istio/api, portLevelSettings).
-    `exported` as for routes; with `subject` it is for callers with those labels in its namespace."""
+    `exported` as for routes; with `callers` it is for those only."""
 
     ref: ObjectRef
     created: str
@@ -150,7 +150,7 @@ class DestinationRule:
     ports: tuple[tuple[int, TrafficPolicy], ...] = ()
     subsets: tuple[Subset, ...] = ()
     exported: tuple[str, ...] = ("*",)
-    subject: Selector | None = None
+    callers: Callers | None = None
 
     def policy_for(self, subset: str, port: int) -> TrafficPolicy:
         """What counts for a port of a subset ("": the whole service): the subset's over the rule's, and

@@ -146,7 +146,7 @@ def test_the_default_class_of_a_set_stands_under_peer_zero() -> None:
 
 
 def test_a_pod_is_found_by_each_address_and_by_its_namespace() -> None:
-    record = PodRecord(WorkloadName("shop", "web"), ("10.0.0.1", "fd00::1"), 300, 1, 2)
+    record = PodRecord(WorkloadName("shop", "web"), ("10.0.0.1", "fd00::1"), 300, 1, 2, view="shop")
     found = entries.pod_entries(record, Local(cookie=77, ifindex=9, flags=layout.PodFlags.PROXY))
     pods = [layout.PodSlot.unpack(value) for table, _, value in found if table == "sl_pod"]
     assert pods == [layout.PodSlot(0, 300, 1, 2, entries.view_id("shop"), 9, 1)] * 2

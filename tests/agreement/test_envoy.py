@@ -46,6 +46,7 @@ from mesh.proxy import (
     ProxyView,
     RoutedPort,
     RouteEntry,
+    Target,
 )
 from mesh.request import Request
 from mesh.request_path import normalise
@@ -332,7 +333,8 @@ def test_envoy_takes_the_route_that_the_reference_chooses(tmp_path: Path) -> Non
         RoutedPort(ServiceName("shop", f"s{index}"), 80, (f"10.128.0.{index + 1}",), random_entries(rng))
         for index in range(CLASSES)
     )
-    destination = Destination(SERVICE, 80, (Part(0, (ServiceBackend("127.0.0.1", backend.port),)),))
+    part = Part(0, (ServiceBackend("127.0.0.1", backend.port),))
+    destination = Destination(Target(SERVICE, 80), (part,))
     chosen: Counter[bool] = Counter()
     try:
         with served(ProxyView(WorkloadName("shop", "c"), ports, (destination,)), tmp_path, backend) as proxy:

@@ -50,7 +50,7 @@ def test_a_producer_route_steers_every_caller_at_the_service_address() -> None:
     assert node.state.pods[STRANGER].routes
     view = node.proxies[STOREFRONT]
     assert [entry.match.path.value for entry in view.routed[0].entries] == ["/new", "/"]
-    assert {d.service.name for d in view.destinations} == {"reviews", "reviews-v2"}
+    assert {d.target.service.name for d in view.destinations} == {"reviews", "reviews-v2"}
 
 
 def test_a_consumer_route_steers_only_its_own_namespace() -> None:
@@ -94,7 +94,7 @@ spec:
     toPorts: [{ports: [{port: "8080", protocol: TCP}], rules: {http: [{method: GET}]}}]
 """
     node = Node(mesh_of(SHOP, CANARY, policy), "here")
-    parts = {d.service.name: d.parts for d in node.proxies[STOREFRONT].destinations}
+    parts = {d.target.service.name: d.parts for d in node.proxies[STOREFRONT].destinations}
     (reviews,) = parts["reviews"]
     assert reviews.l7 >= 256
     assert {b.workload.name for b in reviews.backends if b.workload} == {"reviews-v1"}

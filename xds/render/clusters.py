@@ -1,4 +1,4 @@
-"""Where Envoy connects to: one cluster for each service port and egress verdict, and the pass-throughs.
+"""Where Envoy connects to: one cluster for each target and egress verdict, and the pass-throughs.
 
 A cluster whose backends an egress L7 class judges denies every request for which the route brings no rules:
 its RBAC stands on the upstream side, after routing, and so judges what the backend will read.
@@ -10,8 +10,6 @@ from datetime import timedelta
 from functools import cache, lru_cache
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
-    CircuitBreakers,
-    CircuitBreakersThresholds,
     Cluster,
     ClusterDiscoveryType,
     ClusterEdsClusterConfig,
@@ -29,29 +27,34 @@ from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import Ups
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
 from mesh.listener import INGRESS_SOURCES
-from mesh.model import Direction
-from xds.render import naming, protocol
+from mesh.model import Direction, TrafficPolicy
+from xds.render import balancing, limits, naming, protocol, upstream_tls
 from xds.render.encoding import encode, typed
 from xds.render.rbac import deny_all
 
 CONNECT_TIMEOUT = timedelta(seconds=10)
-_UNLIMITED = (1 << 32) - 1
 
 
 @lru_cache(maxsize=65536)
-def service_cluster(name: str, judged: bool) -> bytes:
-    """A service port's backends, over EDS; `judged` says that an egress L7 class applies to them."""
-    return encode(
-        Cluster(
-            name=name,
-            type=ClusterDiscoveryType.EDS,
-            eds_cluster_config=ClusterEdsClusterConfig(eds_config=ads(), service_name=name),
-            connect_timeout=CONNECT_TIMEOUT,
-            lb_policy=ClusterLbPolicy.LEAST_REQUEST,
-            circuit_breakers=no_breakers(),
-            typed_extension_protocol_options=protocol.upstream(_judging_filters() if judged else ()),
-        )
+def service_cluster(name: str, judged: bool, policy: TrafficPolicy) -> bytes:
+    """A target's backends, over EDS; `judged` says that an egress L7 class applies to them."""
+    cluster = Cluster(
+        name=name,
+        connect_timeout=CONNECT_TIMEOUT,
+        typed_extension_protocol_options=protocol.upstream(
+            _judging_filters() if judged else (), policy.pool, sni_from_host=upstream_tls.follows_host(policy)
+        ),
     )
+    if balancing.to_the_dialled_address(policy.balancer):
+        cluster.type = ClusterDiscoveryType.ORIGINAL_DST
+    else:
+        cluster.type = ClusterDiscoveryType.EDS
+        cluster.eds_cluster_config = ClusterEdsClusterConfig(eds_config=ads(), service_name=name)
+    balancing.balance(cluster, policy.balancer)
+    limits.limit(cluster, policy.pool)
+    limits.watch(cluster, policy.outliers)
+    upstream_tls.secure(cluster, policy.tls)
+    return encode(cluster)
 
 
 @cache
@@ -62,7 +65,7 @@ def passthrough_cluster(direction: Direction) -> bytes:
         type=ClusterDiscoveryType.ORIGINAL_DST,
         connect_timeout=CONNECT_TIMEOUT,
         lb_policy=ClusterLbPolicy.CLUSTER_PROVIDED,
-        circuit_breakers=no_breakers(),
+        circuit_breakers=limits.no_breakers(),
         typed_extension_protocol_options=protocol.upstream(),
     )
     if direction == "ingress":
@@ -81,17 +84,3 @@ def ads() -> ConfigSource:
 @cache
 def _judging_filters() -> tuple[HttpFilter, ...]:
     return deny_all(), HttpFilter(name=naming.UPSTREAM_CODEC, typed_config=typed(UpstreamCodec()))
-
-
-def no_breakers() -> CircuitBreakers:
-    """Nobody asked for limits (rule 22), and Envoy's defaults are low ones."""
-    return CircuitBreakers(
-        thresholds=[
-            CircuitBreakersThresholds(
-                max_connections=_UNLIMITED,
-                max_pending_requests=_UNLIMITED,
-                max_requests=_UNLIMITED,
-                max_retries=_UNLIMITED,
-            )
-        ]
-    )

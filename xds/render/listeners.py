@@ -9,7 +9,8 @@ destination was not sent by the kernel and is closed (rule 14).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import lru_cache
 from ipaddress import ip_network
 
@@ -25,8 +26,12 @@ from envoy_data_plane.envoy.config.listener.v3 import (
     FilterChainMatch,
     Listener,
     ListenerFilter,
+    ListenerFilterChainMatchPredicate,
+    ListenerFilterChainMatchPredicateMatchSet,
 )
+from envoy_data_plane.envoy.extensions.filters.listener.http_inspector.v3 import HttpInspector
 from envoy_data_plane.envoy.extensions.filters.listener.original_dst.v3 import OriginalDst
+from envoy_data_plane.envoy.type.v3 import Int32Range
 
 from mesh.listener import (
     EGRESS_BLOCKS,
@@ -36,39 +41,84 @@ from mesh.listener import (
     egress_addresses,
     ingress_addresses,
 )
-from mesh.model import PathNormalization, ServiceName
-from mesh.proxy import ROUTING_LISTENER, L7Class
-from xds.render import chains, connection_manager, filters, naming
+from mesh.model import HashKey, PathNormalization, ServiceName
+from mesh.proxy import ROUTING_LISTENER, ConnectionEntry, L7Class, Target
+from xds.render import chains, connection_manager, connections, filters, naming, route_filters
 from xds.render.encoding import encode, typed
 
 #: For HTTP/1.0 requests without Host in a class, whose rules may ask for a host: this is nobody's.
 _NO_HOST = "http10.invalid"
 
-#: A service port that routes bind, and its addresses.
-Chain = tuple[ServiceName, int, tuple[str, ...]]
+#: What the inspector calls HTTP.
+_HTTP = ["http/1.0", "http/1.1", "h2c"]
+#: How long it waits for first bytes, before a server that may speak first is let speak.
+_PATIENCE = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A routed service port, as far as the listener knows of it: is it looked into for HTTP, and where do
+    connections go that are none? `hashes` are what targets of those are hashed by."""
+
+    service: ServiceName
+    port: int
+    vips: tuple[str, ...]
+    http: bool
+    connections: tuple[ConnectionEntry, ...] = ()
+    hashes: tuple[tuple[Target, HashKey], ...] = ()
+
+    @property
+    def sniffed(self) -> bool:
+        return self.http and bool(self.connections)
 
 
 @lru_cache(maxsize=8192)
 def routing_listener(ports: tuple[Chain, ...], normalization: PathNormalization) -> bytes:
-    """One filter chain for each service port; a destination in none is closed, there is no default."""
+    """A filter chain or two for each service port; a destination in none is closed, there is no default."""
     name = naming.ROUTING_LISTENER
     listener = _listener(name, egress_addresses(ROUTING_LISTENER), EGRESS_PORT, TrafficDirection.OUTBOUND)
-    for service, port, vips in ports:
-        routed = naming.routed_port(service, port)
-        listener.filter_chains.append(
-            FilterChain(
-                name=routed,
-                filter_chain_match=FilterChainMatch(destination_port=port, prefix_ranges=_ranges(vips)),
-                # Egress classes judge behind the route: see xds.render.clusters.
-                filters=[
-                    connection_manager.http(
-                        routed, name, naming.host(service), (filters.router(),), normalization
-                    )
-                ],
+    for chain in ports:
+        if chain.http:
+            listener.filter_chains.append(_requests_chain(chain, normalization))
+        if chain.connections:
+            match = FilterChainMatch(destination_port=chain.port, prefix_ranges=_ranges(chain.vips))
+            onward = connections.onward(chain.connections[0].rule, dict(chain.hashes))
+            chain_name = naming.connections_chain(chain.service, chain.port)
+            listener.filter_chains.append(
+                FilterChain(name=chain_name, filter_chain_match=match, filters=[onward])
             )
-        )
+    if sniffed := sorted({chain.port for chain in ports if chain.sniffed}):
+        inspector = ListenerFilter(name=naming.HTTP_INSPECTOR, typed_config=typed(HttpInspector()))
+        inspector.filter_disabled = _not_to(sniffed)
+        listener.listener_filters.append(inspector)
+        listener.listener_filters_timeout = _PATIENCE
+        listener.continue_on_listener_filters_timeout = True
     listener.filter_chains.append(_blackhole(name, EGRESS_BLOCKS))
     return encode(listener)
+
+
+def _requests_chain(chain: Chain, normalization: PathNormalization) -> FilterChain:
+    """Egress classes judge behind the route: see xds.render.clusters."""
+    name = naming.routed_port(chain.service, chain.port)
+    http_filters = (*route_filters.dormant(), filters.router())
+    manager = connection_manager.http(
+        name, naming.ROUTING_LISTENER, chain.service.host, http_filters, normalization
+    )
+    match = FilterChainMatch(destination_port=chain.port, prefix_ranges=_ranges(chain.vips))
+    if chain.sniffed:
+        match.application_protocols = _HTTP
+    return FilterChain(name=name, filter_chain_match=match, filters=[manager])
+
+
+def _not_to(ports: Sequence[int]) -> ListenerFilterChainMatchPredicate:
+    """Connections to any other port."""
+    found = [
+        ListenerFilterChainMatchPredicate(destination_port_range=Int32Range(start=port, end=port + 1))
+        for port in ports
+    ]
+    any_of = ListenerFilterChainMatchPredicateMatchSet(rules=found)
+    one = found[0] if len(found) == 1 else ListenerFilterChainMatchPredicate(or_match=any_of)
+    return ListenerFilterChainMatchPredicate(not_match=one)
 
 
 @lru_cache(maxsize=8192)

@@ -6,6 +6,7 @@ Names carry identity, never content: a resource keeps its name for as long as it
 from __future__ import annotations
 
 from mesh.model import Direction, ObjectRef, ServiceName
+from mesh.proxy import Target
 
 #: Clusters that go where the client meant to go: out of the pod, or to the pod's own application.
 PASSTHROUGH = "PassthroughCluster"
@@ -13,6 +14,8 @@ INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
 #: The share of a route whose backend must not or cannot be reached. No cluster ever has this name:
 #: Envoy answers 500 for it (`cluster_not_found_response_code`), as the Gateway API demands.
 INVALID_BACKEND = "InvalidBackend"
+#: The same for connections that are not looked into: they are closed.
+NO_BACKEND = "BlackHoleCluster"
 #: The RBAC policy where none is asked for.
 EVERYTHING = "everything"
 #: Static cluster of the bootstrap to which access logs go.
@@ -33,11 +36,15 @@ NETWORK_RBAC = "envoy.filters.network.rbac"
 TCP_PROXY = "envoy.filters.network.tcp_proxy"
 TLS_INSPECTOR = "envoy.filters.listener.tls_inspector"
 HTTP_INSPECTOR = "envoy.filters.listener.http_inspector"
+CORS = "envoy.filters.http.cors"
+FAULT = "envoy.filters.http.fault"
 ROUTER = "envoy.filters.http.router"
 UPSTREAM_CODEC = "envoy.filters.http.upstream_codec"
 HTTP_CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
 ORIGINAL_DST = "envoy.filters.listener.original_dst"
 ACCESS_LOG = "envoy.access_loggers.http_grpc"
+TLS = "envoy.transport_sockets.tls"
+PREVIOUS_PRIORITIES = "envoy.retry_priorities.previous_priorities"
 PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
 HTTP_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -45,19 +52,16 @@ _LISTENER = {"egress": ROUTING_LISTENER, "ingress": "virtualInbound"}
 _ROUTES = {"egress": "outbound", "ingress": "inbound"}
 
 
-def host(service: ServiceName) -> str:
-    """The full DNS name of a service."""
-    return f"{service.name}.{service.namespace}.svc.cluster.local"
-
-
-def cluster(service: ServiceName, port: int, l7: int) -> str:
-    """Such as `outbound|80||api.shop.svc.cluster.local`; the subset is the egress class, if any."""
-    return f"outbound|{port}|{l7 or ''}|{host(service)}"
+def cluster(target: Target, l7: int) -> str:
+    """Such as `outbound|80|v1|api.shop.svc.cluster.local`. Behind the subset, if there is one, stands the
+    number of the egress class that judges these backends, if one does: `v1~256`, `~256`."""
+    judged = f"~{l7}" if l7 else ""
+    return f"outbound|{target.port}|{target.subset}{judged}|{target.service.host}"
 
 
 def routed_port(service: ServiceName, port: int) -> str:
     """The route configuration, virtual host and filter chain of a service port."""
-    return f"{host(service)}:{port}"
+    return f"{service.host}:{port}"
 
 
 def class_listener(direction: Direction, number: int) -> str:
@@ -95,6 +99,11 @@ def provider(host: str, port: int, kind: str) -> str:
     """The cluster of an external authorization service, such as `outbound|9000|grpc|authz.shop...`: apart
     from that of routes to the same port, for it fixes the protocol."""
     return f"outbound|{port}|{kind}|{host}"
+
+
+def connections_chain(service: ServiceName, port: int) -> str:
+    """The filter chain of what is not HTTP at a routed port."""
+    return f"{routed_port(service, port)}-tcp"
 
 
 def plain_chain(listener: str) -> str:

@@ -1,4 +1,5 @@
-"""Paths of the Gateway API (HTTPRouteSpec: HTTPPathMatch, HTTPPathModifier) in Envoy's terms."""
+"""Paths of the Gateway API (HTTPRouteSpec: HTTPPathMatch, HTTPPathModifier) and of VirtualServices in Envoy's
+terms."""
 
 from __future__ import annotations
 
@@ -47,6 +48,11 @@ def path_rewrite(match: PathMatch, change: PathChange | None) -> PathRewrite:
         return {}
     if change.kind == "full":
         return {"regex_rewrite": _substitute("^.*$", change.value)}
+    if change.kind == "regex":
+        pattern = RegexMatcher(regex=change.pattern)
+        return {"regex_rewrite": RegexMatchAndSubstitute(pattern=pattern, substitution=change.value)}
+    if change.kind == "start":
+        return {"prefix_rewrite": change.value}
     if match.kind != "prefix":
         return {}
     old, new = match.value.rstrip("/"), change.value.rstrip("/")

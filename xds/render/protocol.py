@@ -12,6 +12,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Http1ProtocolOptions,
     Http2ProtocolOptions,
     HttpProtocolOptions,
+    UpstreamHttpProtocolOptions,
 )
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions as UpstreamOptions
@@ -21,6 +22,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 )
 from envoy_data_plane.google.protobuf import Any
 
+from mesh.model import ConnectionPool
 from xds.render import naming
 from xds.render.encoding import typed
 
@@ -59,18 +61,39 @@ def downstream() -> HttpProtocolOptions:
     return HttpProtocolOptions(idle_timeout=FOREVER, max_headers_count=MAX_HEADERS)
 
 
-def upstream(http_filters: tuple[HttpFilter, ...] = ()) -> dict[str, Any]:
-    """`typed_extension_protocol_options` of a cluster: the client's protocol goes on."""
-    options = UpstreamOptions(
-        common_http_protocol_options=HttpProtocolOptions(
-            max_headers_count=MAX_HEADERS, max_response_headers_kb=MAX_HEADERS_KB
-        ),
-        use_downstream_protocol_config=HttpProtocolOptionsUseDownstreamHttpConfig(
+def upstream(
+    http_filters: tuple[HttpFilter, ...] = (),
+    pool: ConnectionPool | None = None,
+    *,
+    sni_from_host: bool = False,
+) -> dict[str, Any]:
+    """`typed_extension_protocol_options` of a cluster: the client's protocol goes on, unless the connection
+    pool of a DestinationRule says otherwise (istio/api, HTTPSettings)."""
+    found = pool or ConnectionPool()
+    common = HttpProtocolOptions(max_headers_count=MAX_HEADERS, max_response_headers_kb=MAX_HEADERS_KB)
+    if found.idle_ms is not None:
+        common.idle_timeout = timedelta(milliseconds=found.idle_ms)
+    if found.requests_per_connection:
+        common.max_requests_per_connection = found.requests_per_connection
+    if found.connection_lifetime_ms is not None:
+        common.max_connection_duration = timedelta(milliseconds=found.connection_lifetime_ms)
+    http2_options = http2()
+    if found.max_streams:
+        http2_options.max_concurrent_streams = found.max_streams
+    options = UpstreamOptions(common_http_protocol_options=common, http_filters=list(http_filters))
+    if sni_from_host:
+        options.upstream_http_protocol_options = UpstreamHttpProtocolOptions(
+            auto_sni=True, auto_san_validation=True
+        )
+    if found.upgrade == "UPGRADE" and not found.use_client_protocol:
+        options.explicit_http_config = HttpProtocolOptionsExplicitHttpConfig(
+            http2_protocol_options=http2_options
+        )
+    else:
+        options.use_downstream_protocol_config = HttpProtocolOptionsUseDownstreamHttpConfig(
             http_protocol_options=Http1ProtocolOptions(enable_trailers=True),
-            http2_protocol_options=http2(),
-        ),
-        http_filters=list(http_filters),
-    )
+            http2_protocol_options=http2_options,
+        )
     return {naming.HTTP_PROTOCOL_OPTIONS: typed(options)}
 
 

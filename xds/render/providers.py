@@ -62,9 +62,10 @@ from envoy_data_plane.google.protobuf import Any
 from mesh.model import AuthorizationProvider, TextMatch
 from mesh.proxy import AuthorizationPart
 from xds.render import authorization, naming, protocol, rbac, texts
-from xds.render.clusters import CONNECT_TIMEOUT, ads, no_breakers
+from xds.render.clusters import CONNECT_TIMEOUT, ads
 from xds.render.encoding import encode, typed
 from xds.render.headers import FORGEABLE
+from xds.render.limits import no_breakers
 
 #: The parts that ask one service.
 Asking = tuple[AuthorizationProvider, tuple[AuthorizationPart, ...]]

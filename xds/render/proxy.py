@@ -4,14 +4,15 @@ so that rendering a changed view costs about what has changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES
 from mesh.model import DEFAULT_CONFIG, AuthorizationProvider, Direction, ObjectRef, PathNormalization
-from mesh.proxy import Destination, L7Class, Part, ProxyView, RoutedPort
+from mesh.proxy import Destination, L7Class, Part, ProxyView, RoutedPort, Target
 from xds.render import clusters, endpoints, listeners, naming, providers, routes
+from xds.render.balancing import to_the_dialled_address
 from xds.render.resource import EnvoyResource, Rendered
-from xds.render.routes import Share, Shares, Target
+from xds.render.routes import Reached, Share
 
 
 def resources(view: ProxyView) -> Rendered:
@@ -24,30 +25,33 @@ def resources(view: ProxyView) -> Rendered:
 def _routing(view: ProxyView) -> Iterator[EnvoyResource]:
     origins = _senders(view.routed)
     for destination in view.destinations:
-        blame = origins.get((destination.service, destination.port), ())
+        blame = origins.get(destination.target, ())
         for part in _parts(destination):
-            name = naming.cluster(destination.service, destination.port, part.l7)
-            yield EnvoyResource(CLUSTER, name, clusters.service_cluster(name, part.l7 != 0), blame)
-            yield EnvoyResource(ENDPOINTS, name, endpoints.endpoints(name, part.backends), blame)
+            name = naming.cluster(destination.target, part.l7)
+            body = clusters.service_cluster(name, part.l7 != 0, destination.policy)
+            yield EnvoyResource(CLUSTER, name, body, blame)
+            if not to_the_dialled_address(destination.policy.balancer):
+                yield EnvoyResource(ENDPOINTS, name, endpoints.endpoints(name, part.backends), blame)
     if not view.routed:
         return
-    chains = tuple((routed.service, routed.port, routed.vips) for routed in view.routed)
+    reached = {found.target: found for found in _reached(view)}
+    chains = tuple(_chain(routed, reached) for routed in view.routed)
     yield EnvoyResource(
         LISTENER,
         naming.ROUTING_LISTENER,
         listeners.routing_listener(chains, _normalization(view)),
-        _unique(entry.origin for routed in view.routed for entry in routed.entries),
+        _unique(origin for routed in view.routed for origin in routed.origins),
     )
-    egress = {found.number: found for found in view.egress}
-    shares = {(d.service, d.port): _shares(d, egress) for d in view.destinations}
     for routed in view.routed:
-        reached: Shares = tuple((key, shares[key]) for key in sorted(_targets(routed)) if key in shares)
-        judges = (share.l7 for _, found in reached for share in found if share.l7)
+        if not routed.entries:
+            continue
+        own = tuple(reached[target] for target in sorted(routed.targets) if target in reached)
+        judges = (share.l7 for found in own for share in found.shares if share.l7)
         yield EnvoyResource(
             ROUTES,
             naming.routed_port(routed.service, routed.port),
-            routes.routed_port(routed, reached),
-            _unique((*(entry.origin for entry in routed.entries), *_rule_origins(judges))),
+            routes.routed_port(routed, own),
+            _unique((*routed.origins, *_rule_origins(judges))),
         )
 
 
@@ -84,7 +88,7 @@ def _providers(view: ProxyView) -> Iterator[EnvoyResource]:
                 name = providers.cluster_name(part.provider)
                 asked[name] = part.provider
                 origins.setdefault(name, set()).add(part.origin)
-    known = {(naming.host(found.service), found.port): found for found in view.destinations}
+    known = {(d.target.service.host, d.target.port): d for d in view.destinations if not d.target.subset}
     for name, provider in asked.items():
         service = providers.host(provider), provider.port
         in_mesh, blame = known.get(service), _unique(origins[name])
@@ -114,22 +118,33 @@ def _shares(destination: Destination, egress: dict[int, L7Class]) -> tuple[Share
     return tuple(Share(judge, len(part.backends)) for judge, part in zip(judges, parts, strict=True))
 
 
-def _targets(routed: RoutedPort) -> set[Target]:
-    return {
-        (backend.service, backend.port)
-        for entry in routed.entries
-        for backend in entry.rule.backends
-        if backend.service is not None
-    }
+def _reached(view: ProxyView) -> Iterator[Reached]:
+    egress = {found.number: found for found in view.egress}
+    for destination in view.destinations:
+        balancer = destination.policy.balancer
+        yield Reached(destination.target, _shares(destination, egress), balancer.hash if balancer else None)
+
+
+def _chain(routed: RoutedPort, reached: Mapping[Target, Reached]) -> listeners.Chain:
+    named = (Target.of(backend) for entry in routed.connections for backend in entry.rule.backends)
+    found = (reached[target] for target in dict.fromkeys(named) if target and target in reached)
+    return listeners.Chain(
+        routed.service,
+        routed.port,
+        routed.vips,
+        bool(routed.entries),
+        routed.connections,
+        tuple((one.target, one.hash) for one in found if one.hash),
+    )
 
 
 def _senders(ports: Iterable[RoutedPort]) -> dict[Target, tuple[ObjectRef, ...]]:
     senders: dict[Target, set[ObjectRef]] = {}
     for routed in ports:
-        for entry in routed.entries:
-            for backend in entry.rule.backends:
-                if backend.service is not None:
-                    senders.setdefault((backend.service, backend.port), set()).add(entry.origin)
+        for entry in routed.all:
+            for target in map(Target.of, entry.rule.targets):
+                if target is not None:
+                    senders.setdefault(target, set()).add(entry.origin)
     return {key: tuple(sorted(origins)) for key, origins in senders.items()}
 
 

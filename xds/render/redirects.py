@@ -1,4 +1,4 @@
-"""HTTPRequestRedirectFilter of the Gateway API as Envoy's RedirectAction."""
+"""Redirects (Gateway API, HTTPRequestRedirectFilter; istio/api, HTTPRedirect) as Envoy's RedirectAction."""
 
 from __future__ import annotations
 
@@ -35,14 +35,19 @@ def redirect_action(redirect: Redirect, match: PathMatch, port: int) -> Redirect
 
 
 def _port(redirect: Redirect, listener: int) -> int:
-    """The port to write, 0 for none.
+    """The port to write, 0 for none: then Envoy keeps the one of the client's Host.
 
     HTTPRequestRedirectFilter.port: unset, it is the default of the scheme if one is set, else the
     listener's; and the default port of the scheme is not written. Envoy keeps the port of the client's Host
     unless told another, so where that Host is kept and has an unusual port, even the default is written.
     """
+    if redirect.port is None:
+        return 0
+    if redirect.port == "dialled":
+        return listener
     scheme = redirect.scheme or "http"
     default = _DEFAULT_PORTS.get(scheme, 0)
-    port = redirect.port or (default if redirect.scheme else 0) or listener
+    derived = (default if redirect.scheme else 0) or listener
+    port = derived if redirect.port == "derived" else redirect.port
     host_has_port = not redirect.hostname and listener != _DEFAULT_PORTS["http"]
     return 0 if port == default and not host_has_port else port

@@ -10,66 +10,67 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 
+from envoy_data_plane.envoy.config.core.v3 import DataSource, RuntimeFractionalPercent
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
-    HeaderMatcher,
-    QueryParameterMatcher,
-    RetryPolicy,
-    RetryPolicyRetryHostPredicate,
     Route,
     RouteAction,
     RouteActionClusterNotFoundResponseCode,
+    RouteActionRequestMirrorPolicy,
     RouteConfiguration,
     RouteMatch,
     VirtualHost,
     WeightedCluster,
     WeightedClusterClusterWeight,
 )
-from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
-from mesh.model import RouteBackend, RouteRule, ServiceName, ValueMatch
+from mesh.model import HashKey, RouteBackend, RouteRule
 from mesh.model import RouteMatch as Match
-from mesh.proxy import L7Class, RoutedPort, RouteEntry
-from xds.render import actions, filters, naming, rbac
-from xds.render.encoding import encode, typed
+from mesh.proxy import L7Class, RoutedPort, RouteEntry, Target
+from xds.render import actions, balancing, filters, naming, rbac, retries, route_filters
+from xds.render.encoding import encode
 from xds.render.headers import FORGEABLE, header_mutations, host_change
-from xds.render.paths import path_matcher, path_rewrite
+from xds.render.paths import path_rewrite
 from xds.render.protocol import FOREVER
 from xds.render.redirects import redirect_action
-
-#: Istio's default for requests that are routed, and its default for requests that are passed on: only what
-#: never reached the application is sent again, such as a request on a connection that it was just closing.
-_ROUTED_RETRIES = "connect-failure,refused-stream,unavailable,cancelled"
-_PASSED_RETRIES = "reset-before-request"
-_RETRIES = 2
-_HOST_ATTEMPTS = 5
+from xds.render.request_match import request_match
 
 #: Envoy wants the sum of a route's weights to fit 32 bits.
 _LARGEST_SUM = 1 << 31
 
+#: What Envoy answers where the cluster of a share does not exist.
+_LOST = {
+    500: RouteActionClusterNotFoundResponseCode.INTERNAL_SERVER_ERROR,
+    503: RouteActionClusterNotFoundResponseCode.SERVICE_UNAVAILABLE,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The backends of a destination that one egress class judges (None: nothing does): their number counts
+    """The backends of a target that one egress class judges (None: nothing does): their number counts
     only beside other shares, so that a backend more or less changes no route."""
 
     l7: L7Class | None
     count: int = 1
 
 
-Target = tuple[ServiceName, int]
-#: The destinations of a routed port, sorted.
-Shares = tuple[tuple[Target, tuple[Share, ...]], ...]
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What a route must know of a target: who judges what stands behind it, and what its requests are hashed
+    by."""
+
+    target: Target
+    shares: tuple[Share, ...]
+    hash: HashKey | None = None
 
 
 @lru_cache(maxsize=8192)
-def routed_port(routed: RoutedPort, destinations: Shares) -> bytes:
+def routed_port(routed: RoutedPort, reached: tuple[Reached, ...]) -> bytes:
     """The routes of one service port. No entry matches: 404."""
     name = naming.routed_port(routed.service, routed.port)
-    shares = dict(destinations)
+    known = {found.target: found for found in reached}
     return encode(
         RouteConfiguration(
             name=name,
@@ -77,8 +78,8 @@ def routed_port(routed: RoutedPort, destinations: Shares) -> bytes:
                 VirtualHost(
                     name=name,
                     domains=["*"],
-                    routes=[_route(entry, routed.port, shares) for entry in routed.entries],
-                    retry_policy=_retries(0),
+                    routes=[_route(entry, routed.port, known) for entry in routed.entries],
+                    retry_policy=retries.routed(retries.DEFAULT),
                 )
             ],
             request_headers_to_remove=list(FORGEABLE),
@@ -106,7 +107,7 @@ def l7_class(found: L7Class) -> bytes:
                         *actions.routes(name, found.rules or (), forward),
                         Route(name=name, match=RouteMatch(prefix="/"), route=forward()),
                     ],
-                    retry_policy=RetryPolicy(retry_on=_PASSED_RETRIES, num_retries=_RETRIES),
+                    retry_policy=retries.passed(),
                     typed_per_filter_config=filters.asked(found),
                 )
             ],
@@ -115,38 +116,75 @@ def l7_class(found: L7Class) -> bytes:
     )
 
 
-def _route(entry: RouteEntry, port: int, shares: Mapping[Target, tuple[Share, ...]]) -> Route:
+def _route(entry: RouteEntry, port: int, known: Mapping[Target, Reached]) -> Route:
     rule = entry.rule
-    route = Route(name=naming.route(entry.origin, rule.field), match=_match(entry.match))
-    if rule.redirect is None and (weights := list(_weights(rule, shares))):
-        route.route = _forward(rule, entry.match, weights)
+    route = Route(
+        name=naming.route(entry.origin, rule.field),
+        match=request_match(entry.match),
+        typed_per_filter_config=route_filters.asked(rule),
+    )
+    answered = rule.redirect is not None or rule.direct is not None
+    if not answered and (weights := list(_weights(rule, known))):
+        route.route = _forward(rule, entry.match, weights, known)
         return route
     route.response_headers_to_add, route.response_headers_to_remove = header_mutations(rule.response_headers)
     if rule.redirect is not None:
         route.redirect = redirect_action(rule.redirect, entry.match.path, port)
+    elif rule.direct is not None:
+        body = DataSource(inline_bytes=rule.direct.body) if rule.direct.body else None
+        route.direct_response = DirectResponseAction(status=rule.direct.status, body=body)
     else:
-        route.direct_response = DirectResponseAction(status=500)
+        route.direct_response = DirectResponseAction(status=rule.lost)
     return route
 
 
-def _forward(rule: RouteRule, match: Match, weights: list[WeightedClusterClusterWeight]) -> RouteAction:
+def _forward(
+    rule: RouteRule,
+    match: Match,
+    weights: list[WeightedClusterClusterWeight],
+    known: Mapping[Target, Reached],
+) -> RouteAction:
     rewrite = rule.rewrite
-    return RouteAction(
+    action = RouteAction(
         weighted_clusters=WeightedCluster(clusters=weights),
-        cluster_not_found_response_code=RouteActionClusterNotFoundResponseCode.INTERNAL_SERVER_ERROR,
+        cluster_not_found_response_code=_LOST[rule.lost],
         timeout=timedelta(milliseconds=rule.timeout_ms),
-        retry_policy=_retries(rule.backend_timeout_ms) if rule.backend_timeout_ms else None,
+        request_mirror_policies=list(_mirrors(rule, known)),
+        hash_policy=[balancing.route_hash(key) for key in _hash_keys(rule, known)],
         **path_rewrite(match.path, rewrite.path if rewrite else None),
     )
+    if rule.retries is not None or rule.backend_timeout_ms:
+        action.retry_policy = retries.routed(rule.retries or retries.DEFAULT, rule.backend_timeout_ms)
+    return action
 
 
-def _weights(
-    rule: RouteRule, shares: Mapping[Target, tuple[Share, ...]]
-) -> Iterator[WeightedClusterClusterWeight]:
-    """Nothing if no backend is both valid and of some weight: then the whole route answers 500."""
+def _mirrors(rule: RouteRule, known: Mapping[Target, Reached]) -> Iterator[RouteActionRequestMirrorPolicy]:
+    """Copies to backends that an egress class judges are not sent: a copy brings no rules with it, so the
+    cluster would refuse it (rule 4)."""
+    for mirror in rule.mirrors:
+        target = Target.of(mirror)
+        reached = known.get(target) if target else None
+        if target and reached and any(share.l7 is None for share in reached.shares):
+            yield RouteActionRequestMirrorPolicy(
+                cluster=naming.cluster(target, 0),
+                runtime_fraction=RuntimeFractionalPercent(
+                    default_value=route_filters.millionths(mirror.share)
+                ),
+            )
+
+
+def _hash_keys(rule: RouteRule, known: Mapping[Target, Reached]) -> list[HashKey]:
+    """Of all to whom the rule sends, each once."""
+    found = (known.get(target) for target in map(Target.of, rule.backends) if target)
+    return list(dict.fromkeys(reached.hash for reached in found if reached and reached.hash))
+
+
+def _weights(rule: RouteRule, known: Mapping[Target, Reached]) -> Iterator[WeightedClusterClusterWeight]:
+    """Nothing if no backend is both valid and of some weight: then the whole route answers for itself."""
     found: list[tuple[RouteBackend, Share | None, int, int]] = []  # ..., weight = numerator / denominator
     for backend in rule.backends:
-        parts = shares.get((backend.service, backend.port), ()) if backend.service else ()
+        target = Target.of(backend)
+        parts = known[target].shares if target and target in known else ()
         total = sum(share.count for share in parts)
         found += [(backend, share, backend.weight * share.count, total) for share in parts]
         if not parts:
@@ -170,10 +208,11 @@ def _weighted(
     cluster.response_headers_to_add, cluster.response_headers_to_remove = header_mutations(
         rule.response_headers, backend.response_headers
     )
-    if share is None or backend.service is None:
+    target = Target.of(backend)
+    if share is None or target is None:
         return cluster
     l7 = share.l7
-    cluster.name = naming.cluster(backend.service, backend.port, l7.number if l7 else 0)
+    cluster.name = naming.cluster(target, l7.number if l7 else 0)
     cluster.request_headers_to_add, cluster.request_headers_to_remove = header_mutations(
         rule.request_headers, backend.request_headers
     )
@@ -187,54 +226,3 @@ def _weighted(
         judge = rbac.allow(rbac.policies(l7.rules, False))
         cluster.typed_per_filter_config = {naming.RBAC: rbac.per_route(judge)}
     return cluster
-
-
-def _match(match: Match) -> RouteMatch:
-    found = RouteMatch(
-        **path_matcher(match.path),
-        headers=[_header(value) for value in match.headers],
-        query_parameters=[_parameter(value) for value in match.query],
-    )
-    if match.path.ignore_case:
-        found.case_sensitive = False
-    return found
-
-
-def _header(value: ValueMatch) -> HeaderMatcher:
-    found = HeaderMatcher(name=rbac.header_name(value.name), invert_match=value.negated)
-    if value.kind == "present":
-        found.present_match = True
-    else:
-        found.string_match = _string(value)
-        found.treat_missing_header_as_empty = value.negated
-    return found
-
-
-def _parameter(value: ValueMatch) -> QueryParameterMatcher:
-    if value.kind == "present":
-        return QueryParameterMatcher(name=value.name, present_match=True)
-    return QueryParameterMatcher(name=value.name, string_match=_string(value))
-
-
-def _string(value: ValueMatch) -> StringMatcher:
-    match value.kind:
-        case "exact":
-            return StringMatcher(exact=value.value)
-        case "prefix":
-            return StringMatcher(prefix=value.value)
-    return StringMatcher(safe_regex=RegexMatcher(regex=value.value))
-
-
-@cache
-def _retries(per_try_ms: int) -> RetryPolicy:
-    return RetryPolicy(
-        retry_on=_ROUTED_RETRIES,
-        num_retries=_RETRIES,
-        per_try_timeout=timedelta(milliseconds=per_try_ms) if per_try_ms else None,
-        retry_host_predicate=[
-            RetryPolicyRetryHostPredicate(
-                name=naming.PREVIOUS_HOSTS, typed_config=typed(PreviousHostsPredicate())
-            )
-        ],
-        host_selection_retry_max_attempts=_HOST_ATTEMPTS,
-    )

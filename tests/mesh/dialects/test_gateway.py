@@ -170,7 +170,7 @@ def test_a_redirect_may_change_each_part_of_the_address() -> None:
     settings = {"scheme": "https", "hostname": "a.example", "port": 8443, "statusCode": 308, "path": path}
     found = rule(**with_filter("RequestRedirect", settings)).redirect
     assert found == Redirect("https", "a.example", 8443, PathChange("full", "/new"), 308)
-    assert rule(**with_filter("RequestRedirect", {})).redirect == Redirect()
+    assert rule(**with_filter("RequestRedirect", {})).redirect == Redirect(port="derived")
 
 
 def test_a_rewrite_of_a_prefix_needs_a_prefix() -> None:

@@ -18,7 +18,7 @@ from agent.records import Change
 from mesh.model import AuthorizationProvider, HttpMatch, ServiceName
 from mesh.model import Backend as Address
 from mesh.node import PolicyClass, PortVerdict
-from mesh.proxy import Destination, Part
+from mesh.proxy import Destination, Part, Target
 from tests.xds.render.backend import Backend
 from tests.xds.render.client import ask
 from tests.xds.render.consent import GrpcConsent
@@ -134,7 +134,7 @@ def test_the_agent_reads_who_judged_each_request_and_what_policies_in_audit_mode
         part_of("audit", when(term("path", "/ac"))),
     )
     backends = (Address("127.0.0.1", consent.port),)
-    service = Destination(ServiceName("shop", "authz"), 9000, (Part(0, backends),))
+    service = Destination(Target(ServiceName("shop", "authz"), 9000), (Part(0, backends),))
     shown = view(ingress=(authorized(300, *parts, rules=network, audit=tried),), destinations=(service,))
     proxy = Proxy(shown, folder, ("127.0.0.1", servers["one"].port))
     log = FlowLog()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mesh.model import AuthorizationProvider, ServiceName
 from mesh.model import Backend as Address
-from mesh.proxy import AuthorizationPart, Destination, L7Class, Part, ProxyView
+from mesh.proxy import AuthorizationPart, Destination, L7Class, Part, ProxyView, Target
 from tests.xds.render.backend import Backend
 from tests.xds.render.client import Client, ask
 from tests.xds.render.conftest import Serve
@@ -41,7 +41,9 @@ def custom(provider: AuthorizationProvider | None, *terms: str) -> Authorization
 
 def seen(port: int, *classes: L7Class) -> ProxyView:
     """A mesh that knows the gRPC service, at this port of the machine."""
-    service = Destination(ServiceName("shop", "authz"), 9000, (Part(0, (Address("127.0.0.1", port),)),))
+    service = Destination(
+        Target(ServiceName("shop", "authz"), 9000), (Part(0, (Address("127.0.0.1", port),)),)
+    )
     return view(ingress=classes, destinations=(service,))
 
 

@@ -51,10 +51,10 @@ def test_resources_are_sorted_and_have_istios_names() -> None:
     assert [(resource.kind, resource.name) for resource in rendered] == [
         ("clusters", "InboundPassthroughCluster"),
         ("clusters", "PassthroughCluster"),
-        ("clusters", "outbound|80|300|api.shop.svc.cluster.local"),
         ("clusters", "outbound|80||api.shop.svc.cluster.local"),
-        ("endpoints", "outbound|80|300|api.shop.svc.cluster.local"),
+        ("clusters", "outbound|80|~300|api.shop.svc.cluster.local"),
         ("endpoints", "outbound|80||api.shop.svc.cluster.local"),
+        ("endpoints", "outbound|80|~300|api.shop.svc.cluster.local"),
         ("listeners", "virtualInbound|301"),
         ("listeners", "virtualOutbound"),
         ("listeners", "virtualOutbound|300"),

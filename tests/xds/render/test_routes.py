@@ -35,7 +35,7 @@ def name(of: str, port: int = 80) -> str:
 def destinations(servers: dict[str, Backend]) -> tuple[Destination, ...]:
     """`one`, `two`, `three`, and `empty` without any backend."""
     found = (destination(name, part(server.port)) for name, server in servers.items())
-    return (*sorted(found, key=lambda d: d.service), destination("zero"))
+    return (*sorted(found, key=lambda d: d.target), destination("zero"))
 
 
 # --- what a request matches --------------------------------------------------------------------
@@ -245,22 +245,32 @@ def test_a_full_rewrite_replaces_path_and_host_keeps_the_query_and_tells_nobody(
 
 #: (service port, Host, redirect, status, Location)
 REDIRECTS = [
-    (80, "api", Redirect(), 302, "http://api/p?q"),
-    (80, "api", Redirect(scheme="https"), 302, "https://api/p?q"),
-    (80, "api:80", Redirect(scheme="https"), 302, "https://api/p?q"),
-    (80, "api", Redirect(scheme="https", status=301), 301, "https://api/p?q"),
+    (80, "api", Redirect(port="derived"), 302, "http://api/p?q"),
+    # Istio's redirects keep the port of the request, unless told otherwise.
+    (8080, "api:8080", Redirect(hostname="b.example"), 302, "http://b.example/p?q"),
+    (8080, "api:8080", Redirect(scheme="https"), 302, "https://api:8080/p?q"),
+    (8080, "api", Redirect(hostname="b.example", port="dialled"), 302, "http://b.example:8080/p?q"),
+    (80, "api", Redirect(scheme="https", port="derived"), 302, "https://api/p?q"),
+    (80, "api:80", Redirect(scheme="https", port="derived"), 302, "https://api/p?q"),
+    (80, "api", Redirect(scheme="https", status=301, port="derived"), 301, "https://api/p?q"),
     (80, "api", Redirect(scheme="https", port=8443, status=308), 308, "https://api:8443/p?q"),
     (80, "api", Redirect(port=8080, status=307), 307, "http://api:8080/p?q"),
     (80, "api", Redirect(port=80, status=303), 303, "http://api/p?q"),
-    (80, "api", Redirect(hostname="b.example"), 302, "http://b.example/p?q"),
+    (80, "api", Redirect(hostname="b.example", port="derived"), 302, "http://b.example/p?q"),
     (80, "api", Redirect(hostname="b.example", scheme="https", port=443), 302, "https://b.example/p?q"),
     (80, "api", Redirect(hostname="b.example", scheme="https", port=80), 302, "https://b.example:80/p?q"),
-    (8080, "api:8080", Redirect(), 302, "http://api:8080/p?q"),
-    (8080, "api:8080", Redirect(hostname="b.example"), 302, "http://b.example:8080/p?q"),
-    (8080, "api:8080", Redirect(hostname="b.example", scheme="https"), 302, "https://b.example/p?q"),
+    (8080, "api:8080", Redirect(port="derived"), 302, "http://api:8080/p?q"),
+    (8080, "api:8080", Redirect(hostname="b.example", port="derived"), 302, "http://b.example:8080/p?q"),
+    (
+        8080,
+        "api:8080",
+        Redirect(hostname="b.example", scheme="https", port="derived"),
+        302,
+        "https://b.example/p?q",
+    ),
     (8080, "api:8080", Redirect(hostname="b.example", port=80), 302, "http://b.example/p?q"),
-    (8080, "api:8080", Redirect(scheme="https"), 302, "https://api:443/p?q"),
-    (80, "api", Redirect(path=PathChange("full", "/new")), 302, "http://api/new?q"),
+    (8080, "api:8080", Redirect(scheme="https", port="derived"), 302, "https://api:443/p?q"),
+    (80, "api", Redirect(path=PathChange("full", "/new"), port="derived"), 302, "http://api/new?q"),
 ]
 
 
@@ -392,7 +402,7 @@ def test_time_limits_answer_504_and_without_one_a_slow_answer_arrives(
     assert ask(proxy.ports[name("request")], "/slow").status == 504
     servers["one"].release()
     assert ask(proxy.ports[name("none")], "/slow").status == 200
-    assert service("one") == destinations(servers)[0].service
+    assert service("one") == destinations(servers)[0].target.service
 
 
 def test_a_path_match_of_another_kind_keeps_its_path() -> None:

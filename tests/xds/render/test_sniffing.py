@@ -14,7 +14,7 @@ import pytest
 
 from mesh.model import AuthorizationProvider, HttpMatch, NamePattern, ServiceName, Term
 from mesh.model import Backend as Address
-from mesh.proxy import AuthorizationPart, Destination, L7Class, Part, ServerNameRule
+from mesh.proxy import AuthorizationPart, Destination, L7Class, Part, ServerNameRule, Target
 from tests.xds.render.backend import Backend
 from tests.xds.render.client import ask, say
 from tests.xds.render.conftest import Serve
@@ -283,9 +283,8 @@ def test_a_service_consents_to_connections_that_a_rule_fits(serve: Serve, greete
     asking = part_of("custom", when(term("sni", "api.shop")), provider=provider)
     lost = replace(provider, service="unheard.of.svc.cluster.local")
     by_http = replace(provider, kind="http")
-    service = Destination(
-        ServiceName("shop", "authz"), 9000, (Part(0, (Address("127.0.0.1", consent.port),)),)
-    )
+    target = Target(ServiceName("shop", "authz"), 9000)
+    service = Destination(target, (Part(0, (Address("127.0.0.1", consent.port),)),))
     classes = (
         authorized(300, plain=(asking,), http=False),
         authorized(301, plain=(replace(asking, provider=lost),), http=False),

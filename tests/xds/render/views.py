@@ -30,6 +30,7 @@ from mesh.proxy import (
     ProxyView,
     RoutedPort,
     RouteEntry,
+    Target,
 )
 
 POD = WorkloadName("shop", "web")
@@ -70,7 +71,7 @@ def routed(name: str, *entries: RouteEntry, port: int = 80) -> RoutedPort:
 
 
 def destination(name: str, *parts: Part) -> Destination:
-    return Destination(service(name), 80, parts)
+    return Destination(Target(service(name), 80), parts)
 
 
 def part(*ports: int, l7: int = 0, address: str = "127.0.0.1") -> Part:

@@ -1,0 +1,94 @@
+"""Whose view of the mesh: callers that no route and no DestinationRule can tell apart (rule 3).
+
+Most meshes tell callers apart by namespace only. Where a rule asks for labels of the caller, those labels
+are part of the view, and no others, so that there are as many views as there are answers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from mesh.model import Callers, Workload, WorkloadName
+
+
+class Caller(NamedTuple):
+    """Pods of `namespace` with these values of the labels that some rule asks for, sorted."""
+
+    namespace: str
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        """The name of the view in records: the namespace, where nothing more is asked for."""
+        if not self.labels:
+            return self.namespace
+        return f"{self.namespace}{{{','.join(f'{key}={value}' for key, value in self.labels)}}}"
+
+    def is_among(self, callers: Callers) -> bool:
+        """Do these belong to whom a match means? (What comes in by gateways is nobody's caller.)"""
+        return callers.namespace in ("", self.namespace) and set(callers.labels) <= set(self.labels)
+
+
+class CallerIndex:
+    """Which callers there are."""
+
+    def __init__(self) -> None:
+        self._keys: Counter[str] = Counter()
+        self._of: dict[WorkloadName, Caller] = {}
+        self._all: Counter[Caller] = Counter()
+        self._moves: Counter[Caller] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def all(self) -> Iterable[Caller]:
+        return self._all.keys()
+
+    def of(self, name: WorkloadName) -> Caller:
+        return self._of[name]
+
+    def seen_as(self, workload: Workload) -> Caller:
+        """The caller that a workload is, whether it is known or not."""
+        kept = tuple(pair for pair in workload.labels if pair[0] in self._keys)
+        return Caller(workload.name.namespace, kept)
+
+    def put(self, workload: Workload) -> None:
+        """Take in a workload."""
+        self.discard(workload.name)
+        caller = self._of[workload.name] = self.seen_as(workload)
+        self._all[caller] += 1
+        if self._all[caller] == 1:
+            self._moves[caller] += 1
+
+    def discard(self, name: WorkloadName) -> None:
+        caller = self._of.pop(name, None)
+        if caller is not None:
+            self._all[caller] -= 1
+            if not self._all[caller]:
+                del self._all[caller]
+                self._moves[caller] -= 1
+
+    def settle(self) -> bool:
+        """Have callers come or gone since the last time?"""
+        moved = any(self._moves.values())
+        self._moves.clear()
+        return moved
+
+    def ask(self, keys: Iterable[str]) -> bool:
+        """A rule asks for these labels. True if workloads must be put again."""
+        fresh = [key for key in keys if self._count(key, 1) == 1]
+        return bool(fresh)
+
+    def forget(self, keys: Iterable[str]) -> bool:
+        """It does no longer."""
+        gone = [key for key in keys if self._count(key, -1) == 0]
+        return bool(gone)
+
+    def _count(self, key: str, by: int) -> int:
+        self._keys[key] += by
+        if not self._keys[key]:
+            del self._keys[key]
+            return 0
+        return self._keys[key]

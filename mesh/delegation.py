@@ -1,0 +1,102 @@
+"""VirtualServices that hand requests on to others (istio/api, HTTPRoute.delegate).
+
+A delegate has no hosts of its own and hands nothing on. A request must fit a match of the rule that delegates
+and one of the delegate's; what the delegate's rule leaves unsaid, the other one says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from mesh.model import Callers, HeaderChange, ObjectRef, PathMatch, Route, RouteMatch, RouteRule
+
+_ANY_PATH = PathMatch("prefix", "/")
+
+
+def expanded(route: Route, routes: Mapping[ObjectRef, Route]) -> Iterator[RouteRule]:
+    """The rules of a route, delegates' in place of those that delegate."""
+    for rule in route.rules:
+        if rule.delegate is None:
+            yield rule
+            continue
+        delegate = routes.get(rule.delegate)
+        if delegate is None or delegate.parents or delegate.hosts:
+            continue
+        if not {"*", route.ref.namespace} & set(delegate.exported):
+            continue
+        for inner in delegate.rules:
+            matches = tuple(_both(rule, inner))
+            if matches and inner.delegate is None:
+                yield _joined(rule, inner, f"{rule.field} > {delegate.ref} {inner.field}", matches)
+
+
+def _both(outer: RouteRule, inner: RouteRule) -> Iterator[RouteMatch]:
+    for one in outer.matches or (RouteMatch(),):
+        for other in inner.matches or (RouteMatch(),):
+            path = _narrower(one.path, other.path)
+            if path is None or (one.port and other.port and one.port != other.port):
+                continue
+            callers = _same_callers(one.callers, other.callers)
+            if callers is not None:
+                yield RouteMatch(
+                    path,
+                    tuple(dict.fromkeys((*one.headers, *other.headers))),
+                    tuple(dict.fromkeys((*one.query, *other.query))),
+                    one.port or other.port,
+                    callers,
+                )
+
+
+def _narrower(outer: PathMatch, inner: PathMatch) -> PathMatch | None:
+    """The path that fits both; None where the delegate asks for what the other one does not give. As in
+    Istio, an expression cannot be joined with anything but any path."""
+    if outer in (_ANY_PATH, inner):
+        return inner
+    if inner == _ANY_PATH:
+        return outer
+    if outer.kind == "start" and inner.kind in ("start", "exact") and inner.value.startswith(outer.value):
+        return inner
+    return None
+
+
+def _same_callers(outer: Callers, inner: Callers) -> Callers | None:
+    labels = dict(outer.labels)
+    if any(labels.setdefault(key, value) != value for key, value in inner.labels):
+        return None
+    if outer.namespace and inner.namespace and outer.namespace != inner.namespace:
+        return None
+    gateways = outer.gateways if inner.gateways is None else inner.gateways
+    return Callers(outer.namespace or inner.namespace, tuple(sorted(labels.items())), gateways)
+
+
+def _joined(outer: RouteRule, inner: RouteRule, field: str, matches: tuple[RouteMatch, ...]) -> RouteRule:
+    return replace(
+        inner,
+        field=field,
+        matches=matches,
+        rewrite=inner.rewrite or outer.rewrite,
+        timeout_ms=inner.timeout_ms or outer.timeout_ms,
+        retries=inner.retries or outer.retries,
+        fault=inner.fault or outer.fault,
+        mirrors=inner.mirrors or outer.mirrors,
+        cors=inner.cors or outer.cors,
+        backends=tuple(
+            replace(
+                backend,
+                request_headers=_then(backend.request_headers, outer.request_headers),
+                response_headers=_then(backend.response_headers, outer.response_headers),
+            )
+            for backend in inner.backends
+        ),
+    )
+
+
+def _then(first: HeaderChange, last: HeaderChange) -> HeaderChange:
+    """Both changes, one after the other: what the last one sets counts."""
+    gone = {name for name, _ in last.set} | set(last.remove)
+    return HeaderChange(
+        (*(pair for pair in first.set if pair[0] not in gone), *last.set),
+        (*(pair for pair in first.add if pair[0] not in gone), *last.add),
+        tuple(dict.fromkeys((*first.remove, *last.remove))),
+    )

@@ -1,0 +1,19 @@
+"""Hosts of Istio's kinds: a full DNS name, `*.` and a suffix, or `*`. Pure text; knows no service."""
+
+from __future__ import annotations
+
+
+def is_pattern(host: str) -> bool:
+    return host.startswith("*")
+
+
+def covers(pattern: str, host: str) -> bool:
+    """Does a host, or every host that a pattern `host` stands for, fit the pattern?"""
+    if not is_pattern(pattern):
+        return pattern == host
+    return host.removeprefix("*").endswith(pattern[1:])
+
+
+def specificity(pattern: str) -> tuple[bool, int]:
+    """Sorts the most specific first: names, then the longest suffix (istio/api, VirtualService.hosts)."""
+    return is_pattern(pattern), -len(pattern)

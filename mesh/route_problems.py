@@ -1,0 +1,38 @@
+"""What is wrong between a route and the services that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from mesh.model import ConnectionRule, Problem, Route, RouteRule, Service, ServiceName
+
+
+def route_problems(route: Route, services: Mapping[ServiceName, Service]) -> Iterator[Problem]:
+    """Parents and backends that are not there. The route is in force for the others."""
+    for index, parent in enumerate(route.parents):
+        found = services.get(parent.service)
+        where = f"spec.hosts[{index}]" if route.in_order else f"spec.parentRefs[{index}]"
+        if found is None:
+            yield Problem(route.ref, where, f"there is no Service {parent.service}")
+        elif all(p.protocol != "TCP" or parent.port not in (None, p.port) for p in found.ports):
+            port = "" if parent.port is None else f" {parent.port}"
+            yield Problem(route.ref, f"{where}.port", f"Service {parent.service} has no TCP port{port}")
+    for rule in route.all_rules:
+        yield from _of_rule(route, rule, services)
+
+
+def _of_rule(
+    route: Route, rule: RouteRule | ConnectionRule, services: Mapping[ServiceName, Service]
+) -> Iterator[Problem]:
+    listed = "route" if route.in_order else "backendRefs"
+    lost = f"its share answers {rule.lost}" if isinstance(rule, RouteRule) else "its share is refused"
+    for index, backend in enumerate(rule.backends):
+        if backend.service is None:
+            continue
+        found = services.get(backend.service)
+        where = f"spec.{rule.field}.{listed}[{index}]"
+        if found is None:
+            yield Problem(route.ref, where, f"there is no Service {backend.service}; {lost}")
+        elif backend.port and all((p.port, p.protocol) != (backend.port, "TCP") for p in found.ports):
+            text = f"Service {backend.service} has no TCP port {backend.port}; {lost}"
+            yield Problem(route.ref, f"{where}.port", text)

@@ -1,0 +1,124 @@
+"""Which routes there are, and whom they bind: callers of a service address (rules 1 and 3).
+
+Knows routes and services by name; what stands behind a service, and what Envoy makes of a route, is for
+others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from mesh.caller import Caller
+from mesh.host_pattern import covers, specificity
+from mesh.index import discard
+from mesh.model import MESH_GATEWAY, ObjectRef, Route, ServiceName
+
+
+class RouteTable:
+    """Routes by the services that they bind and by those that they mention."""
+
+    def __init__(self) -> None:
+        self.all: dict[ObjectRef, Route] = {}
+        self._to: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
+        self._patterns: set[ObjectRef] = set()
+        self._mentions: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
+        self._delegating: defaultdict[ObjectRef, set[ObjectRef]] = defaultdict(set)
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def mentioning(self, service: ServiceName) -> Iterator[ObjectRef]:
+        """The routes that name a service, as whom they bind or as where they lead."""
+        yield from self._mentions.get(service, ())
+
+    def at(self, service: ServiceName, port: int) -> list[Route]:
+        """The routes that this service port is bound by, whomever they are for."""
+        return [
+            route
+            for route in map(self.all.__getitem__, self._to.get(service, set()) | self._patterns)
+            if MESH_GATEWAY in route.gateways and _host(route, service, port)
+        ]
+
+    def binding(self, caller: Caller, service: ServiceName, port: int, root: str) -> list[Route]:
+        """The routes that bind a caller of a service port (GEP-1226): those of the caller's own namespace if
+        there are any, else those of the service's namespace, else of the `root` namespace, as far as they
+        are exported to the caller. HTTPRoutes and their like count together; of VirtualServices the one with
+        the most specific host does, then the oldest, and only where there is none of the former."""
+        visible = [route for route in self.at(service, port) if {"*", caller.namespace} & set(route.exported)]
+        for namespace in (caller.namespace, service.namespace, root):
+            found = [route for route in visible if route.ref.namespace == namespace]
+            ordered = [route for route in found if route.in_order]
+            if len(ordered) < len(found):
+                return [route for route in found if not route.in_order]
+            if ordered:
+                return [
+                    min(ordered, key=lambda route: (specificity(_host(route, service, port)), *age(route)))
+                ]
+        return []
+
+    # --- changing ----------------------------------------------------------------------------
+
+    def put(self, route: Route, services: Iterable[ServiceName]) -> set[ServiceName]:
+        """Take in a route. Returns the services, of all that there are, whose routes may be others now."""
+        self.all[route.ref] = route
+        for parent in route.parents:
+            self._to[parent.service].add(route.ref)
+        if route.hosts:
+            self._patterns.add(route.ref)
+        for service in mentioned(route):
+            self._mentions[service].add(route.ref)
+        for rule in route.rules:
+            if rule.delegate:
+                self._delegating[rule.delegate].add(route.ref)
+        return self._touched(route, services)
+
+    def remove(self, ref: ObjectRef, services: Iterable[ServiceName]) -> set[ServiceName]:
+        """Forget a route."""
+        route = self.all.pop(ref)
+        touched = self._touched(route, services)
+        for parent in route.parents:
+            discard(self._to, parent.service, ref)
+        self._patterns.discard(ref)
+        for service in mentioned(route):
+            discard(self._mentions, service, ref)
+        for rule in route.rules:
+            if rule.delegate:
+                discard(self._delegating, rule.delegate, ref)
+        return touched
+
+    def bound(self, services: Iterable[ServiceName]) -> set[ServiceName]:
+        """Those of the services that some route binds."""
+        found = set(self._to)
+        if self._patterns:
+            patterns = [host for ref in self._patterns for host in self.all[ref].hosts]
+            found |= {name for name in services if any(covers(host, name.host) for host in patterns)}
+        return found
+
+    def _touched(self, route: Route, services: Iterable[ServiceName]) -> set[ServiceName]:
+        found = {parent.service for parent in route.parents} | mentioned(route)
+        if route.hosts:
+            found |= {name for name in services if any(covers(host, name.host) for host in route.hosts)}
+        for ref in self._delegating.get(route.ref, ()):
+            found |= self._touched(self.all[ref], services)
+        return found
+
+
+def age(route: Route) -> tuple[str, ObjectRef]:
+    """Sorts the oldest first; without a time, behind all that have one."""
+    return route.created or "9", route.ref
+
+
+def mentioned(route: Route) -> set[ServiceName]:
+    """Every service that a route names."""
+    targets = [target.service for rule in route.all_rules for target in rule.targets]
+    return {service for service in targets if service is not None} | {p.service for p in route.parents}
+
+
+def _host(route: Route, service: ServiceName, port: int) -> str:
+    """The most specific of a route's hosts that a service port is one of; empty if none is."""
+    if any(parent.service == service and parent.port in (None, port) for parent in route.parents):
+        return service.host
+    return min((host for host in route.hosts if covers(host, service.host)), key=specificity, default="")

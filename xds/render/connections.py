@@ -1,0 +1,45 @@
+"""Where Envoy sends connections of a routed port that it does not look into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from envoy_data_plane.envoy.config.listener.v3 import Filter
+from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
+    TcpProxy,
+    TcpProxyWeightedCluster,
+    TcpProxyWeightedClusterClusterWeight,
+)
+
+from mesh.model import ConnectionRule, HashKey
+from mesh.proxy import Target
+from xds.render import balancing, naming, protocol
+from xds.render.encoding import typed
+
+#: What targets are hashed by.
+Hashes = Mapping[Target, HashKey | None]
+
+
+def onward(rule: ConnectionRule, hashes: Hashes) -> Filter:
+    """Backends that an egress class judges by requests get nothing here: there are none to judge."""
+    found = list(_weighted(rule))
+    name = naming.NO_BACKEND if not found else found[0].name
+    keys = [hashes.get(target) for target in map(Target.of, rule.backends) if target]
+    proxy = TcpProxy(
+        stat_prefix=name,
+        idle_timeout=protocol.FOREVER,
+        hash_policy=balancing.connection_hash(next(filter(None, keys), None)),
+    )
+    if len(found) > 1:
+        proxy.weighted_clusters = TcpProxyWeightedCluster(clusters=found)
+    else:
+        proxy.cluster = name
+    return Filter(name=naming.TCP_PROXY, typed_config=typed(proxy))
+
+
+def _weighted(rule: ConnectionRule) -> Iterator[TcpProxyWeightedClusterClusterWeight]:
+    for backend in rule.backends:
+        if backend.weight:
+            target = Target.of(backend)
+            name = naming.cluster(target, 0) if target else naming.NO_BACKEND
+            yield TcpProxyWeightedClusterClusterWeight(name=name, weight=backend.weight)
