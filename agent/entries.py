@@ -31,7 +31,7 @@ from mesh.node import (
 Entry = tuple[str, bytes, bytes]
 Entries = tuple[Entry, ...]
 
-#: Packed backends of one service address and port, sorted.
+#: Packed backends of one service address and port, sorted; with a larger share one stands there more often.
 Backends = tuple[bytes, ...]
 
 #: The protocols that rules name, by IANA's numbers. The first three have ports, ICMP's types count as such,
@@ -68,7 +68,7 @@ class Block:
     size: int
 
 
-#: Finds or makes the look-up table of these backends; the key is the service entry that will refer to it.
+#: Finds or makes the look-up table of these backends; the key is the entry that will refer to it.
 Place = Callable[[bytes, Backends], Block]
 
 
@@ -178,7 +178,7 @@ def _port_entries(
     key = layout.ServiceKey(vip, port.port, protocol).pack()
     block = place(key, service_backends(port, vip))
     flags = layout.ServiceFlags.PRESENT
-    if port.views:
+    if port.views or port.balanced:
         flags |= layout.ServiceFlags.ROUTED
     slot = layout.ServiceSlot(
         size=block.size,
@@ -188,10 +188,34 @@ def _port_entries(
         id=service_id(record.name),
     )
     yield "sl_service", key, slot.pack()
-    present = layout.RouteSlot(present=1).pack()
     for view in port.views:
-        number = 0 if view == EVERYONE else view_id(view)
-        yield "sl_route", layout.RouteKey(number, vip, port.port, protocol).pack(), present
+        route = _route_key(view, vip, port.port, protocol)
+        place(route, ())
+        yield "sl_route", route, layout.RouteSlot(action=layout.RouteAction.STEER).pack()
+    for view, by_client, shares in port.balanced:
+        route = _route_key(view, vip, port.port, protocol)
+        block = place(route, _shared_out(shares, vip))
+        balance = layout.RouteSlot(
+            action=layout.RouteAction.BALANCE,
+            size=block.size,
+            offset=block.offset,
+            flags=layout.RouteFlags.BY_CLIENT if by_client else 0,
+        )
+        yield "sl_route", route, balance.pack()
+
+
+def _route_key(view: str, vip: bytes, port: int, protocol: int) -> bytes:
+    return layout.RouteKey(0 if view == EVERYONE else view_id(view), vip, port, protocol).pack()
+
+
+def _shared_out(shares: Iterable[tuple[str, int, int]], vip: bytes) -> Backends:
+    """The packed backends of the vip's family, each as often as it has parts."""
+    found = [
+        packed
+        for address, number, parts in shares
+        for packed in (layout.Backend(layout.packed_address(address), number).pack(),) * parts
+    ]
+    return tuple(sorted(packed for packed in found if _is_ip4(packed) == _is_ip4(vip)))
 
 
 def _rule(verdict: PortVerdict) -> layout.RuleValue:

@@ -1,4 +1,4 @@
-"""Blocks of the mapped array sl_maglev: which service entry has which, what is free, what may be reused.
+"""Blocks of the mapped array sl_maglev: which entry has which, what is free, what may be reused.
 
 A block that some program may still read is never written: a service whose backends change gets a new
 block, and the old one is free only after `reclaim`, which the reconciler calls when no program can hold the
@@ -104,9 +104,9 @@ class MaglevStore:
         )
 
     def _holds(self, block: Block, backends: Backends) -> bool:
-        # Every backend has an entry, so equal sets mean an equal service; the order of entries may be
-        # that of another version of the algorithm, which is as good.
-        if block.size != size_for(len(backends)):
+        # Every backend has an entry, so equal sets mean an equal service, unless shares differ; the order
+        # of entries may be that of another version of the algorithm, which is as good.
+        if block.size != size_for(len(backends)) or len(set(backends)) < len(backends):
             return False
         content = self._array.read(block.offset, block.size) if block.size else b""
         return {content[at : at + _ENTRY] for at in range(0, len(content), _ENTRY)} == set(backends)

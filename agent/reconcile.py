@@ -20,6 +20,12 @@ from bpf import layout
 
 Rows = dict[bytes, bytes]
 
+#: Tables whose entries refer to blocks of sl_maglev. Their keys differ in length.
+_WITH_BLOCKS: Mapping[str, type[layout.ServiceSlot] | type[layout.RouteSlot]] = {
+    "sl_service": layout.ServiceSlot,
+    "sl_route": layout.RouteSlot,
+}
+
 
 class KernelTable(Protocol):
     """One map, keys and values as bytes."""
@@ -149,13 +155,14 @@ class Reconciler:
     def adopt(self) -> None:
         """Read all tables and see which Maglev blocks they use. Needed once, before anything else."""
         self._read()
-        slots = SLOT_TABLES["sl_service"]
         blocks: dict[bytes, Block] = {}
-        for key, value in self._image.tables["sl_service"].items():
-            seen = slots.visible(value, self._image.generation)
-            if seen is not None:
-                service = layout.ServiceSlot.unpack(seen)
-                blocks[key] = Block(service.offset, service.size)
+        for table, kind in _WITH_BLOCKS.items():
+            slots = SLOT_TABLES[table]
+            for key, value in self._image.tables[table].items():
+                seen = slots.visible(value, self._image.generation)
+                if seen is not None:
+                    slot = kind.unpack(seen)
+                    blocks[key] = Block(slot.offset, slot.size)
         self._store.adopt(blocks)
 
     def _read(self) -> None:
@@ -210,7 +217,7 @@ class Reconciler:
                 self._kernel.table(table).delete(keys)
                 for key in keys:
                     self._image.remove(table, key)
-                    if table == "sl_service":
+                    if table in _WITH_BLOCKS:
                         self._store.drop(key)
         if todo.flips or todo.deletes:
             self._store.reclaim()

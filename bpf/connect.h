@@ -83,6 +83,8 @@ static __noinline int dial(struct bpf_sock_addr *ctx, struct dialling *d, __u32 
 	__u64 cookie = bpf_get_netns_cookie(ctx);
 	struct netns_value *netns = bpf_map_lookup_elem(&sl_netns, &cookie);
 	const struct service_slot *service;
+	const struct route_slot *route;
+	struct service_slot shares = {};
 	const struct pod_slot *pod;
 	struct endpoint backend = {};
 
@@ -108,15 +110,26 @@ static __noinline int dial(struct bpf_sock_addr *ctx, struct dialling *d, __u32 
 	}
 	service = service_at(&key, now);
 	if (service) {
-		if (service->flags & SL_SERVICE_ROUTED && pod->flags & SL_POD_ROUTES && !d->proxy &&
-		    d->protocol == IPPROTO_TCP && is_routed(&key, pod->view, now)) {
+		route = service->flags & SL_SERVICE_ROUTED ? route_at(&key, pod->view, now) : 0;
+		if (route && route->action == SL_ROUTE_STEER && pod->flags & SL_POD_ROUTES && !d->proxy &&
+		    d->protocol == IPPROTO_TCP) {
 			if (ctx->sk && ctx->sk->bound_dev_if)
 				d->reason = SL_DROP_BOUND_DEVICE;
 			else
 				steer(d, ROUTING_LISTENER, &key.vip, key.port_be);
 			return 0;
 		}
-		if (!pick_backend(&key, service, &d->own, hash, &backend)) {
+		if (route && route->action == SL_ROUTE_BALANCE) {
+			if (route->flags & SL_ROUTE_BY_CLIENT)
+				hash = hash_of(&d->own);
+			shares.size = route->size;
+			shares.offset = route->offset;
+			shares.generation = route->generation;
+			shares.affinity = service->affinity;
+		} else {
+			shares = *service;
+		}
+		if (!pick_backend(&key, &shares, &d->own, hash, &backend) || !backend.port_be) {
 			d->reason = SL_DROP_NO_BACKEND;
 			return 0;
 		}

@@ -114,7 +114,7 @@ struct service_slot {
 
 enum service_flags {
 	SL_SERVICE_PRESENT = 1,
-	SL_SERVICE_ROUTED = 2, /* some view has a route here: look into sl_route */
+	SL_SERVICE_ROUTED = 2, /* some view has an entry here: look into sl_route */
 };
 
 struct service_value {
@@ -122,7 +122,7 @@ struct service_value {
 	struct bpf_spin_lock lock;
 };
 
-/* sl_maglev: mmapable array. A block belongs to one service slot and is never changed while used. */
+/* sl_maglev: mmapable array. A block belongs to one slot and is never changed while used. Port 0: refuse. */
 struct backend {
 	struct addr addr;
 	__u16 port_be;
@@ -132,16 +132,30 @@ struct backend {
 
 /* sl_vip: hash, every service address -> 1, so that tc drops what was not translated (rule 14). */
 
-/* sl_route: hash, (view, service address, port) -> steer to the routing listener. view 0: all. */
+/* sl_route: hash, (view, service address, port) -> what a route or DestinationRule makes of a connection.
+ * view 0: all; the entry of the caller's own view counts before it. */
 struct route_key {
 	__u64 view;
 	struct service_key service;
 	__u32 pad;
 };
 
+enum route_action {
+	SL_ROUTE_NONE = 0,
+	SL_ROUTE_STEER = 1,   /* to the routing listener */
+	SL_ROUTE_BALANCE = 2, /* to backends of its own, in the shares of its look-up table */
+};
+
+enum route_flags {
+	SL_ROUTE_BY_CLIENT = 1, /* the client's address alone chooses among them */
+};
+
 struct route_slot {
 	__u32 generation;
-	__u32 present;
+	__u32 action;    /* enum route_action */
+	__u32 size;      /* as of a service slot */
+	__u32 offset;
+	__u32 flags;     /* enum route_flags */
 };
 
 struct route_value {

@@ -105,6 +105,16 @@ class ServiceFlags(IntFlag):
     ROUTED = 2
 
 
+class RouteAction(IntEnum):
+    NONE = 0
+    STEER = 1
+    BALANCE = 2
+
+
+class RouteFlags(IntFlag):
+    BY_CLIENT = 1
+
+
 class FlowFlags(IntFlag):
     FROM_B = 1
     BY_PROXY = 2
@@ -304,9 +314,12 @@ class RouteKey(Struct):
 
 @dataclass(frozen=True, slots=True)
 class RouteSlot(Struct):
-    FORMAT = struct.Struct("=II")
+    FORMAT = struct.Struct("=IIIII")
     generation: int = 0
-    present: int = 0
+    action: int = 0
+    size: int = 0
+    offset: int = 0
+    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,19 +16,31 @@ static __always_inline const struct service_slot *service_at(const struct servic
 	return service && service->flags & SL_SERVICE_PRESENT ? service : 0;
 }
 
-/* Whether a route for this caller, or for all, binds the service address. */
-static __always_inline bool is_routed(const struct service_key *service, __u64 view, __u32 now)
+/* What binds this caller, or all, at the service address. */
+static __always_inline const struct route_slot *route_at(const struct service_key *service, __u64 view,
+							 __u32 now)
 {
-	struct route_key key = { .view = 0, .service = *service };
+	struct route_key key = { .view = view, .service = *service };
 	struct route_value *value = bpf_map_lookup_elem(&sl_route, &key);
 	const struct route_slot *route = slot_at(value, now);
 
-	if (route && route->present)
-		return true;
-	key.view = view;
+	if (route && route->action)
+		return route;
+	key.view = 0;
 	value = bpf_map_lookup_elem(&sl_route, &key);
 	route = slot_at(value, now);
-	return route && route->present;
+	return route && route->action ? route : 0;
+}
+
+/* A number that is the client's own, whatever it calls: FNV-1a over its address. */
+static __always_inline __u32 hash_of(const struct addr *client)
+{
+	__u32 hash = 2166136261u;
+	int i;
+
+	for (i = 0; i < 4; i++)
+		hash = (hash ^ client->w[i]) * 16777619u;
+	return hash ^ hash >> 16;
 }
 
 static __always_inline bool read_backend(__u32 index, struct endpoint *to)

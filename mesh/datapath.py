@@ -6,23 +6,25 @@ last `NodeState`, mapping by mapping. It knows records, not map entries, and no 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from mesh import steer
 from mesh.assemble import Change, Mesh
+from mesh.balance import balanced_ports
 from mesh.caller import Caller
 from mesh.cidr import contains, prefix_of
 from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
 from mesh.identity import PORTS_KEY
-from mesh.model import Authorization, Backend, Direction, ObjectRef, ServiceName, WorkloadName
+from mesh.model import Authorization, Backend, Direction, ObjectRef, Protocol, ServiceName, WorkloadName
 from mesh.node import (
     EVERYONE,
     HOST_ID,
     REMOTE_NODE_ID,
     WORLD_ID,
+    Balance,
     BlockRecord,
     NamesRecord,
     NodeState,
@@ -121,6 +123,7 @@ class Node:
         self._forget_routes(change)
         if change.callers:
             touched |= self._mesh.routed()
+        touched |= self._mesh.routes.sharing_out(change.services) & self._mesh.services.keys()
         if touched:
             state = replace(state, services=_patched(state.services, touched, self._service))
         stale = change.blocks or self._known.keys() != self._compiled_for
@@ -200,6 +203,7 @@ class Node:
                 port.protocol,
                 tuple((b.address, b.port) for b in mesh.backends[name].get((port.port, port.protocol), ())),
                 self._views(name, port.port) if port.protocol == "TCP" else (),
+                self._balanced(name, port.port, port.protocol),
             )
             for port in service.ports
         )
@@ -213,6 +217,21 @@ class Node:
         bound = {c for c in mesh.callers.all if any(r.port == port for r in self._routed_at(c, service))}
         everyone = len(bound) == len(mesh.callers)
         return (EVERYONE,) if everyone and bound else tuple(sorted(map(str, bound)))
+
+    def _balanced(self, service: ServiceName, port: int, protocol: Protocol) -> tuple[Balance, ...]:
+        """What the kernel makes of this port for whom."""
+        mesh = self._mesh
+        if not mesh.routes.at(service, port) and not mesh.destination_rules.at(service):
+            return ()
+        found: defaultdict[tuple[bool, tuple[tuple[str, int, int], ...]], list[str]] = defaultdict(list)
+        for caller in mesh.callers.all:
+            for one in balanced_ports(mesh, caller, service):
+                if (one.port.port, one.port.protocol) == (port, protocol):
+                    found[one.by_client, one.plain].append(str(caller))
+        views = [(EVERYONE,) if len(names) == len(mesh.callers) else names for names in found.values()]
+        return tuple(
+            (view, *what) for what, names in zip(found, views, strict=True) for view in sorted(names)
+        )
 
     def _routed_at(self, caller: Caller, service: ServiceName) -> tuple[RoutedPort, ...]:
         key = (caller, service)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from mesh import routing, steer
 from mesh.assemble import Mesh
 from mesh.authorization import Forbidden, Granted, decide
+from mesh.balance import balanced_ports
 from mesh.model import (
     Authorization,
     Backend,
@@ -104,8 +105,7 @@ def explain(
             reasons.append(_reason(", ".join(names), "rules", "no rule matches: 404", "caller's Envoy"))
             status = 404
     elif service is not None:
-        ready = mesh.backends[service].get((port, protocol), ())
-        shares = [(b, None) for b in _family(ready, caller.addresses[0], host)]
+        shares = _shared_out(mesh, caller, service, port, protocol, host, reasons)
         if not shares:
             reasons.append(
                 _reason(f"Service {service}", "", "no ready backend: connection refused", "kernel")
@@ -130,6 +130,28 @@ def explain(
     if not allowed:
         answer["to_allow"] = _remedies(reasons)
     return answer if status is None else answer | {"status": status}
+
+
+def _shared_out(
+    mesh: Mesh,
+    caller: Workload,
+    service: ServiceName,
+    port: int,
+    protocol: Protocol,
+    host: str,
+    reasons: list[dict[str, str]],
+) -> list[tuple[Backend, float | None]]:
+    """The backends among which the kernel chooses, with their share where a rule says it."""
+    ports = balanced_ports(mesh, mesh.callers.of(caller.name), service)
+    found = next((b for b in ports if (b.port.port, b.port.protocol) == (port, protocol)), None)
+    if found is None:
+        ready = mesh.backends[service].get((port, protocol), ())
+        return [(b, None) for b in _family(ready, caller.addresses[0], host)]
+    reasons.append(_said(found.key, "by the client's address" if found.by_client else "route", "kernel"))
+    weights = dict(found.shares)
+    alike = _family([b for b in weights if b.port], caller.addresses[0], host)
+    whole = sum(weights[b] for b in _family(list(weights), caller.addresses[0], host))
+    return [(b, float(weights[b] / whole)) for b in alike if weights[b]]
 
 
 def _judge(

@@ -25,6 +25,10 @@ EVERYONE = "*"
 
 Verdict = Literal["allow", "deny", "steer"]
 
+#: A view, whether the client's address alone chooses, and (address, port, parts of the whole) for each
+#: backend: what a route or DestinationRule makes of a service port without any Envoy.
+Balance = tuple[str, bool, tuple[tuple[str, int, int], ...]]
+
 
 def stable_id(*parts: object) -> int:
     """A non-zero 64-bit number made of content, the same in every process and after a restart."""
@@ -55,12 +59,14 @@ class BlockRecord:
 @dataclass(frozen=True, slots=True)
 class ServicePortRecord:
     """One port of a Service; `backends` are ready (address, port) pairs of both families, and
-    `views` the callers that a route steers (`mesh.caller`), or EVERYONE."""
+    `views` the callers that a route steers (`mesh.caller`), or EVERYONE. Others may have backends of
+    their own (`balanced`)."""
 
     port: int
     protocol: Protocol
     backends: tuple[tuple[str, int], ...]
     views: tuple[str, ...] = ()
+    balanced: tuple[Balance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,4 +218,4 @@ def readable(state: NodeState) -> dict[str, dict[str, Any]]:
     }
 
 
-_RARE = frozenset({"audit", "audit_rules", "names", "audit_names", "logs"})
+_RARE = frozenset({"audit", "audit_rules", "balanced", "names", "audit_names", "logs"})

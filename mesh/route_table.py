@@ -59,6 +59,12 @@ class RouteTable:
                 ]
         return []
 
+    def sharing_out(self, targets: Iterable[ServiceName]) -> set[ServiceName]:
+        """The services whose connections some route shares out among these, too."""
+        refs = {ref for target in targets for ref in self._mentions.get(target, ())}
+        routes = (self.all[ref] for ref in refs)
+        return {parent.service for route in routes if route.connections for parent in route.parents}
+
     # --- changing ----------------------------------------------------------------------------
 
     def put(self, route: Route, services: Iterable[ServiceName]) -> set[ServiceName]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from mesh import delegation
+from mesh import connection_rules, delegation
 from mesh.assemble import Mesh
 from mesh.caller import Caller
 from mesh.model import (
@@ -18,7 +18,7 @@ from mesh.model import (
     ConnectionMatch,
     ConnectionRule,
     DestinationRule,
-    Mirror,
+    Protocol,
     Route,
     RouteBackend,
     RouteMatch,
@@ -52,27 +52,43 @@ def _routed_port(
     mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort, vips: tuple[str, ...]
 ) -> RoutedPort | None:
     kind = declared(port)
-    root = mesh.config.root_namespace
-    routes = mesh.routes.binding(caller, service, port.port, root)
+    routes = bound(mesh, caller, service, port)
     entries = tuple(_entries(mesh, caller, routes, port.port, plain=kind == "plain"))
-    connections: tuple[ConnectionEntry, ...] = ()
+    connections = connection_rules.entries(mesh, caller, routes, service, port)
     if not entries:
-        rule = mesh.destination_rules.find(caller, service, root)
+        if connections:
+            alone = not _need_envoy(mesh, caller, connections)
+            return None if alone else RoutedPort(service, port.port, vips, (), connections)
+        rule = mesh.destination_rules.find(caller, service, mesh.config.root_namespace)
         field = steering_field(rule, port.port, plain=kind == "plain") if rule else ""
         if rule is None or not field:
             return None
-        itself = RouteBackend(service, port.port)
+        itself = (RouteBackend(service, port.port),)
         if kind == "plain":
-            alone = ConnectionRule(field, "tcp", (), (itself,))
-            return RoutedPort(
-                service, port.port, vips, (), (ConnectionEntry(rule.ref, ConnectionMatch(), alone),)
-            )
-        entries = (RouteEntry(rule.ref, _ANY, RouteRule(field, (_ANY,), (itself,), lost=503)),)
-    # On a port that says nothing of itself a VirtualService leaves alone what is not HTTP (rule 21).
-    if kind is None and not any(not route.in_order for route in routes):
-        through = ConnectionRule("", "tcp", (), (RouteBackend(service, port.port),))
-        connections = (ConnectionEntry(entries[0].origin, ConnectionMatch(), through),)
+            through = ConnectionEntry(rule.ref, ConnectionMatch(), ConnectionRule(field, "tcp", (), itself))
+            return RoutedPort(service, port.port, vips, (), (through,))
+        entries = (RouteEntry(rule.ref, _ANY, RouteRule(field, (_ANY,), itself, lost=503)),)
+    if kind == "http" or any(not route.in_order for route in routes):
+        return RoutedPort(service, port.port, vips, entries)
+    if not connections:
+        # On a port that says nothing of itself a VirtualService leaves alone what is not HTTP (rule 21).
+        through_it = ConnectionRule("", "tcp", (), (RouteBackend(service, port.port),))
+        connections = (ConnectionEntry(entries[0].origin, ConnectionMatch(), through_it),)
     return RoutedPort(service, port.port, vips, entries, connections)
+
+
+def bound(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort) -> list[Route]:
+    """The routes that bind a caller of a service port."""
+    return mesh.routes.binding(caller, service, port.port, mesh.config.root_namespace)
+
+
+def _need_envoy(mesh: Mesh, caller: Caller, entries: Sequence[ConnectionEntry]) -> bool:
+    """Must somebody look into connections, or do for one of the targets what the kernel cannot?"""
+    if any(entry.match.server_names for entry in entries):
+        return True
+    targets = (Target.of(backend) for entry in entries for backend in entry.rule.backends)
+    reached = (members(mesh, caller, target) for target in targets if target)
+    return any(needs_envoy(found[1], plain=True) for found in reached if found)
 
 
 def _entries(
@@ -105,16 +121,10 @@ def _resolved(mesh: Mesh, rule: RouteRule, dialled: int) -> RouteRule:
     """The rule with ports for all to whom it sends."""
     if all(target.port for target in rule.targets):
         return rule
-
-    def port_of(target: RouteBackend | Mirror) -> int:
-        service = mesh.services.get(target.service) if target.service and not target.port else None
-        ports = [port.port for port in service.ports if port.protocol == "TCP"] if service else []
-        return target.port or (ports[0] if len(ports) == 1 else dialled)
-
     return replace(
         rule,
-        backends=tuple(replace(backend, port=port_of(backend)) for backend in rule.backends),
-        mirrors=tuple(replace(mirror, port=port_of(mirror)) for mirror in rule.mirrors),
+        backends=tuple(replace(b, port=connection_rules.port_of(mesh, b, dialled)) for b in rule.backends),
+        mirrors=tuple(replace(m, port=connection_rules.port_of(mesh, m, dialled)) for m in rule.mirrors),
     )
 
 
@@ -142,7 +152,7 @@ def needs_envoy(policy: TrafficPolicy, *, plain: bool) -> str:
     """The part of a traffic policy for which a connection must meet an Envoy; "" if there is none. On a
     `plain` port there are no requests, so what is said of them says nothing."""
     balancer, pool, outliers, tls = policy.balancer, policy.pool, policy.outliers, policy.tls
-    if balancer and balancer.hash and (not plain or balancer.hash.kind == "source_ip"):
+    if balancer and balancer.hash and balancer.hash.kind != "source_ip" and not plain:
         return "loadBalancer.consistentHash"
     if balancer and balancer.warmup_ms:
         return "loadBalancer.warmup"
@@ -153,10 +163,12 @@ def needs_envoy(policy: TrafficPolicy, *, plain: bool) -> str:
     return "tls" if tls and tls.mode != "DISABLE" else ""
 
 
-def members(mesh: Mesh, caller: Caller, target: Target) -> tuple[tuple[Backend, ...], TrafficPolicy] | None:
+def members(
+    mesh: Mesh, caller: Caller, target: Target, protocol: Protocol = "TCP"
+) -> tuple[tuple[Backend, ...], TrafficPolicy] | None:
     """The ready backends of a target and how a caller reaches them; None where there is no such service port
     or subset."""
-    backends = mesh.backends.get(target.service, {}).get((target.port, "TCP"))
+    backends = mesh.backends.get(target.service, {}).get((target.port, protocol))
     if backends is None:
         return None
     rule = mesh.destination_rules.find(caller, target.service, mesh.config.root_namespace)
