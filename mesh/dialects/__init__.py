@@ -18,7 +18,7 @@ from mesh.dialects.cluster_network_policy import (
     read_baseline_admin_network_policy,
     read_cluster_network_policy,
 )
-from mesh.dialects.gateway import read_http_route
+from mesh.dialects.http_route import read_http_route
 from mesh.dialects.kubernetes import (
     read_endpoint_slice,
     read_namespace,

@@ -16,6 +16,7 @@ from mesh.model.authorization import (
 )
 from mesh.model.config import DEFAULT_CONFIG, MeshConfig, PathNormalization
 from mesh.model.fragment import Fragment, Noun
+from mesh.model.gateway import GatewayParent
 from mesh.model.inventory import (
     Backend,
     CidrGroup,
@@ -135,6 +136,7 @@ __all__ = [
     "EntityPeer",
     "Fault",
     "Fragment",
+    "GatewayParent",
     "HashKey",
     "HeaderAction",
     "HeaderChange",

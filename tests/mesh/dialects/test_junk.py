@@ -17,8 +17,10 @@ from mesh.dialects import (
     cilium,
     cilium_peers,
     cilium_ports,
-    gateway,
+    gateway_cors,
     gateway_filters,
+    gateway_route,
+    http_route,
     read,
 )
 from mesh.dialects import (
@@ -143,7 +145,16 @@ def test_the_objects_that_are_damaged_here_are_valid_before(kind: str) -> None:
 
 
 def test_no_field_is_both_read_and_refused() -> None:
-    for module in (cilium, cilium_peers, cilium_ports, gateway, gateway_filters, kubernetes_policy):
+    for module in (
+        cilium,
+        cilium_peers,
+        cilium_ports,
+        gateway_cors,
+        gateway_filters,
+        gateway_route,
+        http_route,
+        kubernetes_policy,
+    ):
         tables = [value for value in vars(module).values() if isinstance(value, Fields)]
         assert tables
         for table in tables:

@@ -6,13 +6,20 @@ from typing import Any
 import pytest
 
 from mesh.dialects import read
+from mesh.dialects.gateway_route import GROUP
+from mesh.dialects.http_route import CONNECTION_ERRORS
 from mesh.model import (
+    MESH_GATEWAY,
+    GatewayParent,
     HeaderChange,
+    ObjectRef,
     Parent,
     PathChange,
     PathMatch,
     Redirect,
+    Retries,
     Rewrite,
+    Route,
     RouteBackend,
     RouteMatch,
     RouteRule,
@@ -46,11 +53,40 @@ def test_parents_are_services_each_once_in_any_namespace_with_or_without_a_port(
     )
 
 
-def test_a_gateway_among_the_parents_is_left_to_others_and_said_so() -> None:
-    fragment = valid(http_route({}, parentRefs=[{"name": "edge"}]))
+def test_gateways_are_parents_with_or_without_a_listener() -> None:
+    parents = [
+        {"name": "edge"},
+        {"name": "edge", "namespace": "far", "sectionName": "https", "port": 443},
+        {"name": "edge", "group": "gateway.networking.k8s.io", "kind": "Gateway"},
+    ]
+    found = route(http_route({}, parentRefs=parents))
+    assert found.attached == (
+        GatewayParent(ObjectRef("Gateway", "shop", "edge")),
+        GatewayParent(ObjectRef("Gateway", "far", "edge"), "https", 443),
+    )
+    assert (found.parents, found.gateways) == ((), ())
+
+
+def test_a_route_may_be_for_a_gateway_and_for_a_service() -> None:
+    found = route(http_route({}, parentRefs=[{"name": "edge"}, PARENT]))
+    assert found.gateways == (MESH_GATEWAY,)
+    assert (len(found.parents), len(found.attached)) == (1, 1)
+
+
+def test_a_parent_of_another_kind_is_left_to_others_and_said_so() -> None:
+    others = {"group": "example.com", "kind": "Balancer", "name": "edge"}
+    fragment = valid(http_route({}, parentRefs=[others]))
     assert fragment.nouns == ()
-    assert "only routes on Services are read" in fragment.problems[0].message
-    assert route(http_route({}, parentRefs=[{"name": "edge"}, PARENT])).parents
+    assert "only Services and Gateways are parents" in fragment.problems[0].message
+    assert route(http_route({}, parentRefs=[others, PARENT])).parents
+
+
+def test_hostnames_are_what_a_request_to_a_gateway_asks_for() -> None:
+    fragment = valid(http_route({}, parentRefs=[{"name": "edge"}], hostnames=["a.example", "*.b.example"]))
+    (found,) = fragment.nouns
+    assert isinstance(found, Route)
+    assert found.names == ("a.example", "*.b.example")
+    assert fragment.problems == ()
 
 
 def test_hostnames_select_nothing_on_a_service_and_it_is_said_so() -> None:
@@ -124,7 +160,7 @@ def test_backends_have_weights_and_header_changes_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("backend", "says"),
     [
-        (V1 | {"namespace": "other"}, "ReferenceGrant is not supported yet"),
+        ({"kind": "Service", "group": "cloud", "name": "b"}, "only a Service can be a backend"),
         ({"kind": "Bucket", "group": "cloud", "name": "b"}, "only a Service can be a backend"),
     ],
 )
@@ -135,6 +171,14 @@ def test_a_backend_that_cannot_be_followed_answers_500_and_leaves_the_route_vali
     first, second = route(made).rules[0].backends
     assert (first.service, second.service) == (ServiceName("shop", "reviews-v1"), None)
     assert any(says in p.message for p in read(made).problems)
+
+
+def test_whether_a_backend_of_another_namespace_is_granted_is_not_asked_here() -> None:
+    fragment = valid(http_route({"backendRefs": [V1 | {"namespace": "other"}]}))
+    (found,) = fragment.nouns
+    assert isinstance(found, Route)
+    assert found.rules[0].backends[0].service == ServiceName("other", "reviews-v1")
+    assert fragment.problems == ()
 
 
 @pytest.mark.parametrize(
@@ -149,6 +193,22 @@ def test_a_backend_that_cannot_be_followed_answers_500_and_leaves_the_route_vali
 def test_time_limits_are_durations_of_gep_2257(timeouts: Any, milliseconds: tuple[int, int]) -> None:
     found = rule(timeouts=timeouts)
     assert (found.timeout_ms, found.backend_timeout_ms) == milliseconds
+
+
+@pytest.mark.parametrize(
+    ("settings", "retries"),
+    [
+        ({}, Retries(2, CONNECTION_ERRORS)),
+        (
+            {"codes": [503, 500, 503], "attempts": 4, "backoff": "100ms"},
+            Retries(4, CONNECTION_ERRORS, (500, 503), backoff_ms=100),
+        ),
+    ],
+)
+def test_retries_have_codes_attempts_and_a_backoff(settings: Any, retries: Retries) -> None:
+    found = rule(retry=settings)
+    assert (found.retries, found.lost) == (retries, 500)
+    assert rule().retries is None
 
 
 # --- filters ------------------------------------------------------------------------------------
@@ -193,7 +253,11 @@ def test_a_rewrite_of_a_prefix_needs_a_prefix() -> None:
             "backendRefs[0].filters[0].type",
             "not supported yet",
         ),
-        ({"retry": {"attempts": 2}}, "retry", "field retry is not supported yet"),
+        ({"retry": {"codes": [200]}}, "retry.codes[0]", "is 200; must be 400 to 599"),
+        ({"retry": {"attempts": 0}}, "retry.attempts", "is 0; must be 1 to 1000"),
+        ({"retry": {"backoff": "1"}}, "retry.backoff", "not a duration"),
+        ({"retry": {"on": ["5xx"]}}, "retry.on", "unknown field"),
+        ({"sessionPersistence": {}}, "sessionPersistence", "field sessionPersistence is not supported yet"),
         ({"mtches": []}, "mtches", "unknown field"),
         ({"timeouts": {"request": "1.5s"}}, "timeouts.request", "not a duration"),
         ({"timeouts": {"request": 10}}, "timeouts.request", 'write "10"'),
@@ -218,7 +282,9 @@ def test_a_rewrite_of_a_prefix_needs_a_prefix() -> None:
             "'a b' is not",
         ),
         ({"matches": [{"headers": [{"name": "a"}]}]}, "matches[0].headers[0].value", "is required"),
-        (with_filter("RequestMirror", {}), "filters[0].type", "RequestMirror is not supported yet"),
+        (with_filter("ExternalAuth", {}), "filters[0].type", "ExternalAuth is not supported yet"),
+        (with_filter("ExternalAuth", {}), "filters[0].externalAuth", "is not supported yet"),
+        (with_filter("ExtensionRef", {}), "filters[0].type", "ExtensionRef is not supported yet"),
         (with_filter("RequestRedirect", {}, backendRefs=[V1]), "backendRefs", "cannot stand beside"),
         (
             with_filter("RequestRedirect", {"statusCode": 200}),
@@ -262,8 +328,20 @@ def test_a_route_that_cannot_be_read_has_no_effect_and_says_why(fields: Any, fie
         (
             {"parentRefs": [PARENT | {"sectionName": "http"}]},
             "spec.parentRefs[0].sectionName",
-            "not supported yet",
+            "not supported yet on a Service",
         ),
+        (
+            {"parentRefs": [{"kind": "Gateway", "group": "", "name": "a"}]},
+            "spec.parentRefs[0].group",
+            'write group: "gateway.networking.k8s.io"',
+        ),
+        ({"parentRefs": [{"group": GROUP}]}, "spec.parentRefs[0].name", "is required"),
+        ({"parentRefs": [PARENT | {"port": 0}]}, "spec.parentRefs[0].port", "is 0"),
+        ({"hostnames": ["A.example"]}, "spec.hostnames[0]", "is not a hostname"),
+        ({"hostnames": ["a.*.example"]}, "spec.hostnames[0]", "is not a hostname"),
+        ({"hostnames": ["*"]}, "spec.hostnames[0]", "is not a hostname"),
+        ({"hostnames": ["192.0.2.1"]}, "spec.hostnames[0]", "is not a hostname"),
+        ({"useDefaultGateways": "All"}, "spec.useDefaultGateways", "is not supported yet"),
         ({"rules": []}, "spec.rules", "is empty"),
         ({"rules": [{}] * 17}, "spec.rules", "has 17 entries; at most 16"),
         ({"hosts": []}, "spec.hosts", "unknown field"),
