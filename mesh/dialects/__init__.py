@@ -18,6 +18,7 @@ from mesh.dialects.cluster_network_policy import (
     read_baseline_admin_network_policy,
     read_cluster_network_policy,
 )
+from mesh.dialects.grpc_route import read_grpc_route
 from mesh.dialects.http_route import read_http_route
 from mesh.dialects.kubernetes import (
     read_endpoint_slice,
@@ -70,6 +71,7 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ),
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): Dialect(read_http_route),
     ("gateway.networking.k8s.io/v1beta1", "HTTPRoute"): Dialect(read_http_route),
+    ("gateway.networking.k8s.io/v1", "GRPCRoute"): Dialect(read_grpc_route),
 }
 
 _CLUSTER_SCOPED = frozenset(kind for (_, kind), dialect in DIALECTS.items() if not dialect.namespaced)

@@ -20,6 +20,7 @@ from mesh.dialects import (
     gateway_cors,
     gateway_filters,
     gateway_route,
+    grpc_route,
     http_route,
     read,
 )
@@ -152,6 +153,7 @@ def test_no_field_is_both_read_and_refused() -> None:
         gateway_cors,
         gateway_filters,
         gateway_route,
+        grpc_route,
         http_route,
         kubernetes_policy,
     ):
