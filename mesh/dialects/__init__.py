@@ -29,6 +29,7 @@ from mesh.dialects.kubernetes import (
 )
 from mesh.dialects.network_policy import read_network_policy
 from mesh.dialects.reading import Reader, shown
+from mesh.dialects.reference_grant import read_reference_grant
 from mesh.dialects.syntax import is_label, is_subdomain, name
 from mesh.model import Fragment, Noun, ObjectRef, Problem
 
@@ -72,6 +73,8 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): Dialect(read_http_route),
     ("gateway.networking.k8s.io/v1beta1", "HTTPRoute"): Dialect(read_http_route),
     ("gateway.networking.k8s.io/v1", "GRPCRoute"): Dialect(read_grpc_route),
+    ("gateway.networking.k8s.io/v1", "ReferenceGrant"): Dialect(read_reference_grant),
+    ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant"): Dialect(read_reference_grant),
 }
 
 _CLUSTER_SCOPED = frozenset(kind for (_, kind), dialect in DIALECTS.items() if not dialect.namespaced)

@@ -16,7 +16,7 @@ from mesh.model.authorization import (
 )
 from mesh.model.config import DEFAULT_CONFIG, MeshConfig, PathNormalization
 from mesh.model.fragment import Fragment, Noun
-from mesh.model.gateway import GatewayParent
+from mesh.model.gateway import GatewayParent, GrantFrom, GrantTo, ReferenceGrant
 from mesh.model.inventory import (
     Backend,
     CidrGroup,
@@ -137,6 +137,8 @@ __all__ = [
     "Fault",
     "Fragment",
     "GatewayParent",
+    "GrantFrom",
+    "GrantTo",
     "HashKey",
     "HeaderAction",
     "HeaderChange",
@@ -171,6 +173,7 @@ __all__ = [
     "Reach",
     "Redirect",
     "Reference",
+    "ReferenceGrant",
     "RequestAttribute",
     "Requirement",
     "ResolvedPeer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mesh.model.names import ObjectRef
 
@@ -15,3 +16,39 @@ class GatewayParent:
     gateway: ObjectRef
     section: str = ""
     port: int | None = None
+
+
+# --- references to other namespaces --------------------------------------------------------------
+
+
+class GrantFrom(NamedTuple):
+    """Objects of one kind in one namespace, that may refer."""
+
+    group: str
+    kind: str
+    namespace: str
+
+
+class GrantTo(NamedTuple):
+    """What may be referred to; "" is every name."""
+
+    group: str
+    kind: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceGrant:
+    """Leave to refer from other namespaces to objects of its own; grants add up."""
+
+    ref: ObjectRef
+    froms: tuple[GrantFrom, ...]
+    tos: tuple[GrantTo, ...]
+
+    @property
+    def namespace(self) -> str:
+        return self.ref.namespace
+
+    def permits(self, source: GrantFrom, target: GrantTo) -> bool:
+        """May objects like `source` refer to `target`, of the grant's namespace?"""
+        return source in self.froms and (target in self.tos or target._replace(name="") in self.tos)

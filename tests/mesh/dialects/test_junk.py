@@ -23,6 +23,7 @@ from mesh.dialects import (
     grpc_route,
     http_route,
     read,
+    reference_grant,
 )
 from mesh.dialects import (
     network_policy as kubernetes_policy,
@@ -156,6 +157,7 @@ def test_no_field_is_both_read_and_refused() -> None:
         grpc_route,
         http_route,
         kubernetes_policy,
+        reference_grant,
     ):
         tables = [value for value in vars(module).values() if isinstance(value, Fields)]
         assert tables
