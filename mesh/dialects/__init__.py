@@ -18,6 +18,7 @@ from mesh.dialects.cluster_network_policy import (
     read_baseline_admin_network_policy,
     read_cluster_network_policy,
 )
+from mesh.dialects.connection_route import read_tcp_route, read_tls_route, read_udp_route
 from mesh.dialects.grpc_route import read_grpc_route
 from mesh.dialects.http_route import read_http_route
 from mesh.dialects.kubernetes import (
@@ -73,6 +74,13 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): Dialect(read_http_route),
     ("gateway.networking.k8s.io/v1beta1", "HTTPRoute"): Dialect(read_http_route),
     ("gateway.networking.k8s.io/v1", "GRPCRoute"): Dialect(read_grpc_route),
+    ("gateway.networking.k8s.io/v1", "TCPRoute"): Dialect(read_tcp_route),
+    ("gateway.networking.k8s.io/v1alpha2", "TCPRoute"): Dialect(read_tcp_route),
+    ("gateway.networking.k8s.io/v1", "TLSRoute"): Dialect(read_tls_route),
+    ("gateway.networking.k8s.io/v1alpha3", "TLSRoute"): Dialect(read_tls_route),
+    ("gateway.networking.k8s.io/v1alpha2", "TLSRoute"): Dialect(read_tls_route),
+    ("gateway.networking.k8s.io/v1", "UDPRoute"): Dialect(read_udp_route),
+    ("gateway.networking.k8s.io/v1alpha2", "UDPRoute"): Dialect(read_udp_route),
     ("gateway.networking.k8s.io/v1", "ReferenceGrant"): Dialect(read_reference_grant),
     ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant"): Dialect(read_reference_grant),
 }
