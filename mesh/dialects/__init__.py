@@ -19,6 +19,7 @@ from mesh.dialects.cluster_network_policy import (
     read_cluster_network_policy,
 )
 from mesh.dialects.connection_route import read_tcp_route, read_tls_route, read_udp_route
+from mesh.dialects.gateway import read_gateway, read_gateway_class
 from mesh.dialects.grpc_route import read_grpc_route
 from mesh.dialects.http_route import read_http_route
 from mesh.dialects.kubernetes import (
@@ -81,9 +82,16 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("gateway.networking.k8s.io/v1alpha2", "TLSRoute"): Dialect(read_tls_route),
     ("gateway.networking.k8s.io/v1", "UDPRoute"): Dialect(read_udp_route),
     ("gateway.networking.k8s.io/v1alpha2", "UDPRoute"): Dialect(read_udp_route),
+    ("gateway.networking.k8s.io/v1", "Gateway"): Dialect(read_gateway),
+    ("gateway.networking.k8s.io/v1beta1", "Gateway"): Dialect(read_gateway),
+    ("gateway.networking.k8s.io/v1", "GatewayClass"): Dialect(read_gateway_class, namespaced=False),
+    ("gateway.networking.k8s.io/v1beta1", "GatewayClass"): Dialect(read_gateway_class, namespaced=False),
     ("gateway.networking.k8s.io/v1", "ReferenceGrant"): Dialect(read_reference_grant),
     ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant"): Dialect(read_reference_grant),
 }
+
+#: Kinds of which another API has one, too. Their objects are told apart as kubectl does it, `Kind.group`.
+_SECOND = frozenset({("networking.istio.io", "Gateway")})
 
 _CLUSTER_SCOPED = frozenset(kind for (_, kind), dialect in DIALECTS.items() if not dialect.namespaced)
 
@@ -98,6 +106,9 @@ def ref_of(object: Any) -> ObjectRef:
         namespace = ""
     elif namespace is None:
         namespace = DEFAULT_NAMESPACE
+    group = str(fields.get("apiVersion")).rpartition("/")[0]
+    if isinstance(kind, str) and (group, kind) in _SECOND:
+        kind = f"{kind}.{group}"
     return ObjectRef(_printable(kind), _printable(namespace), _printable(own))
 
 

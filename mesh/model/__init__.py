@@ -16,7 +16,21 @@ from mesh.model.authorization import (
 )
 from mesh.model.config import DEFAULT_CONFIG, MeshConfig, PathNormalization
 from mesh.model.fragment import Fragment, Noun
-from mesh.model.gateway import GatewayParent, GrantFrom, GrantTo, ReferenceGrant
+from mesh.model.gateway import (
+    GATEWAY_CONTROLLER,
+    Gateway,
+    GatewayClass,
+    GatewayParent,
+    GrantFrom,
+    GrantTo,
+    Listener,
+    ListenerProtocol,
+    ReferenceGrant,
+    ServedHost,
+    ServerTls,
+    TlsMode,
+    TlsVersion,
+)
 from mesh.model.inventory import (
     Backend,
     CidrGroup,
@@ -107,6 +121,7 @@ from mesh.model.traffic_policy import (
 __all__ = [
     "CLUSTER_SUFFIX",
     "DEFAULT_CONFIG",
+    "GATEWAY_CONTROLLER",
     "MESH_GATEWAY",
     "NAMESPACE_KEY",
     "NAMESPACE_LABEL_PREFIX",
@@ -136,6 +151,8 @@ __all__ = [
     "EntityPeer",
     "Fault",
     "Fragment",
+    "Gateway",
+    "GatewayClass",
     "GatewayParent",
     "GrantFrom",
     "GrantTo",
@@ -146,6 +163,8 @@ __all__ = [
     "HttpMatch",
     "Identity",
     "LearnedNames",
+    "Listener",
+    "ListenerProtocol",
     "Locality",
     "MeshConfig",
     "Mirror",
@@ -186,6 +205,8 @@ __all__ = [
     "Rule",
     "RuleSet",
     "Selector",
+    "ServedHost",
+    "ServerTls",
     "Service",
     "ServiceName",
     "ServicePeer",
@@ -196,6 +217,8 @@ __all__ = [
     "Term",
     "TextMatch",
     "TierPolicy",
+    "TlsMode",
+    "TlsVersion",
     "TrafficPolicy",
     "ValueMatch",
     "Workload",
