@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from istio_integration.authorization_policy import read_authorization_policy
+from istio_integration.gateway import read_gateway
 from istio_integration.mesh_config import read_config_map
 from mesh.dialects import Dialect
 
@@ -17,6 +18,9 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("security.istio.io/v1beta1", "AuthorizationPolicy"): Dialect(
         read_authorization_policy, fail_closed=True
     ),
+    ("networking.istio.io/v1", "Gateway"): Dialect(read_gateway),
+    ("networking.istio.io/v1beta1", "Gateway"): Dialect(read_gateway),
+    ("networking.istio.io/v1alpha3", "Gateway"): Dialect(read_gateway),
     ("v1", "ConfigMap"): Dialect(read_config_map),
 }
 

@@ -18,7 +18,10 @@ from mesh.dialects.cluster_network_policy import (
     read_baseline_admin_network_policy,
     read_cluster_network_policy,
 )
-from mesh.dialects.gateway import read_http_route
+from mesh.dialects.connection_route import read_tcp_route, read_tls_route, read_udp_route
+from mesh.dialects.gateway import read_gateway, read_gateway_class
+from mesh.dialects.grpc_route import read_grpc_route
+from mesh.dialects.http_route import read_http_route
 from mesh.dialects.kubernetes import (
     read_endpoint_slice,
     read_namespace,
@@ -28,6 +31,7 @@ from mesh.dialects.kubernetes import (
 )
 from mesh.dialects.network_policy import read_network_policy
 from mesh.dialects.reading import Reader, shown
+from mesh.dialects.reference_grant import read_reference_grant
 from mesh.dialects.syntax import is_label, is_subdomain, name
 from mesh.model import Fragment, Noun, ObjectRef, Problem
 
@@ -70,7 +74,24 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ),
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): Dialect(read_http_route),
     ("gateway.networking.k8s.io/v1beta1", "HTTPRoute"): Dialect(read_http_route),
+    ("gateway.networking.k8s.io/v1", "GRPCRoute"): Dialect(read_grpc_route),
+    ("gateway.networking.k8s.io/v1", "TCPRoute"): Dialect(read_tcp_route),
+    ("gateway.networking.k8s.io/v1alpha2", "TCPRoute"): Dialect(read_tcp_route),
+    ("gateway.networking.k8s.io/v1", "TLSRoute"): Dialect(read_tls_route),
+    ("gateway.networking.k8s.io/v1alpha3", "TLSRoute"): Dialect(read_tls_route),
+    ("gateway.networking.k8s.io/v1alpha2", "TLSRoute"): Dialect(read_tls_route),
+    ("gateway.networking.k8s.io/v1", "UDPRoute"): Dialect(read_udp_route),
+    ("gateway.networking.k8s.io/v1alpha2", "UDPRoute"): Dialect(read_udp_route),
+    ("gateway.networking.k8s.io/v1", "Gateway"): Dialect(read_gateway),
+    ("gateway.networking.k8s.io/v1beta1", "Gateway"): Dialect(read_gateway),
+    ("gateway.networking.k8s.io/v1", "GatewayClass"): Dialect(read_gateway_class, namespaced=False),
+    ("gateway.networking.k8s.io/v1beta1", "GatewayClass"): Dialect(read_gateway_class, namespaced=False),
+    ("gateway.networking.k8s.io/v1", "ReferenceGrant"): Dialect(read_reference_grant),
+    ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant"): Dialect(read_reference_grant),
 }
+
+#: Kinds of which another API has one, too. Their objects are told apart as kubectl does it, `Kind.group`.
+_SECOND = frozenset({("networking.istio.io", "Gateway")})
 
 _CLUSTER_SCOPED = frozenset(kind for (_, kind), dialect in DIALECTS.items() if not dialect.namespaced)
 
@@ -85,6 +106,9 @@ def ref_of(object: Any) -> ObjectRef:
         namespace = ""
     elif namespace is None:
         namespace = DEFAULT_NAMESPACE
+    group = str(fields.get("apiVersion")).rpartition("/")[0]
+    if isinstance(kind, str) and (group, kind) in _SECOND:
+        kind = f"{kind}.{group}"
     return ObjectRef(_printable(kind), _printable(namespace), _printable(own))
 
 

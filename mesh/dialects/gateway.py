@@ -1,204 +1,225 @@
-"""HTTPRoute of gateway.networking.k8s.io, on Services (GEP-1294, GEP-1426).
+"""Gateway and GatewayClass of gateway.networking.k8s.io: what listens, and who may attach.
 
-A reference to a backend that must not or cannot be followed leaves the route valid and that
-backend without a service, so that its share of requests answers 500, as the API demands; anything
-else that cannot be read leaves the route without effect. It knows nothing of precedence between
-routes, nor of Envoy.
+Which class is ours, whether a Secret exists and whether a reference to another namespace is granted is
+not known here.
 """
 
 from __future__ import annotations
 
-import re
+from typing import cast
 
-from mesh.dialects.gateway_filters import read_backend_filters, read_filters
+from mesh.dialects.gateway_route import GROUP, hostname, read_spec, timestamp
 from mesh.dialects.reading import Fields, Reader, shown
-from mesh.dialects.syntax import expression, name, port, printable, token
+from mesh.dialects.selection import in_namespace, namespace_key, requirements, selector
+from mesh.dialects.syntax import address, name, port, printable
 from mesh.model import (
+    GATEWAY_CONTROLLER,
+    Gateway,
+    GatewayClass,
+    Listener,
+    ListenerProtocol,
     ObjectRef,
-    Parent,
-    PathMatch,
-    Route,
-    RouteBackend,
-    RouteMatch,
-    RouteRule,
-    ServiceName,
-    ValueMatch,
+    Selector,
+    ServedHost,
+    ServerTls,
 )
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
-SPEC = Fields(("parentRefs", "hostnames", "rules"), refused=("useDefaultGateways",))
-PARENT = Fields(("group", "kind", "namespace", "name", "port"), refused=("sectionName",))
-RULE = Fields(
-    ("name", "matches", "filters", "backendRefs", "timeouts"), refused=("retry", "sessionPersistence")
+CLASS_SPEC = Fields(("controllerName", "parametersRef", "description"))
+SPEC = Fields(
+    ("gatewayClassName", "listeners", "addresses", "tls"),
+    refused=("infrastructure", "allowedListeners", "defaultScope"),
 )
-MATCH = Fields(("path", "method", "headers", "queryParams"))
-VALUE = Fields(("type", "name", "value"))
-PATH = Fields(("type", "value"))
-BACKEND = Fields(("group", "kind", "namespace", "name", "port", "weight", "filters"))
-TIMEOUTS = Fields(("request", "backendRequest"))
+LISTENER = Fields(("name", "hostname", "port", "protocol", "tls", "allowedRoutes"))
+TLS = Fields(("mode", "certificateRefs"), refused=("options",))
+REFERENCE = Fields(("group", "kind", "namespace", "name"))
+ADDRESS = Fields(("type", "value"))
+ALLOWED = Fields(("namespaces", "kinds"))
+NAMESPACES = Fields(("from", "selector"))
+KIND = Fields(("group", "kind"))
+GATEWAY_TLS = Fields(("frontend",), refused=("backend",))
+FRONTEND = Fields(("default", "perPort"))
+PER_PORT = Fields(("port", "tls"))
+CLIENTS = Fields(("validation",))
+VALIDATION = Fields(("caCertificateRefs", "mode"))
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
-MAX_WEIGHT = 1_000_000
-
-_PATH_KINDS = {"Exact": "exact", "PathPrefix": "prefix", "RegularExpression": "regex"}
-_BAD_PATH = re.compile(r"//|/\.\.?(/|$)|%2[fF]|#")
-_PATH_TEXT = re.compile(r"/(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})*")
-_GATEWAY_GROUP = "gateway.networking.k8s.io"
-_DURATION = re.compile(r"([0-9]{1,5}(h|m|s|ms)){1,4}")
-_DURATION_PART = re.compile(r"([0-9]{1,5})(ms|h|m|s)")
-_UNIT_MS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
-
-
-def read_http_route(root: Reader, ref: ObjectRef) -> tuple[Route, ...]:
-    root.fields(OBJECT)
-    spec = root.at("spec").fields(SPEC)
-    spec.require()
-    parents = [p for item in spec.at("parentRefs").items(at_most=32) if (p := _parent(item))]
-    if not spec.at("parentRefs").items():
-        spec.at("parentRefs").refuse("is required: name the Service whose callers this route is for")
-    if spec.at("hostnames").items():
-        # GEP-1294: implementations should not infer any functionality from hostnames.
-        spec.at("hostnames").note("has no effect on a Service: the address that is dialled selects the route")
-    rules = spec.at("rules")
-    found = tuple(_rule(item) for item in rules.items(at_most=16))
-    if not rules.present:
-        found = (RouteRule("rules[0]", (RouteMatch(),)),)  # the default that the CRD gives
-    elif not found and rules.sound:
-        rules.refuse("is empty; leave it out or give one rule")
-    if not parents:
-        return ()
-    created = root.at("metadata").at("creationTimestamp").value
-    return (Route(ref, _timestamp(created), tuple(dict.fromkeys(parents)), found),)
+#: The kinds of routes that may attach, by protocol; the last where TLS is passed on.
+ROUTE_KINDS = {
+    "HTTP": ("HTTPRoute", "GRPCRoute"),
+    "HTTPS": ("HTTPRoute", "GRPCRoute"),
+    "TLS": ("TLSRoute", "TCPRoute"),
+    "TCP": ("TCPRoute",),
+    "UDP": ("UDPRoute",),
+    "PASSTHROUGH": ("TLSRoute",),
+}
 
 
-def _timestamp(value: object) -> str:
-    """RFC 3339 text; YAML loaders may have made a datetime of it."""
-    if isinstance(value, str):
-        return value
-    text = getattr(value, "isoformat", str)
-    return "" if value is None else str(text()).replace("+00:00", "Z")
+def read_gateway_class(root: Reader, ref: ObjectRef) -> tuple[GatewayClass, ...]:
+    spec = read_spec(root, CLASS_SPEC)
+    controller = spec.at("controllerName")
+    text = printable(controller, 253)
+    if controller.require() and "/" not in text and controller.sound:
+        controller.refuse(f"{shown(text)} is not a controller: write a path such as {GATEWAY_CONTROLLER}")
+    if text == GATEWAY_CONTROLLER and spec.at("parametersRef").present:
+        spec.at("parametersRef").refuse("is not supported yet: our Gateways have no parameters")
+    return (GatewayClass(ref.name, text),)
 
 
-def _parent(reader: Reader) -> Parent | None:
-    reader.fields(PARENT)
-    group = reader.at("group").text(_GATEWAY_GROUP)
-    kind = reader.at("kind").text("Gateway")
-    if kind == "Service" and group != "":
-        reader.at("group").refuse(f'a Service is of group "", not {shown(group)}: write group: ""')
-        return None
-    if kind != "Service":
-        reader.note(f"only routes on Services are read, not on {shown(kind)}: this parent is left to others")
-        return None
-    reader.at("name").require()
-    service = ServiceName(
-        name(reader.at("namespace"), reader.ref.namespace, label=True), name(reader.at("name"), label=True)
-    )
-    return Parent(service, port(reader.at("port")) if reader.at("port").present else None)
+def read_gateway(root: Reader, ref: ObjectRef) -> tuple[Gateway, ...]:
+    spec = read_spec(root, SPEC)
+    class_name = spec.at("gatewayClassName")
+    class_name.require()
+    clients = _clients(spec.at("tls"))
+    items = spec.at("listeners").items(at_most=64)
+    if not items and spec.at("listeners").sound:
+        spec.at("listeners").refuse("is required: give at least one listener")
+    listeners = tuple(_listener(item, clients) for item in items)
+    _distinct(items, listeners)
+    addresses = [found for item in spec.at("addresses").items(at_most=16) if (found := _address(item))]
+    return (Gateway(ref, timestamp(root), listeners, name(class_name), tuple(dict.fromkeys(addresses))),)
 
 
-def _rule(reader: Reader) -> RouteRule:
-    reader.fields(RULE)
-    name(reader.at("name"))
-    matches = tuple(_match(item) for item in reader.at("matches").items(at_most=64)) or (RouteMatch(),)
-    filters = read_filters(reader.at("filters"), matches)
-    backends = tuple(_backend(item) for item in reader.at("backendRefs").items(at_most=16))
-    if filters.redirect and backends:
-        reader.at("backendRefs").refuse("cannot stand beside a RequestRedirect, which answers at once")
-    timeouts = reader.at("timeouts").fields(TIMEOUTS)
-    whole, each = _duration_ms(timeouts.at("request")), _duration_ms(timeouts.at("backendRequest"))
-    if whole and each > whole:
-        timeouts.at("backendRequest").refuse("must not be longer than request")
-    return RouteRule(
-        field=reader.rule_field,
-        matches=matches,
-        backends=backends,
-        request_headers=filters.request_headers,
-        response_headers=filters.response_headers,
-        redirect=filters.redirect,
-        rewrite=filters.rewrite,
-        timeout_ms=whole,
-        backend_timeout_ms=each,
-    )
+def _distinct(items: list[Reader], listeners: tuple[Listener, ...]) -> None:
+    """A name stands once, and so does a port, protocol and hostname together (GatewaySpec)."""
+    names: set[str] = set()
+    places: set[object] = set()
+    for item, listener in zip(items, listeners, strict=True):
+        if listener.name in names:
+            item.at("name").refuse(f"{shown(listener.name)} stands here twice")
+        place = (listener.port, item.at("protocol").value, listener.hosts[0].host)
+        if place in places:
+            item.refuse("has the port, protocol and hostname of another listener")
+        names.add(listener.name)
+        places.add(place)
 
 
-# --- what a rule is for ------------------------------------------------------------------------
-
-
-def _match(reader: Reader) -> RouteMatch:
-    reader.fields(MATCH)
-    method = reader.at("method").choice(METHODS)
-    methods = (ValueMatch(":method", "exact", method),) if method else ()
-    headers = _values(reader.at("headers"), 4096, fold=True)
-    query = _values(reader.at("queryParams"), 1024)
-    return RouteMatch(_path(reader.at("path")), (*methods, *headers), query)
-
-
-def _path(reader: Reader) -> PathMatch:
-    reader.fields(PATH)
+def _address(reader: Reader) -> str | None:
+    """None is an address of our choice."""
+    reader.fields(ADDRESS)
+    reader.at("type").choice(("IPAddress",), "IPAddress", unsupported=("Hostname", "NamedAddress"))
     value = reader.at("value")
-    kind = _PATH_KINDS.get(reader.at("type").choice(tuple(_PATH_KINDS), "PathPrefix"))
-    text = value.text("/")
-    if kind == "regex":
-        return PathMatch("regex", expression(value) or "/")
-    if value.sound and (len(text) > 1024 or _BAD_PATH.search(text) or not _PATH_TEXT.fullmatch(text)):
-        value.refuse(f"{shown(text)} is not a path: it begins with / and has no empty, . or .. element")
-    if kind == "exact":
-        return PathMatch("exact", text)
-    # HTTPPathMatch: a trailing slash of a prefix is ignored.
-    return PathMatch("prefix", text.rstrip("/") or "/")
+    return address(value) if reader.sound and value.text() else None
 
 
-def _values(reader: Reader, longest: int, fold: bool = False) -> tuple[ValueMatch, ...]:
-    """Of entries with the same name only the first counts (HTTPRouteMatch); header names fold case."""
-    found: dict[str, ValueMatch] = {}
-    for item in reader.items(at_most=16):
-        item.fields(VALUE)
-        kind = item.at("type").choice(("Exact", "RegularExpression"), "Exact")
-        value = item.at("value")
-        text = printable(value, longest)
-        if value.require() and not text and value.sound:
-            value.refuse("must not be empty")
-        if kind == "RegularExpression":
-            expression(value)
-        item.at("name").require()
-        own = token(item.at("name"), item.at("name").text())
-        own = own.lower() if fold else own
-        if own in found:
-            item.note(f"has no effect: {shown(own)} stands here before")
-        found.setdefault(own, ValueMatch(own, "exact" if kind == "Exact" else "regex", text))
-    return tuple(found.values())
+# --- listeners ---------------------------------------------------------------------------------
 
 
-def _duration_ms(reader: Reader) -> int:
-    """GEP-2257; 0 is none."""
-    text = reader.text("0s")
-    if not _DURATION.fullmatch(text):
-        if reader.sound:
-            reader.refuse(f"{shown(text)} is not a duration: write 1 to 4 parts such as 1h30m, 10s or 500ms")
-        return 0
-    return sum(int(n) * _UNIT_MS[unit] for n, unit in _DURATION_PART.findall(text))
-
-
-# --- where requests go -------------------------------------------------------------------------
-
-
-def _backend(reader: Reader) -> RouteBackend:
-    reader.fields(BACKEND)
-    group, kind = reader.at("group").text(), reader.at("kind").text("Service")
-    namespace = name(reader.at("namespace"), reader.ref.namespace, label=True)
-    weight = reader.at("weight").integer(0, MAX_WEIGHT, 1)
+def _listener(reader: Reader, clients: dict[int, tuple[ObjectRef, ...]]) -> Listener:
+    reader.fields(LISTENER)
+    for required in ("name", "port", "protocol"):
+        reader.at(required).require()
+    protocol = cast(ListenerProtocol, reader.at("protocol").choice(("HTTP", "HTTPS", "TLS", "TCP", "UDP")))
     number = port(reader.at("port"))
-    filters = read_backend_filters(reader.at("filters"))
+    authorities = clients.get(number, clients[0]) if protocol == "HTTPS" else ()
+    tls = _tls(reader.at("tls"), protocol, authorities)
+    host = hostname(reader.at("hostname"))
+    if host and protocol in ("TCP", "UDP"):
+        reader.at("hostname").refuse(f"means nothing to protocol {protocol}: leave it out")
+    allowed = reader.at("allowedRoutes").fields(ALLOWED)
+    attachable = ROUTE_KINDS.get("PASSTHROUGH" if tls and tls.mode == "PASSTHROUGH" else protocol, ())
+    return Listener(
+        name(reader.at("name")),
+        number,
+        protocol,
+        (ServedHost(host or "*", _namespaces(allowed.at("namespaces"))),),
+        _kinds(allowed.at("kinds"), attachable),
+        tls,
+    )
+
+
+def _namespaces(reader: Reader) -> Selector:
+    reader.fields(NAMESPACES)
+    chosen = reader.at("from").choice(("Same", "All", "Selector"), "Same")
+    wanted = reader.at("selector")
+    if chosen == "Selector":
+        wanted.require()
+        return selector(requirements(wanted, namespace_key))
+    if wanted.present:
+        wanted.note(f"has no effect: from is {chosen}")
+    return Selector() if chosen == "All" else selector([in_namespace(reader.ref.namespace)])
+
+
+def _kinds(reader: Reader, attachable: tuple[str, ...]) -> tuple[str, ...]:
+    """A kind that cannot attach is left out (AllowedRoutes, InvalidRouteKinds); no list is all that can."""
+    items = reader.items(at_most=8)
+    found = []
+    for item in items:
+        item.fields(KIND)
+        item.at("kind").require()
+        kind = item.at("kind").text()
+        if item.at("group").text(GROUP) == GROUP and kind in attachable:
+            found.append(kind)
+        elif item.sound:
+            item.note(f"no {shown(kind)} attaches here; what does is {' or '.join(attachable)}")
+    return tuple(dict.fromkeys(found)) if items else attachable
+
+
+# --- TLS ---------------------------------------------------------------------------------------
+
+
+def _tls(reader: Reader, protocol: str, authorities: tuple[ObjectRef, ...]) -> ServerTls | None:
+    if protocol not in ("HTTPS", "TLS"):
+        if reader.present:
+            reader.refuse(f"does not go with protocol {shown(protocol)}: use HTTPS or TLS")
+        return None
+    reader.fields(TLS).require()
+    mode = reader.at("mode")
+    if protocol == "TLS":
+        mode.require()
+    passed_on = mode.choice(("Terminate", "Passthrough"), "Terminate") == "Passthrough"
+    refs = reader.at("certificateRefs")
+    if passed_on:
+        if protocol == "HTTPS":
+            mode.refuse("of HTTPS is Terminate: what is passed on is of protocol TLS")
+        # ListenerTLSConfig: certificateRefs is ignored in this mode.
+        if refs.present:
+            refs.note("has no effect: mode is Passthrough")
+        return ServerTls("PASSTHROUGH")
+    found = tuple(_reference(item, ("Secret",)) for item in refs.items(at_most=64))
+    if not found and refs.sound:
+        refs.refuse("is required: name the Secret of the certificate")
+    return ServerTls("MUTUAL" if authorities else "SIMPLE", found, authorities)
+
+
+def _clients(reader: Reader) -> dict[int, tuple[ObjectRef, ...]]:
+    """By port whose certificates clients must show; 0 is every other port."""
+    frontend = reader.fields(GATEWAY_TLS).at("frontend").fields(FRONTEND)
+    if frontend.present:
+        frontend.at("default").require()
+    found = {0: _authorities(frontend.at("default"))}
+    for item in frontend.at("perPort").items(at_most=64):
+        item.fields(PER_PORT)
+        item.at("port").require()
+        item.at("tls").require()
+        number = port(item.at("port"))
+        if number in found and number:
+            item.at("port").refuse(f"{number} stands here twice")
+        authorities = _authorities(item.at("tls"))
+        if number:
+            found[number] = authorities
+    return found
+
+
+def _authorities(reader: Reader) -> tuple[ObjectRef, ...]:
+    validation = reader.fields(CLIENTS).at("validation")
+    if not validation.fields(VALIDATION).present:
+        return ()
+    validation.at("mode").choice(("AllowValidOnly",), unsupported=("AllowInsecureFallback",))
+    refs = validation.at("caCertificateRefs")
+    found = tuple(_reference(item, ("ConfigMap", "Secret")) for item in refs.items(at_most=16))
+    if not found and refs.sound:
+        refs.refuse("is required: name the ConfigMap of the authority")
+    return found
+
+
+def _reference(reader: Reader, kinds: tuple[str, ...]) -> ObjectRef:
+    """A Secret is the kind that a certificate has by default; of authorities it is written."""
+    reader.fields(REFERENCE)
+    kind = reader.at("kind")
+    if "ConfigMap" in kinds:
+        kind.require()
+    chosen = kind.choice(kinds, kinds[-1])
+    if reader.at("group").text():
+        reader.at("group").refuse(f'of a {chosen} is ""')
     reader.at("name").require()
-    service: ServiceName | None = None
-    if (group, kind) != ("", "Service"):
-        reader.note(f"only a Service can be a backend, not {shown(kind)}: these requests answer 500")
-    elif namespace != reader.ref.namespace:
-        reader.note(
-            f"is in namespace {shown(namespace)}, but ReferenceGrant is not supported yet: "
-            "these requests answer 500"
-        )
-    else:
-        reader.at("port").require()
-        service = ServiceName(namespace, name(reader.at("name"), label=True))
-    return RouteBackend(service, number, weight, filters.request_headers, filters.response_headers)
+    namespace = name(reader.at("namespace"), reader.ref.namespace, label=True)
+    return ObjectRef(chosen, namespace, name(reader.at("name")))

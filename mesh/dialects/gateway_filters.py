@@ -1,4 +1,4 @@
-"""The filters of an HTTPRoute: header changes, redirects and rewrites.
+"""The filters of HTTPRoutes and GRPCRoutes: header changes, redirects, rewrites and mirrors.
 
 A filter that is not supported is refused, never skipped: the API says that a request must not pass
 by a filter that it should have met.
@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mesh.dialects.gateway_cors import read_cors
+from mesh.dialects.gateway_route import TARGET, target
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import is_subdomain, port, printable, token
-from mesh.model import HeaderChange, PathChange, Redirect, Rewrite, RouteMatch
+from mesh.model import CorsPolicy, HeaderChange, Mirror, PathChange, Redirect, Rewrite, RouteMatch
 
 #: The field that holds the settings of each type.
 FILTERS = {
@@ -20,20 +22,27 @@ FILTERS = {
     "ResponseHeaderModifier": "responseHeaderModifier",
     "RequestRedirect": "requestRedirect",
     "URLRewrite": "urlRewrite",
+    "RequestMirror": "requestMirror",
+    "CORS": "cors",
 }
-REFUSED_FILTERS = ("RequestMirror", "CORS", "ExternalAuth", "ExtensionRef")
-FILTER = Fields(
-    ("type", *FILTERS.values()), refused=("requestMirror", "cors", "externalAuth", "extensionRef")
-)
+HEADER_FILTERS = ("RequestHeaderModifier", "ResponseHeaderModifier")
+GRPC_FILTERS = (*HEADER_FILTERS, "RequestMirror")
+REFUSED_FILTERS = ("ExternalAuth", "ExtensionRef")
+FILTER = Fields(("type", *FILTERS.values()), refused=("externalAuth", "extensionRef"))
+GRPC_FILTER = Fields(("type", *(FILTERS[kind] for kind in GRPC_FILTERS)), refused=("extensionRef",))
 HEADER_MODIFIER = Fields(("set", "add", "remove"))
 HEADER = Fields(("name", "value"))
 REDIRECT = Fields(("scheme", "hostname", "path", "port", "statusCode"))
 REWRITE = Fields(("hostname", "path"))
 PATH = Fields(("type", "replaceFullPath", "replacePrefixMatch"))
+MIRROR = Fields(("backendRef", "percent", "fraction"))
+MIRROR_TARGET = Fields(TARGET)
+FRACTION = Fields(("numerator", "denominator"))
 
 STATUS_CODES = (301, 302, 303, 307, 308)
 #: Headers that only a rewrite may change, because Envoy routes by them.
 _ROUTED_BY = ("host",)
+_LARGEST = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,50 +51,106 @@ class Filters:
     response_headers: HeaderChange
     redirect: Redirect | None = None
     rewrite: Rewrite | None = None
+    mirrors: tuple[Mirror, ...] = ()
+    cors: CorsPolicy | None = None
 
 
-def read_filters(reader: Reader, matches: Sequence[RouteMatch]) -> Filters:
-    """The filters of a rule with these matches."""
-    found = _settings(reader, tuple(FILTERS))
-    redirect, rewrite = found.get("RequestRedirect"), found.get("URLRewrite")
+def read_http_filters(reader: Reader, matches: Sequence[RouteMatch]) -> Filters:
+    """The filters of a rule of an HTTPRoute with these matches."""
+    found = _settings(reader, FILTER, tuple(FILTERS))
+    redirect, rewrite, cors = (found.one(kind) for kind in ("RequestRedirect", "URLRewrite", "CORS"))
+    mirrors = _mirrors(found)
     if redirect and rewrite:
         reader.refuse("RequestRedirect and URLRewrite exclude each other")
+    if redirect and mirrors:
+        reader.refuse(
+            "RequestRedirect and RequestMirror exclude each other: what is answered at once goes nowhere"
+        )
     by_prefix = len(matches) == 1 and matches[0].path.kind == "prefix"
     return Filters(
-        _header_change(found.get("RequestHeaderModifier")),
-        _header_change(found.get("ResponseHeaderModifier")),
+        *_header_changes(found),
         _redirect(redirect, by_prefix) if redirect else None,
         _rewrite(rewrite, by_prefix) if rewrite else None,
+        mirrors,
+        read_cors(cors) if cors else None,
     )
 
 
-def read_backend_filters(reader: Reader) -> Filters:
+def read_grpc_filters(reader: Reader) -> Filters:
+    """The filters of a rule of a GRPCRoute."""
+    found = _settings(reader, GRPC_FILTER, GRPC_FILTERS)
+    return Filters(*_header_changes(found), mirrors=_mirrors(found))
+
+
+def read_backend_filters(reader: Reader, fields: Fields = FILTER) -> Filters:
     """The filters of one backend: only header changes can be made there."""
-    found = _settings(reader, ("RequestHeaderModifier", "ResponseHeaderModifier"))
-    return Filters(
-        _header_change(found.get("RequestHeaderModifier")),
-        _header_change(found.get("ResponseHeaderModifier")),
-    )
+    return Filters(*_header_changes(_settings(reader, fields, HEADER_FILTERS)))
 
 
-def _settings(reader: Reader, supported: tuple[str, ...]) -> dict[str, Reader]:
-    found: dict[str, Reader] = {}
+class _Found(dict[str, list[Reader]]):
+    """The settings of the filters of each type."""
+
+    def one(self, kind: str) -> Reader | None:
+        return self[kind][0] if kind in self else None
+
+
+def _settings(reader: Reader, fields: Fields, supported: tuple[str, ...]) -> _Found:
+    found = _Found()
+    known = [kind for kind, field in FILTERS.items() if field in fields.read]
+    others = tuple(kind for kind in (*known, *REFUSED_FILTERS) if kind not in supported)
     for item in reader.items(at_most=16):
-        item.fields(FILTER)
-        kind = item.at("type")
-        kind.require()
-        others = tuple(k for k in (*FILTERS, *REFUSED_FILTERS) if k not in supported)
-        chosen = kind.choice(supported, unsupported=others)
-        if chosen not in FILTERS:
+        item.fields(fields)
+        type_ = item.at("type")
+        type_.require()
+        chosen = type_.choice(supported, unsupported=others)
+        if chosen not in supported:
             continue
-        for field in FILTERS.values():
-            if field != FILTERS[chosen] and item.at(field).present:
-                item.at(field).refuse(f"does not belong to a filter of type {chosen}")
-        if chosen in found:
-            kind.refuse(f"{chosen} stands here twice; put both changes into one")
+        for kind in known:
+            if kind != chosen and item.at(FILTERS[kind]).present:
+                item.at(FILTERS[kind]).refuse(f"does not belong to a filter of type {chosen}")
+        if chosen in found and chosen != "RequestMirror":
+            type_.refuse(f"{chosen} stands here twice; put both changes into one")
         if item.at(FILTERS[chosen]).require():
-            found[chosen] = item.at(FILTERS[chosen])
+            found.setdefault(chosen, []).append(item.at(FILTERS[chosen]))
     return found
+
+
+# --- copies ------------------------------------------------------------------------------------
+
+
+def _mirrors(found: _Found) -> tuple[Mirror, ...]:
+    return tuple(_mirror(item) for item in found.get("RequestMirror", ()))
+
+
+def _mirror(reader: Reader) -> Mirror:
+    reader.fields(MIRROR)
+    backend = reader.at("backendRef").fields(MIRROR_TARGET)
+    service, number = target(backend, "nothing is mirrored") if backend.require() else (None, 0)
+    return Mirror(service, number, share=_share(reader))
+
+
+def _share(reader: Reader) -> int:
+    """In millionths."""
+    percent, fraction = reader.at("percent"), reader.at("fraction").fields(FRACTION)
+    if percent.present and fraction.present:
+        percent.refuse("stands alone, without fraction")
+    if not fraction.present:
+        return percent.integer(0, 100, 100) * 10_000
+    fraction.at("numerator").require()
+    whole = fraction.at("denominator").integer(1, _LARGEST, 100)
+    part = fraction.at("numerator").integer(0, _LARGEST)
+    if part > whole:
+        fraction.at("numerator").refuse(f"is {part}, which is more than the denominator, {whole}")
+    return round(part * 1_000_000 / whole)
+
+
+# --- headers -----------------------------------------------------------------------------------
+
+
+def _header_changes(found: _Found) -> tuple[HeaderChange, HeaderChange]:
+    """Of requests and of responses."""
+    request, response = (_header_change(found.one(kind)) for kind in HEADER_FILTERS)
+    return request, response
 
 
 def _header_change(reader: Reader | None) -> HeaderChange:
@@ -116,6 +181,9 @@ def _changeable(reader: Reader, text: str) -> str:
     if name in _ROUTED_BY:
         reader.refuse("host is changed by a URLRewrite, not as a header")
     return name
+
+
+# --- addresses ---------------------------------------------------------------------------------
 
 
 def _redirect(reader: Reader, by_prefix: bool) -> Redirect:

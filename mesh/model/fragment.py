@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mesh.model.authorization import Authorization
 from mesh.model.config import MeshConfig
+from mesh.model.gateway import Gateway, GatewayClass, ReferenceGrant
 from mesh.model.inventory import CidrGroup, EndpointSlice, LearnedNames, Namespace, Node, Service, Workload
 from mesh.model.names import ObjectRef, Problem
 from mesh.model.network_policy import Policy, TierPolicy
@@ -26,6 +27,9 @@ Noun = (
     | MeshConfig
     | Route
     | DestinationRule
+    | ReferenceGrant
+    | GatewayClass
+    | Gateway
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mesh.model.gateway import GatewayParent
 from mesh.model.names import ObjectRef, ServiceName
 from mesh.model.selection import Callers
 
@@ -165,7 +166,7 @@ class RouteRule:
 
     Timeouts are milliseconds, 0 is none. Header changes of the rule come before those of a backend.
     `retries` None are the mesh's default. A share whose backend cannot be reached, or does not
-    exist, is answered `lost` (Gateway API 500, Istio 503).
+    exist, is answered `lost` (HTTPRoute 500; GRPCRoute and Istio 503, which gRPC calls UNAVAILABLE).
     """
 
     field: str
@@ -236,8 +237,9 @@ class Route:
     binds callers of its own namespace only (GEP-1226; for VirtualServices threat N50).
 
     `in_order`: the first rule that fits wins (VirtualService), else the most specific one does
-    (Gateway API). `gateways` are those for which it holds, `namespace/name` or MESH_GATEWAY;
-    at a gateway `hosts` and `names` are what a request must ask for.
+    (Gateway API). `gateways` are those for which it holds, `namespace/name` of an Istio Gateway or
+    MESH_GATEWAY; `attached` are those of Gateway API. At a gateway `hosts` and `names` are what a request,
+    or the hello of a TLS connection, must ask for.
     """
 
     ref: ObjectRef
@@ -250,6 +252,7 @@ class Route:
     exported: tuple[str, ...] = ("*",)
     gateways: tuple[str, ...] = (MESH_GATEWAY,)
     in_order: bool = False
+    attached: tuple[GatewayParent, ...] = ()
 
     @property
     def all_rules(self) -> tuple[RouteRule | ConnectionRule, ...]:

@@ -33,9 +33,13 @@ def clusterwide(spec: Any) -> Any:
 
 
 def http_route(rule: Any, **spec: Any) -> Any:
+    return gateway_route("HTTPRoute", rule, **spec)
+
+
+def gateway_route(kind: str, rule: Any, version: str = "v1", **spec: Any) -> Any:
     parent = {"group": "", "kind": "Service", "name": "web"}
     whole = {"parentRefs": [parent], "rules": [rule]} | spec
-    return obj("gateway.networking.k8s.io/v1", "HTTPRoute", whole)
+    return obj(f"gateway.networking.k8s.io/{version}", kind, whole)
 
 
 def policy(object: Any) -> Policy:

@@ -1,273 +1,273 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from mesh.dialects import read
 from mesh.model import (
-    HeaderChange,
-    Parent,
-    PathChange,
-    PathMatch,
-    Redirect,
-    Rewrite,
-    RouteBackend,
-    RouteMatch,
-    RouteRule,
-    ServiceName,
-    ValueMatch,
+    GATEWAY_CONTROLLER,
+    NAMESPACE_LABEL_PREFIX,
+    Gateway,
+    GatewayClass,
+    Listener,
+    ObjectRef,
+    Requirement,
+    Selector,
+    ServedHost,
+    ServerTls,
 )
-from tests.mesh.dialects.objects import http_route, refused, route, valid
+from tests.mesh.dialects.objects import ALL_OF_SHOP, obj, refused, valid
 
-V1 = {"name": "reviews-v1", "port": 80}
-PARENT = {"group": "", "kind": "Service", "name": "web"}
-
-
-def rule(**fields: Any) -> RouteRule:
-    return route(http_route(fields)).rules[0]
-
-
-def with_filter(kind: str, settings: Any, **fields: Any) -> dict[str, Any]:
-    field = {"URLRewrite": "urlRewrite"}.get(kind, kind[0].lower() + kind[1:])
-    return {"filters": [{"type": kind, field: settings}]} | fields
+GROUP = "gateway.networking.k8s.io"
+HTTP = {"name": "http", "port": 80, "protocol": "HTTP"}
+HTTPS = {"name": "https", "port": 443, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "cert"}]}}
+TLS = {"name": "tls", "port": 443, "protocol": "TLS", "tls": {"mode": "Passthrough"}}
+TCP = {"name": "tcp", "port": 5432, "protocol": "TCP"}
+CERT = ObjectRef("Secret", "shop", "cert")
+AUTHORITY = {"group": "", "kind": "ConfigMap", "name": "ca"}
 
 
-# --- parents ----------------------------------------------------------------------------------
+def made(*listeners: Any, version: str = "v1", **spec: Any) -> Any:
+    return obj(f"{GROUP}/{version}", "Gateway", {"gatewayClassName": "ours", "listeners": listeners} | spec)
 
 
-def test_parents_are_services_each_once_in_any_namespace_with_or_without_a_port() -> None:
-    parents = [PARENT, PARENT | {"port": 80}, PARENT | {"namespace": "other"}, PARENT]
-    assert route(http_route({}, parentRefs=parents)).parents == (
-        Parent(ServiceName("shop", "web"), None),
-        Parent(ServiceName("shop", "web"), 80),
-        Parent(ServiceName("other", "web"), None),
+def gateway(object: Any) -> Gateway:
+    (noun,) = valid(object).nouns
+    assert isinstance(noun, Gateway)
+    return noun
+
+
+def listener(fields: Any, **spec: Any) -> Listener:
+    (found,) = gateway(made(fields, **spec)).listeners
+    return found
+
+
+def of_class(version: str = "v1", **spec: Any) -> Any:
+    return obj(f"{GROUP}/{version}", "GatewayClass", spec, namespace=None)
+
+
+# --- classes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+def test_a_class_names_its_controller(version: str) -> None:
+    fragment = valid(of_class(version, controllerName=GATEWAY_CONTROLLER, description="ours"))
+    assert fragment.nouns == (GatewayClass("one", "sluice.io/gateway-controller"),)
+
+
+def test_parameters_are_refused_of_our_own_classes_only() -> None:
+    parameters = {"group": "", "kind": "ConfigMap", "name": "a"}
+    assert valid(of_class(controllerName="example.com/gateway", parametersRef=parameters)).nouns
+    ours = of_class(controllerName=GATEWAY_CONTROLLER, parametersRef=parameters)
+    assert "not supported yet" in refused(ours)["spec.parametersRef"]
+    assert "is required" in refused(of_class())["spec.controllerName"]
+    assert "is not a controller" in refused(of_class(controllerName="sluice"))["spec.controllerName"]
+
+
+# --- listeners ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+def test_a_gateway_has_a_class_listeners_and_addresses(version: str) -> None:
+    addresses = [{"value": "192.0.2.1"}, {"type": "IPAddress", "value": "2001:DB8::1"}, {"type": "IPAddress"}]
+    found = gateway(made(HTTP, version=version, addresses=addresses))
+    assert found == Gateway(
+        ObjectRef("Gateway", "shop", "one"),
+        "",
+        (Listener("http", 80, "HTTP", (ServedHost("*", ALL_OF_SHOP),), ("HTTPRoute", "GRPCRoute")),),
+        "ours",
+        ("192.0.2.1", "2001:db8::1"),
     )
-
-
-def test_a_gateway_among_the_parents_is_left_to_others_and_said_so() -> None:
-    fragment = valid(http_route({}, parentRefs=[{"name": "edge"}]))
-    assert fragment.nouns == ()
-    assert "only routes on Services are read" in fragment.problems[0].message
-    assert route(http_route({}, parentRefs=[{"name": "edge"}, PARENT])).parents
-
-
-def test_hostnames_select_nothing_on_a_service_and_it_is_said_so() -> None:
-    (problem,) = valid(http_route({}, hostnames=["web.shop"])).problems
-    assert (problem.field, "has no effect" in problem.message) == ("spec.hostnames", True)
-
-
-def test_a_route_without_rules_matches_everything() -> None:
-    assert route(http_route({}, rules=None)).rules == (RouteRule("rules[0]", (RouteMatch(),)),)
-
-
-@pytest.mark.parametrize("created", ["2026-01-02T03:04:05Z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)])
-def test_the_time_of_creation_is_text_whatever_the_loader_made_of_it(created: Any) -> None:
-    made = http_route({})
-    made["metadata"]["creationTimestamp"] = created
-    assert route(made).created == "2026-01-02T03:04:05Z"
-
-
-# --- matches ----------------------------------------------------------------------------------
+    assert found.subject is None
 
 
 @pytest.mark.parametrize(
-    ("path", "match"),
+    ("fields", "kinds"),
     [
-        ({}, PathMatch("prefix", "/")),
-        ({"value": "/a"}, PathMatch("prefix", "/a")),
-        ({"type": "PathPrefix", "value": "/a/"}, PathMatch("prefix", "/a")),
-        ({"type": "Exact", "value": "/a/"}, PathMatch("exact", "/a/")),
-        ({"type": "RegularExpression", "value": "/a|/b"}, PathMatch("regex", "/a|/b")),
+        (HTTP, ("HTTPRoute", "GRPCRoute")),
+        (HTTPS, ("HTTPRoute", "GRPCRoute")),
+        (TLS, ("TLSRoute",)),
+        (TLS | {"tls": HTTPS["tls"] | {"mode": "Terminate"}}, ("TLSRoute", "TCPRoute")),  # type: ignore[operator]
+        (TCP, ("TCPRoute",)),
+        (TCP | {"protocol": "UDP"}, ("UDPRoute",)),
     ],
 )
-def test_a_path_is_a_prefix_unless_it_says_otherwise(path: Any, match: PathMatch) -> None:
-    assert rule(matches=[{"path": path}]).matches == (RouteMatch(match),)
+def test_the_protocol_says_which_routes_attach(fields: Any, kinds: tuple[str, ...]) -> None:
+    assert listener(fields).kinds == kinds
 
 
-def test_a_match_has_method_headers_and_query_parameters() -> None:
-    headers = [
-        {"name": "X-Version", "value": "2"},
-        {"name": "x-version", "value": "3"},
-        {"name": "X-User", "type": "RegularExpression", "value": "a.*"},
+def test_a_kind_that_cannot_attach_is_left_out_and_it_is_said_so() -> None:
+    kinds = [{"kind": "HTTPRoute"}, {"kind": "TCPRoute"}, {"group": "example.com", "kind": "GRPCRoute"}]
+    fragment = valid(made(HTTP | {"allowedRoutes": {"kinds": kinds}}))
+    assert [p.field for p in fragment.problems] == [
+        f"spec.listeners[0].allowedRoutes.kinds[{i}]" for i in (1, 2)
     ]
-    query = [{"name": "Debug", "value": "1"}]
-    found = rule(matches=[{"method": "GET", "headers": headers, "queryParams": query}, {}]).matches
-    assert found == (
-        RouteMatch(
-            headers=(
-                ValueMatch(":method", "exact", "GET"),
-                ValueMatch("x-version", "exact", "2"),
-                ValueMatch("x-user", "regex", "a.*"),
-            ),
-            query=(ValueMatch("Debug", "exact", "1"),),
+    assert listener(HTTP | {"allowedRoutes": {"kinds": kinds}}).kinds == ("HTTPRoute",)
+    assert listener(HTTP | {"allowedRoutes": {"kinds": kinds[1:]}}).kinds == ()
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "selector"),
+    [
+        (None, ALL_OF_SHOP),
+        ({}, ALL_OF_SHOP),
+        ({"from": "Same"}, ALL_OF_SHOP),
+        ({"from": "All"}, Selector()),
+        (
+            {"from": "Selector", "selector": {"matchLabels": {"team": "a"}}},
+            Selector((Requirement(NAMESPACE_LABEL_PREFIX + "team", "In", ("a",)),)),
         ),
-        RouteMatch(),
-    )
-
-
-# --- backends and time limits -------------------------------------------------------------------
-
-
-def test_backends_have_weights_and_header_changes_of_their_own() -> None:
-    change = with_filter("RequestHeaderModifier", {"set": [{"name": "X-V", "value": "2"}], "remove": ["X-A"]})
-    found = rule(backendRefs=[V1 | {"weight": 90}, V1 | {"name": "reviews-v2", "weight": 0} | change, V1])
-    v1 = ServiceName("shop", "reviews-v1")
-    assert found.backends == (
-        RouteBackend(v1, 80, 90),
-        RouteBackend(ServiceName("shop", "reviews-v2"), 80, 0, HeaderChange((("x-v", "2"),), (), ("x-a",))),
-        RouteBackend(v1, 80, 1),
-    )
-
-
-@pytest.mark.parametrize(
-    ("backend", "says"),
-    [
-        (V1 | {"namespace": "other"}, "ReferenceGrant is not supported yet"),
-        ({"kind": "Bucket", "group": "cloud", "name": "b"}, "only a Service can be a backend"),
+        ({"from": "Selector", "selector": {}}, Selector()),
     ],
 )
-def test_a_backend_that_cannot_be_followed_answers_500_and_leaves_the_route_valid(
-    backend: Any, says: str
-) -> None:
-    made = http_route({"backendRefs": [V1, backend]})
-    first, second = route(made).rules[0].backends
-    assert (first.service, second.service) == (ServiceName("shop", "reviews-v1"), None)
-    assert any(says in p.message for p in read(made).problems)
+def test_routes_attach_from_namespaces_that_a_listener_names(namespaces: Any, selector: Selector) -> None:
+    found = listener(HTTP | {"hostname": "*.a.example", "allowedRoutes": {"namespaces": namespaces}})
+    assert found.hosts == (ServedHost("*.a.example", selector),)
 
 
-@pytest.mark.parametrize(
-    ("timeouts", "milliseconds"),
-    [
-        ({}, (0, 0)),
-        ({"request": "10s"}, (10_000, 0)),
-        ({"request": "1h2m3s4ms", "backendRequest": "500ms"}, (3_723_004, 500)),
-        ({"request": "0s", "backendRequest": "1s"}, (0, 1000)),
-    ],
-)
-def test_time_limits_are_durations_of_gep_2257(timeouts: Any, milliseconds: tuple[int, int]) -> None:
-    found = rule(timeouts=timeouts)
-    assert (found.timeout_ms, found.backend_timeout_ms) == milliseconds
+def test_a_selector_counts_only_where_it_is_asked_for() -> None:
+    namespaces = {"from": "Same", "selector": {"matchLabels": {"team": "a"}}}
+    fragment = valid(made(HTTP | {"allowedRoutes": {"namespaces": namespaces}}))
+    (problem,) = fragment.problems
+    assert problem.message == "has no effect: from is Same"
 
 
-# --- filters ------------------------------------------------------------------------------------
+# --- TLS ----------------------------------------------------------------------------------------
 
 
-def test_header_changes_are_in_lower_case() -> None:
-    settings = {
-        "set": [{"name": "A", "value": "1"}],
-        "add": [{"name": "B", "value": "%x"}],
-        "remove": ["C", "c"],
+def test_tls_ends_with_certificates_of_any_namespace_or_is_passed_on() -> None:
+    refs = [{"name": "cert"}, {"group": "", "kind": "Secret", "name": "cert", "namespace": "far"}]
+    found = listener(HTTPS | {"tls": {"mode": "Terminate", "certificateRefs": refs}})
+    assert found.tls == ServerTls("SIMPLE", (CERT, ObjectRef("Secret", "far", "cert")))
+    assert listener(TLS).tls == ServerTls("PASSTHROUGH")
+    assert listener(HTTP).tls is None
+
+
+def test_clients_of_https_are_asked_for_certificates_by_port() -> None:
+    far = AUTHORITY | {"kind": "Secret", "namespace": "far"}
+    frontend = {
+        "default": {"validation": {"caCertificateRefs": [AUTHORITY, far]}},
+        "perPort": [
+            {"port": 8443, "tls": {}},
+            {"port": 9443, "tls": {"validation": {"caCertificateRefs": [far], "mode": "AllowValidOnly"}}},
+        ],
     }
-    change = HeaderChange((("a", "1"),), (("b", "%x"),), ("c",))
-    assert rule(**with_filter("RequestHeaderModifier", settings)).request_headers == change
-    assert rule(**with_filter("ResponseHeaderModifier", settings)).response_headers == change
+    listeners = [HTTPS | {"name": f"n{port}", "port": port} for port in (443, 8443, 9443)]
+    ended = TLS | {"port": 444, "tls": HTTPS["tls"] | {"mode": "Terminate"}}  # type: ignore[operator]
+    found = gateway(made(*listeners, ended, tls={"frontend": frontend})).listeners
+    config_map, secret = ObjectRef("ConfigMap", "shop", "ca"), ObjectRef("Secret", "far", "ca")
+    assert [one.tls for one in found] == [
+        ServerTls("MUTUAL", (CERT,), (config_map, secret)),
+        ServerTls("SIMPLE", (CERT,)),
+        ServerTls("MUTUAL", (CERT,), (secret,)),
+        ServerTls("SIMPLE", (CERT,)),
+    ]
 
 
-def test_a_redirect_may_change_each_part_of_the_address() -> None:
-    path = {"type": "ReplaceFullPath", "replaceFullPath": "/new"}
-    settings = {"scheme": "https", "hostname": "a.example", "port": 8443, "statusCode": 308, "path": path}
-    found = rule(**with_filter("RequestRedirect", settings)).redirect
-    assert found == Redirect("https", "a.example", 8443, PathChange("full", "/new"), 308)
-    assert rule(**with_filter("RequestRedirect", {})).redirect == Redirect(port="derived")
+def test_what_is_passed_on_needs_no_certificate_and_it_is_said_so() -> None:
+    fragment = valid(made(TLS | {"tls": {"mode": "Passthrough", "certificateRefs": [{"name": "cert"}]}}))
+    (problem,) = fragment.problems
+    assert problem.message == "has no effect: mode is Passthrough"
 
 
-def test_a_rewrite_of_a_prefix_needs_a_prefix() -> None:
-    rewrite = with_filter("URLRewrite", {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/v2"}})
-    assert rule(**rewrite).rewrite == Rewrite(None, PathChange("prefix", "/v2"))
-    exact = http_route(rewrite | {"matches": [{"path": {"type": "Exact", "value": "/a"}}]})
-    field = "spec.rules[0].filters[0].urlRewrite.path.replacePrefixMatch"
-    assert "exactly one match" in refused(exact)[field]
+# --- what is refused ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("fields", "field", "says"),
-    [
-        ({"backendRefs": [V1 | {"weight": -1}]}, "backendRefs[0].weight", "is -1; must be 0 to 1000000"),
-        ({"backendRefs": [{"name": "a"}]}, "backendRefs[0].port", "is required"),
-        ({"backendRefs": [{"port": 80}]}, "backendRefs[0].name", "is required"),
-        ({"backendRefs": [V1 | {"port": 0}]}, "backendRefs[0].port", "is 0; must be 1 to 65535"),
-        (
-            {"backendRefs": [V1 | with_filter("URLRewrite", {})]},
-            "backendRefs[0].filters[0].type",
-            "not supported yet",
-        ),
-        ({"retry": {"attempts": 2}}, "retry", "field retry is not supported yet"),
-        ({"mtches": []}, "mtches", "unknown field"),
-        ({"timeouts": {"request": "1.5s"}}, "timeouts.request", "not a duration"),
-        ({"timeouts": {"request": 10}}, "timeouts.request", 'write "10"'),
-        ({"timeouts": {"request": "1s", "backendRequest": "2s"}}, "timeouts.backendRequest", "not be longer"),
-        ({"matches": [{"path": {"value": "a"}}]}, "matches[0].path.value", "begins with /"),
-        ({"matches": [{"path": {"value": "/a/../b"}}]}, "matches[0].path.value", "not a path"),
-        (
-            {"matches": [{"path": {"type": "Exact", "value": "/a%2fb"}}]},
-            "matches[0].path.value",
-            "not a path",
-        ),
-        (
-            {"matches": [{"path": {"type": "RegularExpression", "value": "/("}}]},
-            "matches[0].path.value",
-            "missing )",
-        ),
-        ({"matches": [{"path": {"type": "Glob"}}]}, "matches[0].path.type", "must be one of Exact"),
-        ({"matches": [{"method": "get"}]}, "matches[0].method", "must be one of GET"),
-        (
-            {"matches": [{"headers": [{"name": "a b", "value": "1"}]}]},
-            "matches[0].headers[0].name",
-            "'a b' is not",
-        ),
-        ({"matches": [{"headers": [{"name": "a"}]}]}, "matches[0].headers[0].value", "is required"),
-        (with_filter("RequestMirror", {}), "filters[0].type", "RequestMirror is not supported yet"),
-        (with_filter("RequestRedirect", {}, backendRefs=[V1]), "backendRefs", "cannot stand beside"),
-        (
-            with_filter("RequestRedirect", {"statusCode": 200}),
-            "filters[0].requestRedirect.statusCode",
-            "is 200",
-        ),
-        (
-            with_filter("RequestRedirect", {"hostname": "*.a"}),
-            "filters[0].requestRedirect.hostname",
-            "wildcards",
-        ),
-        (
-            with_filter("RequestHeaderModifier", {"set": [{"name": "Host", "value": "a"}]}),
-            "filters[0].requestHeaderModifier.set[0].name",
-            "changed by a URLRewrite",
-        ),
-        (
-            with_filter("RequestHeaderModifier", {"set": [{"name": "a", "value": "1\r\nb: 2"}]}),
-            "filters[0].requestHeaderModifier.set[0].value",
-            "control character",
-        ),
-        (
-            with_filter("RequestHeaderModifier", {"add": [{"name": n, "value": "1"} for n in ("a", "A")]}),
-            "filters[0].requestHeaderModifier.add[1].name",
-            "stands here twice",
-        ),
-        ({"filters": [{"type": "URLRewrite"}]}, "filters[0].urlRewrite", "is required"),
-    ],
-)
-def test_a_route_that_cannot_be_read_has_no_effect_and_says_why(fields: Any, field: str, says: str) -> None:
-    bad = http_route(fields)
-    assert says in refused(bad)[f"spec.rules[0].{field}"]
-    assert read(bad).nouns == ()
+def validation(**fields: Any) -> Any:
+    return {"frontend": {"default": {"validation": {"caCertificateRefs": [AUTHORITY]} | fields}}}
 
 
 @pytest.mark.parametrize(
     ("spec", "field", "says"),
     [
-        ({"parentRefs": []}, "spec.parentRefs", "is required"),
-        ({"parentRefs": [{"kind": "Service", "name": "a"}]}, "spec.parentRefs[0].group", 'write group: ""'),
+        ({"gatewayClassName": None}, "gatewayClassName", "is required"),
+        ({"listeners": []}, "listeners", "is required"),
+        ({"infrastructure": {}}, "infrastructure", "is not supported yet"),
+        ({"allowedListeners": {}}, "allowedListeners", "is not supported yet"),
+        ({"defaultScope": "All"}, "defaultScope", "is not supported yet"),
         (
-            {"parentRefs": [PARENT | {"sectionName": "http"}]},
-            "spec.parentRefs[0].sectionName",
-            "not supported yet",
+            {"addresses": [{"type": "Hostname", "value": "a"}]},
+            "addresses[0].type",
+            "Hostname is not supported",
         ),
-        ({"rules": []}, "spec.rules", "is empty"),
-        ({"rules": [{}] * 17}, "spec.rules", "has 17 entries; at most 16"),
-        ({"hosts": []}, "spec.hosts", "unknown field"),
+        ({"addresses": [{"value": "127.0.0.1"}]}, "addresses[0].value", "cannot be the address"),
+        ({"tls": {"backend": {}}}, "tls.backend", "is not supported yet"),
+        ({"tls": {"frontend": {}}}, "tls.frontend.default", "is required"),
+        (
+            {"tls": validation(mode="AllowInsecureFallback")},
+            "tls.frontend.default.validation.mode",
+            "not supported",
+        ),
+        (
+            {"tls": validation(caCertificateRefs=[])},
+            "tls.frontend.default.validation.caCertificateRefs",
+            "is required",
+        ),
+        (
+            {"tls": validation(caCertificateRefs=[AUTHORITY | {"kind": "Bundle"}])},
+            "tls.frontend.default.validation.caCertificateRefs[0].kind",
+            "must be one of ConfigMap, Secret",
+        ),
+        (
+            {"tls": {"frontend": {"default": {}, "perPort": [{"port": 1, "tls": {}}] * 2}}},
+            "tls.frontend.perPort[1].port",
+            "stands here twice",
+        ),
+        ({"listeners": [HTTP, HTTPS | {"name": "http"}]}, "listeners[1].name", "stands here twice"),
+        ({"listeners": [HTTP, HTTP | {"name": "b"}]}, "listeners[1]", "of another listener"),
     ],
 )
-def test_a_malformed_route_has_no_effect(spec: Any, field: str, says: str) -> None:
-    assert says in refused(http_route({}, **spec))[field]
+def test_a_malformed_gateway_has_no_effect(spec: Any, field: str, says: str) -> None:
+    bad = made(HTTP, **spec)
+    assert says in refused(bad)[f"spec.{field}"]
+    assert read(bad).nouns == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "says"),
+    [
+        (HTTP | {"name": None}, "name", "is required"),
+        (HTTP | {"port": None}, "port", "is required"),
+        (HTTP | {"port": 0}, "port", "is 0"),
+        (HTTP | {"protocol": "SCTP"}, "protocol", "must be one of HTTP"),
+        (HTTP | {"hostname": "10.0.0.1"}, "hostname", "is not a hostname"),
+        (TCP | {"hostname": "a.example"}, "hostname", "means nothing to protocol TCP"),
+        (HTTP | {"tls": {}}, "tls", "does not go with protocol 'HTTP'"),
+        (TCP | {"tls": {"mode": "Terminate"}}, "tls", "does not go with protocol 'TCP'"),
+        (HTTPS | {"tls": None}, "tls", "is required"),
+        (HTTPS | {"tls": {}}, "tls.certificateRefs", "is required"),
+        (HTTPS | {"tls": {"mode": "Passthrough"}}, "tls.mode", "of HTTPS is Terminate"),
+        (TLS | {"tls": {"certificateRefs": [{"name": "a"}]}}, "tls.mode", "is required"),
+        (HTTPS | {"tls": {"options": {"a": "b"}}}, "tls.options", "is not supported yet"),
+        (
+            HTTPS | {"tls": {"certificateRefs": [{"kind": "ConfigMap", "name": "a"}]}},
+            "tls.certificateRefs[0].kind",
+            "must be one of Secret",
+        ),
+        (
+            HTTPS | {"tls": {"certificateRefs": [{"group": "cloud", "name": "a"}]}},
+            "tls.certificateRefs[0].group",
+            'of a Secret is ""',
+        ),
+        (HTTPS | {"tls": {"certificateRefs": [{}]}}, "tls.certificateRefs[0].name", "is required"),
+        (
+            HTTP | {"allowedRoutes": {"namespaces": {"from": "None"}}},
+            "allowedRoutes.namespaces.from",
+            "must be",
+        ),
+        (
+            HTTP | {"allowedRoutes": {"namespaces": {"from": "Selector"}}},
+            "allowedRoutes.namespaces.selector",
+            "is required",
+        ),
+        (HTTP | {"allowedRoutes": {"kinds": [{}]}}, "allowedRoutes.kinds[0].kind", "is required"),
+        (HTTP | {"hosts": []}, "hosts", "unknown field"),
+    ],
+)
+def test_a_listener_that_cannot_be_read_leaves_the_gateway_without_effect(
+    fields: Any, field: str, says: str
+) -> None:
+    bad = made(fields)
+    assert says in refused(bad)[f"spec.listeners[0].{field}"]
+    assert read(bad).nouns == ()

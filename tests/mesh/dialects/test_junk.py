@@ -17,9 +17,15 @@ from mesh.dialects import (
     cilium,
     cilium_peers,
     cilium_ports,
+    connection_route,
     gateway,
+    gateway_cors,
     gateway_filters,
+    gateway_route,
+    grpc_route,
+    http_route,
     read,
+    reference_grant,
 )
 from mesh.dialects import (
     network_policy as kubernetes_policy,
@@ -143,7 +149,20 @@ def test_the_objects_that_are_damaged_here_are_valid_before(kind: str) -> None:
 
 
 def test_no_field_is_both_read_and_refused() -> None:
-    for module in (cilium, cilium_peers, cilium_ports, gateway, gateway_filters, kubernetes_policy):
+    for module in (
+        cilium,
+        cilium_peers,
+        cilium_ports,
+        connection_route,
+        gateway,
+        gateway_cors,
+        gateway_filters,
+        gateway_route,
+        grpc_route,
+        http_route,
+        kubernetes_policy,
+        reference_grant,
+    ):
         tables = [value for value in vars(module).values() if isinstance(value, Fields)]
         assert tables
         for table in tables:

@@ -64,6 +64,14 @@ def test_a_service_must_have_the_name_of_one_label() -> None:
         ({"kind": "Pod", "metadata": {"name": "a"}}, ObjectRef("Pod", "default", "a")),
         ({"kind": "Pod", "metadata": {"name": "a", "namespace": "b"}}, ObjectRef("Pod", "b", "a")),
         ({"kind": "Namespace", "metadata": {"name": "a"}}, ObjectRef("Namespace", "", "a")),
+        (
+            {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "a"}},
+            ObjectRef("Gateway", "default", "a"),
+        ),
+        (
+            {"apiVersion": "networking.istio.io/v1beta1", "kind": "Gateway", "metadata": {"name": "a"}},
+            ObjectRef("Gateway.networking.istio.io", "default", "a"),
+        ),
         ({"kind": "Pod", "metadata": {"name": "a\x1b[31m"}}, ObjectRef("Pod", "default", r"'a\x1b[31m'")),
         ({"kind": ["Pod"], "metadata": 1}, ObjectRef("a list", "default", "")),
         (None, ObjectRef("", "default", "")),
