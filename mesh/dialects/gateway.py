@@ -12,7 +12,7 @@ import re
 
 from mesh.dialects.gateway_filters import read_backend_filters, read_filters
 from mesh.dialects.reading import Fields, Reader, shown
-from mesh.dialects.syntax import expression, name, port, printable, token
+from mesh.dialects.syntax import created, expression, name, port, printable, token
 from mesh.model import (
     ObjectRef,
     Parent,
@@ -67,16 +67,7 @@ def read_http_route(root: Reader, ref: ObjectRef) -> tuple[Route, ...]:
         rules.refuse("is empty; leave it out or give one rule")
     if not parents:
         return ()
-    created = root.at("metadata").at("creationTimestamp").value
-    return (Route(ref, _timestamp(created), tuple(dict.fromkeys(parents)), found),)
-
-
-def _timestamp(value: object) -> str:
-    """RFC 3339 text; YAML loaders may have made a datetime of it."""
-    if isinstance(value, str):
-        return value
-    text = getattr(value, "isoformat", str)
-    return "" if value is None else str(text()).replace("+00:00", "Z")
+    return (Route(ref, created(root), tuple(dict.fromkeys(parents)), found),)
 
 
 def _parent(reader: Reader) -> Parent | None:
