@@ -70,8 +70,9 @@ class PathChange:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """`port` None is what follows from the scheme, else the one that was dialled. `keep_port` writes the
-    port of the request, whatever the scheme (Istio's FROM_REQUEST_PORT)."""
+    """`port` None is what follows from the scheme, else the one that was dialled; 0 writes none but the one
+    that a Host which is kept has (Istio's default). `keep_port` writes the port of the request, whatever the
+    scheme (Istio's FROM_REQUEST_PORT)."""
 
     scheme: str | None = None
     hostname: str | None = None

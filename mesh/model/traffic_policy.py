@@ -113,10 +113,10 @@ class TrafficPolicy:
     tls: ClientTls | None = None
 
     def over(self, below: TrafficPolicy) -> TrafficPolicy:
-        """This one where it says something, else the one below."""
+        """This one where it says something, else the one below. Balancer and locality are one setting."""
         return TrafficPolicy(
             self.balancer or below.balancer,
-            self.locality or below.locality,
+            self.locality or (None if self.balancer else below.locality),
             self.pool or below.pool,
             self.outliers or below.outliers,
             self.tls or below.tls,
