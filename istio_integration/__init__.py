@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from istio_integration.authorization_policy import read_authorization_policy
+from istio_integration.destination_rule import read_destination_rule
 from istio_integration.gateway import read_gateway
 from istio_integration.mesh_config import read_config_map
+from istio_integration.virtual_service import read_virtual_service
 from mesh.dialects import Dialect
 
 DIALECTS: Mapping[tuple[str, str], Dialect] = {
@@ -21,6 +23,12 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("networking.istio.io/v1", "Gateway"): Dialect(read_gateway),
     ("networking.istio.io/v1beta1", "Gateway"): Dialect(read_gateway),
     ("networking.istio.io/v1alpha3", "Gateway"): Dialect(read_gateway),
+    ("networking.istio.io/v1", "VirtualService"): Dialect(read_virtual_service),
+    ("networking.istio.io/v1beta1", "VirtualService"): Dialect(read_virtual_service),
+    ("networking.istio.io/v1alpha3", "VirtualService"): Dialect(read_virtual_service),
+    ("networking.istio.io/v1", "DestinationRule"): Dialect(read_destination_rule),
+    ("networking.istio.io/v1beta1", "DestinationRule"): Dialect(read_destination_rule),
+    ("networking.istio.io/v1alpha3", "DestinationRule"): Dialect(read_destination_rule),
     ("v1", "ConfigMap"): Dialect(read_config_map),
 }
 

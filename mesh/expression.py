@@ -27,6 +27,11 @@ class Expression:
     text: str
     _program: Any = field(compare=False, repr=False)
 
+    @property
+    def groups(self) -> int:
+        """How many groups a substitution may name, besides the whole."""
+        return int(self._program.groups)
+
     def matches(self, value: str) -> bool:
         """Whether the *whole* of `value` matches; a value that is not UTF-8 text matches nothing."""
         try:

@@ -57,6 +57,15 @@ def name(reader: Reader, default: str = "", *, label: bool = False) -> str:
     return text
 
 
+def created(root: Reader) -> str:
+    """When an object was made: RFC 3339 text, of which YAML loaders may have made a datetime."""
+    value = root.at("metadata").at("creationTimestamp").value
+    if isinstance(value, str):
+        return value
+    text = getattr(value, "isoformat", str)
+    return "" if value is None else str(text()).replace("+00:00", "Z")
+
+
 def labels(reader: Reader) -> tuple[tuple[str, str], ...]:
     """A mapping of labels, sorted."""
     found = []

@@ -50,7 +50,8 @@ class Locality:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionPool:
-    """Limits; None is none. Times are milliseconds."""
+    """Limits; None is none. Times are milliseconds; `keepalive` are probes, idle time and interval, 0 the
+    system's."""
 
     max_connections: int | None = None
     connect_timeout_ms: int | None = None
@@ -113,10 +114,10 @@ class TrafficPolicy:
     tls: ClientTls | None = None
 
     def over(self, below: TrafficPolicy) -> TrafficPolicy:
-        """This one where it says something, else the one below."""
+        """This one where it says something, else the one below. Balancer and locality are one setting."""
         return TrafficPolicy(
             self.balancer or below.balancer,
-            self.locality or below.locality,
+            self.locality or (None if self.balancer else below.locality),
             self.pool or below.pool,
             self.outliers or below.outliers,
             self.tls or below.tls,

@@ -1,7 +1,8 @@
 """Which fields of which kind are enforced and which are refused, as the dialects themselves say it.
 
 Every sample object is read by its dialect with a `Reader` that notes each declaration of fields on the
-way. Fields of the whole API object and of Kubernetes' label selectors are the same everywhere and left out.
+way. Fields of the whole API object, of Kubernetes' label selectors and of Istio's string matches (exact,
+prefix, regex) and percentages are the same everywhere and left out.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from istio_integration.number import PERCENT
+from istio_integration.string_match import STRING_MATCH
 from mesh.dialects import Dialect, ref_of
 from mesh.dialects.reading import Fields, Reader
 from mesh.dialects.selection import EXPRESSION, SELECTOR
 
 _INDEX = re.compile(r"\[[0-9]+\]")
+_EVERYWHERE = (SELECTOR, EXPRESSION, STRING_MATCH, PERCENT)
 _WHOLE = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
@@ -24,7 +28,7 @@ class _Recorder(Reader):
     seen: dict[str, Fields]
 
     def fields(self, known: Fields) -> Reader:
-        if self.present and known not in (SELECTOR, EXPRESSION):
+        if self.present and known not in _EVERYWHERE:
             path = _INDEX.sub("[]", self.path).replace("specs[]", "spec")
             before = self.seen.get(path, Fields(()))
             read, refused = ({*old, *new} for old, new in zip(_both(before), _both(known), strict=True))

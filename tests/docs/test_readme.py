@@ -21,6 +21,8 @@ KINDS = (
     "BaselineAdminNetworkPolicy",
     "AuthorizationPolicy",
     "ConfigMap",
+    "VirtualService",
+    "DestinationRule",
 )
 BEGIN, END = "<!-- fields: generated, `make docs` -->\n", "<!-- end of fields -->\n"
 

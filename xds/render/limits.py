@@ -38,10 +38,11 @@ def limit(cluster: Cluster, pool: ConnectionPool | None) -> None:
     if found.connect_timeout_ms is not None:
         cluster.connect_timeout = timedelta(milliseconds=found.connect_timeout_ms)
     if found.keepalive is not None:
-        probes, time, interval = (value or None for value in found.keepalive)
+        probes, *times = found.keepalive
+        time, interval = (milliseconds // 1000 or None for milliseconds in times)
         cluster.upstream_connection_options = UpstreamConnectionOptions(
             tcp_keepalive=TcpKeepalive(
-                keepalive_probes=probes, keepalive_time=time, keepalive_interval=interval
+                keepalive_probes=probes or None, keepalive_time=time, keepalive_interval=interval
             )
         )
 

@@ -40,6 +40,9 @@ from xds.render.request_match import request_match
 #: Envoy wants the sum of a route's weights to fit 32 bits.
 _LARGEST_SUM = 1 << 31
 
+#: Of a response that a route gives itself, as in Istio.
+_LARGEST_BODY = 1 << 20
+
 #: What Envoy answers where the cluster of a share does not exist.
 _LOST = {
     500: RouteActionClusterNotFoundResponseCode.INTERNAL_SERVER_ERROR,
@@ -83,6 +86,7 @@ def routed_port(routed: RoutedPort, reached: tuple[Reached, ...]) -> bytes:
                 )
             ],
             request_headers_to_remove=list(FORGEABLE),
+            max_direct_response_body_size_bytes=_LARGEST_BODY,
         )
     )
 
