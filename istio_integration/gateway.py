@@ -9,10 +9,10 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import cast
 
-from mesh.dialects.gateway_route import OBJECT, hostname, timestamp
+from mesh.dialects.gateway_route import OBJECT, hostname
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.selection import in_namespace, pod_key, selector
-from mesh.dialects.syntax import label_value, name, port, printable
+from mesh.dialects.syntax import created, label_value, name, port, printable
 from mesh.model import (
     Gateway,
     Listener,
@@ -110,7 +110,7 @@ def read_gateway(root: Reader, ref: ObjectRef) -> tuple[Gateway, ...]:
         if listener.name in names:
             item.refuse(f"is called {shown(listener.name)}, as another server is")
         names.add(listener.name)
-    return (Gateway(ref, timestamp(root), listeners, subject=selector(wanted)),)
+    return (Gateway(ref, created(root), listeners, subject=selector(wanted)),)
 
 
 def _server(reader: Reader) -> Listener:

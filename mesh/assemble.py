@@ -548,7 +548,9 @@ class Mesh:
     def _check_routes(self, service: ServiceName) -> None:
         """Problems of the routes that name this service, as parent or as backend."""
         for ref in self.routes.mentioning(service):
-            self._tell(ref, route_problems(self.routes.all[ref], self.services))
+            route = self.routes.all[ref]
+            root = self.config.root_namespace
+            self._tell(ref, route_problems(route, self.services, self.destination_rules, root))
 
 
 def _caller_labels(noun: Route | DestinationRule) -> set[str]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from mesh.caller import Caller
+from mesh.destination_rules import DestinationRules
 from mesh.model import ConnectionRule, Problem, Route, RouteRule, Service, ServiceName
 
 
-def route_problems(route: Route, services: Mapping[ServiceName, Service]) -> Iterator[Problem]:
-    """Parents and backends that are not there. The route is in force for the others."""
+def route_problems(
+    route: Route, services: Mapping[ServiceName, Service], rules: DestinationRules, root: str
+) -> Iterator[Problem]:
+    """Parents, backends and subsets that are not there, as callers in the route's namespace see it. The route
+    is in force for the others."""
     for index, parent in enumerate(route.parents):
         found = services.get(parent.service)
         where = f"spec.hosts[{index}]" if route.in_order else f"spec.parentRefs[{index}]"
@@ -19,6 +24,7 @@ def route_problems(route: Route, services: Mapping[ServiceName, Service]) -> Ite
             yield Problem(route.ref, f"{where}.port", f"Service {parent.service} has no TCP port{port}")
     for rule in route.all_rules:
         yield from _of_rule(route, rule, services)
+        yield from _subsets(route, rule, rules, root)
 
 
 def _of_rule(
@@ -36,3 +42,16 @@ def _of_rule(
         elif backend.port and all((p.port, p.protocol) != (backend.port, "TCP") for p in found.ports):
             text = f"Service {backend.service} has no TCP port {backend.port}; {lost}"
             yield Problem(route.ref, f"{where}.port", text)
+
+
+def _subsets(
+    route: Route, rule: RouteRule | ConnectionRule, rules: DestinationRules, root: str
+) -> Iterator[Problem]:
+    for target in rule.targets:
+        if target.service is None or not target.subset:
+            continue
+        found = rules.find(Caller(route.ref.namespace), target.service, root)
+        if found is None or all(subset.name != target.subset for subset in found.subsets):
+            by = f"DestinationRule {found.ref.namespace}/{found.ref.name}" if found else "a DestinationRule"
+            text = f"there is no subset {target.subset} of {target.service.host}: {by} must define it"
+            yield Problem(route.ref, f"spec.{rule.field}", text)

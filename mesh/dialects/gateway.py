@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import cast
 
-from mesh.dialects.gateway_route import GROUP, hostname, read_spec, timestamp
+from mesh.dialects.gateway_route import GROUP, hostname, read_spec
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.selection import in_namespace, namespace_key, requirements, selector
-from mesh.dialects.syntax import address, name, port, printable
+from mesh.dialects.syntax import address, created, name, port, printable
 from mesh.model import (
     GATEWAY_CONTROLLER,
     Gateway,
@@ -75,7 +75,7 @@ def read_gateway(root: Reader, ref: ObjectRef) -> tuple[Gateway, ...]:
     listeners = tuple(_listener(item, clients) for item in items)
     _distinct(items, listeners)
     addresses = [found for item in spec.at("addresses").items(at_most=16) if (found := _address(item))]
-    return (Gateway(ref, timestamp(root), listeners, name(class_name), tuple(dict.fromkeys(addresses))),)
+    return (Gateway(ref, created(root), listeners, name(class_name), tuple(dict.fromkeys(addresses))),)
 
 
 def _distinct(items: list[Reader], listeners: tuple[Listener, ...]) -> None:

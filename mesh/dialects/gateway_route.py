@@ -10,7 +10,7 @@ here, nor is precedence, nor Envoy.
 from __future__ import annotations
 
 from mesh.dialects.reading import Fields, Reader, shown
-from mesh.dialects.syntax import expression, is_subdomain, name, port, printable, token
+from mesh.dialects.syntax import created, expression, is_subdomain, name, port, printable, token
 from mesh.model import (
     MESH_GATEWAY,
     ConnectionRule,
@@ -63,7 +63,7 @@ def routes(
         return ()
     route = Route(
         root.ref,
-        timestamp(root),
+        created(root),
         parents,
         rules,
         connections,
@@ -72,15 +72,6 @@ def routes(
         attached=attached,
     )
     return (route,)
-
-
-def timestamp(root: Reader) -> str:
-    """When the object was made, in RFC 3339; YAML loaders may have made a datetime of it."""
-    value = root.at("metadata").at("creationTimestamp").value
-    if isinstance(value, str):
-        return value
-    text = getattr(value, "isoformat", str)
-    return "" if value is None else str(text()).replace("+00:00", "Z")
 
 
 # --- where a route applies ---------------------------------------------------------------------
