@@ -15,6 +15,7 @@ from mesh.model.authorization import (
     TextMatch,
 )
 from mesh.model.config import DEFAULT_CONFIG, MeshConfig, PathNormalization
+from mesh.model.credentials import BackendTls, PrivateKey, Secret, SubjectName, TlsTarget, TrustBundle
 from mesh.model.fragment import Fragment, Noun
 from mesh.model.gateway import (
     GATEWAY_CONTROLLER,
@@ -133,6 +134,7 @@ __all__ = [
     "AuthorizationProvider",
     "AuthorizationRule",
     "Backend",
+    "BackendTls",
     "Balancer",
     "Callers",
     "CidrGroup",
@@ -186,6 +188,7 @@ __all__ = [
     "PortMatch",
     "PortName",
     "PortRange",
+    "PrivateKey",
     "Problem",
     "Protocol",
     "RankedRule",
@@ -204,6 +207,7 @@ __all__ = [
     "RouteRule",
     "Rule",
     "RuleSet",
+    "Secret",
     "Selector",
     "ServedHost",
     "ServerTls",
@@ -213,13 +217,16 @@ __all__ = [
     "ServicePort",
     "Simple",
     "SliceEndpoint",
+    "SubjectName",
     "Subset",
     "Term",
     "TextMatch",
     "TierPolicy",
     "TlsMode",
+    "TlsTarget",
     "TlsVersion",
     "TrafficPolicy",
+    "TrustBundle",
     "ValueMatch",
     "Workload",
     "WorkloadName",
