@@ -2,7 +2,7 @@
 
 Read as far as policy needs it: root namespace, trust domain, path normalization and the external
 authorization providers. What else stands there belongs to other features and is left alone. Every
-other ConfigMap means nothing here.
+other ConfigMap is read as it is without Istio.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import yaml
 
 from istio_integration.duration import duration_ms
 from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.secret import read_trust_bundle
 from mesh.dialects.syntax import name, port, printable, token
 from mesh.model import (
     DEFAULT_CONFIG,
@@ -21,6 +22,7 @@ from mesh.model import (
     ObjectRef,
     PathNormalization,
     TextMatch,
+    TrustBundle,
 )
 
 _NAME = re.compile(r"istio(-.+)?")
@@ -54,10 +56,10 @@ _MODES: dict[str, PathNormalization] = {
 }
 
 
-def read_config_map(root: Reader, ref: ObjectRef) -> tuple[MeshConfig, ...]:
+def read_config_map(root: Reader, ref: ObjectRef) -> tuple[MeshConfig | TrustBundle, ...]:
     data = root.at("data").mapping().at("mesh")
     if not _NAME.fullmatch(ref.name) or not data.present:
-        return ()
+        return read_trust_bundle(root, ref)
     try:
         content = yaml.safe_load(data.text())
     except yaml.YAMLError as error:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mesh.dialects.backend_tls_policy import read_backend_tls_policy
 from mesh.dialects.cidr_group import read_cidr_group
 from mesh.dialects.cilium import read_cilium_policy
 from mesh.dialects.cluster_network_policy import (
@@ -32,6 +33,7 @@ from mesh.dialects.kubernetes import (
 from mesh.dialects.network_policy import read_network_policy
 from mesh.dialects.reading import Reader, shown
 from mesh.dialects.reference_grant import read_reference_grant
+from mesh.dialects.secret import read_secret, read_trust_bundle
 from mesh.dialects.syntax import is_label, is_subdomain, name
 from mesh.model import Fragment, Noun, ObjectRef, Problem
 
@@ -55,6 +57,8 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("v1", "Node"): Dialect(read_node, namespaced=False),
     ("v1", "Pod"): Dialect(read_pod),
     ("v1", "Service"): Dialect(read_service, label=True),
+    ("v1", "Secret"): Dialect(read_secret),
+    ("v1", "ConfigMap"): Dialect(read_trust_bundle),
     ("discovery.k8s.io/v1", "EndpointSlice"): Dialect(read_endpoint_slice),
     ("networking.k8s.io/v1", "NetworkPolicy"): Dialect(read_network_policy, fail_closed=True),
     ("cilium.io/v2", "CiliumNetworkPolicy"): Dialect(read_cilium_policy, fail_closed=True),
@@ -86,6 +90,8 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("gateway.networking.k8s.io/v1beta1", "Gateway"): Dialect(read_gateway),
     ("gateway.networking.k8s.io/v1", "GatewayClass"): Dialect(read_gateway_class, namespaced=False),
     ("gateway.networking.k8s.io/v1beta1", "GatewayClass"): Dialect(read_gateway_class, namespaced=False),
+    ("gateway.networking.k8s.io/v1", "BackendTLSPolicy"): Dialect(read_backend_tls_policy),
+    ("gateway.networking.k8s.io/v1alpha3", "BackendTLSPolicy"): Dialect(read_backend_tls_policy),
     ("gateway.networking.k8s.io/v1", "ReferenceGrant"): Dialect(read_reference_grant),
     ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant"): Dialect(read_reference_grant),
 }

@@ -24,12 +24,21 @@ FILTERS = {
     "URLRewrite": "urlRewrite",
     "RequestMirror": "requestMirror",
     "CORS": "cors",
+    "ExternalAuth": "externalAuth",
+    "ExtensionRef": "extensionRef",
 }
 HEADER_FILTERS = ("RequestHeaderModifier", "ResponseHeaderModifier")
-GRPC_FILTERS = (*HEADER_FILTERS, "RequestMirror")
-REFUSED_FILTERS = ("ExternalAuth", "ExtensionRef")
-FILTER = Fields(("type", *FILTERS.values()), refused=("externalAuth", "extensionRef"))
-GRPC_FILTER = Fields(("type", *(FILTERS[kind] for kind in GRPC_FILTERS)), refused=("extensionRef",))
+_HEADERS = tuple(FILTERS[kind] for kind in HEADER_FILTERS)
+_REDIRECTS = ("requestRedirect", "urlRewrite")
+HTTP_FILTER = Fields(
+    ("type", *_HEADERS, *_REDIRECTS, "requestMirror", "cors"), refused=("externalAuth", "extensionRef")
+)
+HTTP_BACKEND_FILTER = Fields(
+    ("type", *_HEADERS),
+    refused=(*_REDIRECTS, "requestMirror", "cors", "externalAuth", "extensionRef"),
+)
+GRPC_FILTER = Fields(("type", *_HEADERS, "requestMirror"), refused=("extensionRef",))
+GRPC_BACKEND_FILTER = Fields(("type", *_HEADERS), refused=("requestMirror", "extensionRef"))
 HEADER_MODIFIER = Fields(("set", "add", "remove"))
 HEADER = Fields(("name", "value"))
 REDIRECT = Fields(("scheme", "hostname", "path", "port", "statusCode"))
@@ -57,7 +66,7 @@ class Filters:
 
 def read_http_filters(reader: Reader, matches: Sequence[RouteMatch]) -> Filters:
     """The filters of a rule of an HTTPRoute with these matches."""
-    found = _settings(reader, FILTER, tuple(FILTERS))
+    found = _settings(reader, HTTP_FILTER)
     redirect, rewrite, cors = (found.one(kind) for kind in ("RequestRedirect", "URLRewrite", "CORS"))
     mirrors = _mirrors(found)
     if redirect and rewrite:
@@ -78,13 +87,13 @@ def read_http_filters(reader: Reader, matches: Sequence[RouteMatch]) -> Filters:
 
 def read_grpc_filters(reader: Reader) -> Filters:
     """The filters of a rule of a GRPCRoute."""
-    found = _settings(reader, GRPC_FILTER, GRPC_FILTERS)
+    found = _settings(reader, GRPC_FILTER)
     return Filters(*_header_changes(found), mirrors=_mirrors(found))
 
 
-def read_backend_filters(reader: Reader, fields: Fields = FILTER) -> Filters:
+def read_backend_filters(reader: Reader, fields: Fields) -> Filters:
     """The filters of one backend: only header changes can be made there."""
-    return Filters(*_header_changes(_settings(reader, fields, HEADER_FILTERS)))
+    return Filters(*_header_changes(_settings(reader, fields)))
 
 
 class _Found(dict[str, list[Reader]]):
@@ -94,10 +103,10 @@ class _Found(dict[str, list[Reader]]):
         return self[kind][0] if kind in self else None
 
 
-def _settings(reader: Reader, fields: Fields, supported: tuple[str, ...]) -> _Found:
+def _settings(reader: Reader, fields: Fields) -> _Found:
     found = _Found()
-    known = [kind for kind, field in FILTERS.items() if field in fields.read]
-    others = tuple(kind for kind in (*known, *REFUSED_FILTERS) if kind not in supported)
+    supported = tuple(kind for kind, field in FILTERS.items() if field in fields.read)
+    others = tuple(kind for kind, field in FILTERS.items() if field in fields.refused)
     for item in reader.items(at_most=16):
         item.fields(fields)
         type_ = item.at("type")
@@ -105,7 +114,7 @@ def _settings(reader: Reader, fields: Fields, supported: tuple[str, ...]) -> _Fo
         chosen = type_.choice(supported, unsupported=others)
         if chosen not in supported:
             continue
-        for kind in known:
+        for kind in supported:
             if kind != chosen and item.at(FILTERS[kind]).present:
                 item.at(FILTERS[kind]).refuse(f"does not belong to a filter of type {chosen}")
         if chosen in found and chosen != "RequestMirror":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from mesh.dialects import gateway_route
-from mesh.dialects.gateway_filters import GRPC_FILTER, read_backend_filters, read_grpc_filters
+from mesh.dialects.gateway_filters import GRPC_BACKEND_FILTER, read_backend_filters, read_grpc_filters
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import expression, name
 from mesh.expression import ExpressionError, compile_expression
@@ -101,7 +101,7 @@ def _group(pattern: str | None) -> str:
 def _backend(reader: Reader) -> RouteBackend:
     reader.fields(BACKEND)
     service, number = gateway_route.target(reader, "these calls answer UNAVAILABLE")
-    filters = read_backend_filters(reader.at("filters"), GRPC_FILTER)
+    filters = read_backend_filters(reader.at("filters"), GRPC_BACKEND_FILTER)
     return RouteBackend(
         service, number, gateway_route.weight(reader), filters.request_headers, filters.response_headers
     )

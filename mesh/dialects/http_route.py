@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from mesh.dialects import gateway_route
-from mesh.dialects.gateway_filters import read_backend_filters, read_http_filters
+from mesh.dialects.gateway_filters import HTTP_BACKEND_FILTER, read_backend_filters, read_http_filters
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import expression, name
 from mesh.model import ObjectRef, PathMatch, Retries, Route, RouteBackend, RouteMatch, RouteRule, ValueMatch
@@ -112,7 +112,7 @@ def _path(reader: Reader) -> PathMatch:
 def _backend(reader: Reader) -> RouteBackend:
     reader.fields(BACKEND)
     service, number = gateway_route.target(reader, "these requests answer 500")
-    filters = read_backend_filters(reader.at("filters"))
+    filters = read_backend_filters(reader.at("filters"), HTTP_BACKEND_FILTER)
     return RouteBackend(
         service, number, gateway_route.weight(reader), filters.request_headers, filters.response_headers
     )

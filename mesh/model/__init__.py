@@ -15,6 +15,7 @@ from mesh.model.authorization import (
     TextMatch,
 )
 from mesh.model.config import DEFAULT_CONFIG, MeshConfig, PathNormalization
+from mesh.model.credentials import BackendTls, PrivateKey, Secret, SubjectName, TlsTarget, TrustBundle
 from mesh.model.fragment import Fragment, Noun
 from mesh.model.gateway import (
     GATEWAY_CONTROLLER,
@@ -134,6 +135,7 @@ __all__ = [
     "AuthorizationProvider",
     "AuthorizationRule",
     "Backend",
+    "BackendTls",
     "Balancer",
     "Callers",
     "CidrGroup",
@@ -187,6 +189,7 @@ __all__ = [
     "PortMatch",
     "PortName",
     "PortRange",
+    "PrivateKey",
     "Problem",
     "Protocol",
     "RankedRule",
@@ -205,6 +208,7 @@ __all__ = [
     "RouteRule",
     "Rule",
     "RuleSet",
+    "Secret",
     "Selector",
     "ServedHost",
     "ServerTls",
@@ -214,13 +218,16 @@ __all__ = [
     "ServicePort",
     "Simple",
     "SliceEndpoint",
+    "SubjectName",
     "Subset",
     "Term",
     "TextMatch",
     "TierPolicy",
     "TlsMode",
+    "TlsTarget",
     "TlsVersion",
     "TrafficPolicy",
+    "TrustBundle",
     "ValueMatch",
     "Workload",
     "WorkloadName",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mesh.model.authorization import Authorization
 from mesh.model.config import MeshConfig
+from mesh.model.credentials import BackendTls, Secret, TrustBundle
 from mesh.model.gateway import Gateway, GatewayClass, ReferenceGrant
 from mesh.model.inventory import CidrGroup, EndpointSlice, LearnedNames, Namespace, Node, Service, Workload
 from mesh.model.names import ObjectRef, Problem
@@ -30,6 +31,9 @@ Noun = (
     | ReferenceGrant
     | GatewayClass
     | Gateway
+    | Secret
+    | TrustBundle
+    | BackendTls
 )
 
 

@@ -47,9 +47,10 @@ def table(samples: Iterable[Any], dialects: Mapping[tuple[str, str], Dialect]) -
     kinds: dict[str, dict[str, Fields]] = {}
     for sample in samples:
         dialect = dialects[sample["apiVersion"], sample["kind"]]
-        seen = kinds.setdefault(sample["kind"], {})
+        ref = ref_of(sample)
+        seen = kinds.setdefault(ref.kind, {})
         recorder = type("_Recorder", (_Recorder,), {"__slots__": (), "seen": seen})
-        root = recorder(sample, ref_of(sample), [])
+        root = recorder(sample, ref, [])
         dialect.read(root, root.ref)
     clusterwide = kinds.pop("CiliumClusterwideNetworkPolicy", {})
     for path, fields in clusterwide.items():

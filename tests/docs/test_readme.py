@@ -1,4 +1,4 @@
-"""What README shows is generated: the table of fields that policies may hold."""
+"""What README shows is generated: the table of fields that policies, routes and gateways may hold."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ KINDS = (
     "ConfigMap",
     "VirtualService",
     "DestinationRule",
+    "GatewayClass",
+    "Gateway",
+    "HTTPRoute",
+    "GRPCRoute",
+    "TCPRoute",
+    "TLSRoute",
+    "UDPRoute",
+    "ReferenceGrant",
+    "BackendTLSPolicy",
+    "Secret",
 )
 BEGIN, END = "<!-- fields: generated, `make docs` -->\n", "<!-- end of fields -->\n"
 

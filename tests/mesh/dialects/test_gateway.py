@@ -56,11 +56,15 @@ def test_a_class_names_its_controller(version: str) -> None:
     assert fragment.nouns == (GatewayClass("one", "sluice.io/gateway-controller"),)
 
 
-def test_parameters_are_refused_of_our_own_classes_only() -> None:
+def test_what_a_class_says_to_its_controller_is_judged_of_our_own_only() -> None:
     parameters = {"group": "", "kind": "ConfigMap", "name": "a"}
     assert valid(of_class(controllerName="example.com/gateway", parametersRef=parameters)).nouns
     ours = of_class(controllerName=GATEWAY_CONTROLLER, parametersRef=parameters)
     assert "not supported yet" in refused(ours)["spec.parametersRef"]
+    assert "unknown field" in refused(of_class(controllerName=GATEWAY_CONTROLLER, a="b"))["spec.a"]
+
+
+def test_a_class_without_a_controller_has_no_effect() -> None:
     assert "is required" in refused(of_class())["spec.controllerName"]
     assert "is not a controller" in refused(of_class(controllerName="sluice"))["spec.controllerName"]
 

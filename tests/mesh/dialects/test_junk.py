@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mesh.dialects import (
     DIALECTS,
+    backend_tls_policy,
     cilium,
     cilium_peers,
     cilium_ports,
@@ -26,6 +27,7 @@ from mesh.dialects import (
     http_route,
     read,
     reference_grant,
+    secret,
 )
 from mesh.dialects import (
     network_policy as kubernetes_policy,
@@ -150,6 +152,7 @@ def test_the_objects_that_are_damaged_here_are_valid_before(kind: str) -> None:
 
 def test_no_field_is_both_read_and_refused() -> None:
     for module in (
+        backend_tls_policy,
         cilium,
         cilium_peers,
         cilium_ports,
@@ -162,6 +165,7 @@ def test_no_field_is_both_read_and_refused() -> None:
         http_route,
         kubernetes_policy,
         reference_grant,
+        secret,
     ):
         tables = [value for value in vars(module).values() if isinstance(value, Fields)]
         assert tables
