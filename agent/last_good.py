@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.records import Held, hold
+from mesh.discovery.envoy import SECRET
 from mesh.discovery.resource import Resource
-from mesh.discovery.wire import DeltaResponse, bytes_field, fields, integer_field
+from mesh.discovery.wire import DeltaResponse, bytes_field, fields, integer_field, unpack_any
 from mesh.resources import BODY_TYPE, NODE_TYPES
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,11 @@ class LastGood:
     def encode(self) -> bytes:
         parts = [integer_field(_KERNEL, self.kernel_generation)]
         for type_url, held in self.records.items():
-            resources = tuple((h.resource.name, h.resource.version, h.resource.any) for h in held.values())
+            resources = tuple(
+                (h.resource.name, h.resource.version, h.resource.any)
+                for h in held.values()
+                if not (type_url == BODY_TYPE and _is_secret(h.resource))
+            )
             parts.append(bytes_field(_TYPE, DeltaResponse(type_url, "", "", resources).encode()))
         return b"".join(parts)
 
@@ -56,6 +61,11 @@ class LastGood:
                     for name, version, any_ in response.resources
                 }
         return cls(generation, records)
+
+
+def _is_secret(body: Resource) -> bool:
+    """Keys are never written to a disk: after a restart the control plane sends them anew."""
+    return unpack_any(body.any)[0] == SECRET
 
 
 def _held(type_url: str, resource: Resource) -> Held:

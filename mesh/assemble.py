@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from mesh.caller import CallerIndex
 from mesh.cidr import CidrIndex
 from mesh.destination_rules import DestinationRules
+from mesh.gateways import Gateways
+from mesh.grants import Grants
 from mesh.identities import Identities
 from mesh.identity import Allocations, Exhausted
 from mesh.index import discard
@@ -25,6 +27,8 @@ from mesh.model import (
     DestinationRule,
     EndpointSlice,
     Fragment,
+    Gateway,
+    GatewayClass,
     LearnedNames,
     MeshConfig,
     NamePattern,
@@ -34,11 +38,14 @@ from mesh.model import (
     Policy,
     Problem,
     Protocol,
+    ReferenceGrant,
     Route,
+    Secret,
     Service,
     ServiceName,
     ServicePort,
     TierPolicy,
+    TrustBundle,
     Workload,
     WorkloadName,
 )
@@ -62,7 +69,8 @@ class Change:
     """What an `apply` touched. `peers`: some workload's identity or address is another's now, or
     policies name other CIDRs; `config`: what the whole mesh is told; `names`: what DNS said, or which
     names policies want to know of; `routed`: services that other routes or DestinationRules bind now;
-    `callers`: there are others, or they are told apart by other labels."""
+    `callers`: there are others, or they are told apart by other labels; `gateways`: they, or what they
+    may use."""
 
     workloads: set[WorkloadName] = field(default_factory=set)
     services: set[ServiceName] = field(default_factory=set)
@@ -73,10 +81,10 @@ class Change:
     config: bool = False
     names: bool = False
     callers: bool = False
+    gateways: bool = False
 
     def __bool__(self) -> bool:
-        named = self.workloads or self.services or self.routed or self.policies
-        return bool(named or self.peers or self.blocks or self.config or self.names or self.callers)
+        return any(getattr(self, found.name) for found in fields(self))
 
 
 class Mesh:
@@ -109,6 +117,9 @@ class Mesh:
         self.routes = RouteTable()
         self.destination_rules = DestinationRules()
         self.callers = CallerIndex()
+        self.gateways = Gateways()
+        self.grants = Grants()
+        self.credentials: dict[ObjectRef, Secret | TrustBundle] = {}
         self._fragments: dict[ObjectRef, Fragment] = {}
         self._problems: dict[ObjectRef, tuple[Problem, ...]] = {}
         # Two, for a Pod and a Service of one name are equal as keys.
@@ -290,6 +301,15 @@ class Mesh:
             case DestinationRule():
                 change.routed |= self.destination_rules.put(noun, self.services)
                 self._ask_callers(_caller_labels(noun), change)
+            case Gateway() | GatewayClass():
+                self.gateways.put(noun)
+                change.gateways = True
+            case ReferenceGrant():
+                self.grants.put(noun)
+                self._granted(noun.namespace, change)
+            case Secret() | TrustBundle():
+                self.credentials[ref] = noun
+                change.gateways = True
 
     def _remove(
         self, ref: ObjectRef, noun: object, change: Change, moved: set[str], rehome: set[WorkloadName]
@@ -348,6 +368,21 @@ class Mesh:
             case DestinationRule():
                 change.routed |= self.destination_rules.remove(ref, self.services)
                 self._forget_callers(_caller_labels(noun), change)
+            case Gateway() | GatewayClass():
+                self.gateways.remove(noun)
+                change.gateways = True
+            case ReferenceGrant():
+                self.grants.remove(ref)
+                self._granted(noun.namespace, change)
+            case Secret() | TrustBundle():
+                del self.credentials[ref]
+                change.gateways = True
+
+    def _granted(self, namespace: str, change: Change) -> None:
+        """Others may refer to objects of a namespace now, or may no more."""
+        change.gateways = True
+        change.routed |= {name for name in self.routes.mentioned() if name.namespace == namespace}
+        change.routed |= self.routes.leading_to(change.routed)
 
     def _ask_callers(self, labels: Iterable[str], change: Change) -> None:
         if self.callers.ask(labels):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import TypeVar
 
 from mesh.assemble import Mesh
 from mesh.caller import Caller
@@ -22,6 +23,8 @@ from mesh.model import (
 )
 from mesh.proxy import ConnectionEntry
 from mesh.route_table import age
+
+T = TypeVar("T", RouteBackend, Mirror)
 
 _ANY = ConnectionMatch()
 
@@ -48,19 +51,13 @@ def _all(
         for rule in route.connections:
             if rule.kind not in kinds:
                 continue
-            # With hostnames a TLSRoute asks for them (Gateway API, TLSRouteSpec.hostnames).
-            own = ConnectionMatch(server_names=route.names) if _by_name(route, rule) else _ANY
-            for match in rule.matches or (own,):
+            for match in rule.matches or (_ANY,):
                 fits = match.port in (0, port.port) and caller.is_among(match.callers)
                 here = match.callers.gateways is None or MESH_GATEWAY in match.callers.gateways
                 if fits and here and _holds(match.blocks, vips):
-                    resolved = replace(rule, backends=tuple(_at(mesh, b, port) for b in rule.backends))
                     names = ConnectionMatch(server_names=match.server_names)
-                    yield ConnectionEntry(route.ref, names, resolved)
-
-
-def _by_name(route: Route, rule: ConnectionRule) -> bool:
-    return rule.kind == "tls" and not route.in_order and bool(route.names)
+                    found = resolved(mesh, route, rule, port.port, port.protocol)
+                    yield ConnectionEntry(route.ref, names, found)
 
 
 def _holds(blocks: Sequence[str], vips: Sequence[str]) -> bool:
@@ -70,11 +67,22 @@ def _holds(blocks: Sequence[str], vips: Sequence[str]) -> bool:
     return any(ip_address(vip) in network for vip in vips for network in networks)
 
 
-def _at(mesh: Mesh, backend: RouteBackend, dialled: ServicePort) -> RouteBackend:
-    return replace(backend, port=port_of(mesh, backend, dialled.port, dialled.protocol))
+def resolved(
+    mesh: Mesh, route: Route, rule: ConnectionRule, dialled: int, protocol: str = "TCP"
+) -> ConnectionRule:
+    """The rule with ports for all to whom it sends, and without those to whom it may not."""
+    return replace(rule, backends=tuple(aimed(mesh, route, b, dialled, protocol) for b in rule.backends))
 
 
-def port_of(mesh: Mesh, target: RouteBackend | Mirror, dialled: int, protocol: str = "TCP") -> int:
+def aimed(mesh: Mesh, route: Route, target: T, dialled: int, protocol: str = "TCP") -> T:
+    """A backend or mirror with its port, and without a service that the route may not send to."""
+    service = target.service
+    if service is not None and not mesh.grants.service(route, service):
+        service = None
+    return replace(target, service=service, port=_port_of(mesh, target, dialled, protocol))
+
+
+def _port_of(mesh: Mesh, target: RouteBackend | Mirror, dialled: int, protocol: str) -> int:
     """The port of a service that is meant: the one that is named, the only one, or the one that was dialled
     (istio/api, Destination.port)."""
     service = mesh.services.get(target.service) if target.service and not target.port else None

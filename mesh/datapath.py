@@ -17,6 +17,7 @@ from mesh.balance import balanced_ports
 from mesh.caller import Caller
 from mesh.cidr import contains, prefix_of
 from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
+from mesh.gateway_ports import credentials, gateway_ports
 from mesh.identity import PORTS_KEY
 from mesh.model import Authorization, Backend, Direction, ObjectRef, Protocol, ServiceName, WorkloadName
 from mesh.node import (
@@ -123,7 +124,7 @@ class Node:
         self._forget_routes(change)
         if change.callers:
             touched |= self._mesh.routed()
-        touched |= self._mesh.routes.sharing_out(change.services) & self._mesh.services.keys()
+        touched |= self._mesh.routes.leading_to(change.services) & self._mesh.services.keys()
         if touched:
             state = replace(state, services=_patched(state.services, touched, self._service))
         stale = change.blocks or self._known.keys() != self._compiled_for
@@ -348,7 +349,9 @@ class Node:
         mesh = self._mesh
         caller = mesh.callers.of(name)
         routed = self._routes_for(caller)
+        gateway = gateway_ports(mesh, name)
         targets = {target for port in routed for target in port.targets}
+        targets |= {target for port in gateway for server in port.servers for target in server.targets}
         inbound, outbound = (self._classes(number) for number in (ingress, egress))
         for l7 in inbound:
             targets |= steer.providers(mesh, l7)
@@ -361,7 +364,9 @@ class Node:
             tuple(destinations),
             outbound,
             inbound,
-            steer.reasons(routed, (*inbound, *outbound)),
+            steer.reasons(routed, (*inbound, *outbound), gateway),
+            gateway,
+            credentials(mesh, gateway),
         )
 
     def _classes(self, number: int) -> tuple[L7Class, ...]:

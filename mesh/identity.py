@@ -42,16 +42,18 @@ _LAST_CLASS = 0xFF_FFFF
 def identity_of(workload: Workload, namespace: Namespace | None, relevant: LabelFilter) -> Identity:
     """The identity labels of a workload. A pod's labels never replace derived ones (threat N45)."""
     labels = {key: value for key, value in workload.labels if relevant.keeps(key)}
-    name = workload.name.namespace
-    if namespace is not None:
-        labels |= {NAMESPACE_LABEL_PREFIX + key: value for key, value in namespace.labels}
-    labels[NAMESPACE_LABEL_PREFIX + NAMESPACE_NAME_LABEL] = name
-    labels[NAMESPACE_KEY] = name
+    labels |= namespace_labels(workload.name.namespace, namespace)
     labels[SERVICE_ACCOUNT_KEY] = workload.service_account
     if workload.ports:
         # Port names decide what a policy means, so workloads that differ in them are not alike.
         labels[PORTS_KEY] = ",".join(sorted(f"{p.name}/{p.protocol}={p.port}" for p in workload.ports))
     return Identity(tuple(sorted(labels.items())))
+
+
+def namespace_labels(name: str, namespace: Namespace | None) -> dict[str, str]:
+    """What an identity has of its namespace."""
+    labels = {NAMESPACE_LABEL_PREFIX + key: value for key, value in namespace.labels} if namespace else {}
+    return labels | {NAMESPACE_LABEL_PREFIX + NAMESPACE_NAME_LABEL: name, NAMESPACE_KEY: name}
 
 
 @lru_cache(maxsize=65536)

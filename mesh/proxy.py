@@ -6,6 +6,7 @@ A view holds everything that shapes them, so equal views mean equal resources.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,8 +26,11 @@ from mesh.model import (
     RouteBackend,
     RouteMatch,
     RouteRule,
+    Secret,
+    ServerTls,
     ServiceName,
     TrafficPolicy,
+    TrustBundle,
     WorkloadName,
 )
 
@@ -185,8 +189,7 @@ class RoutedPort:
     @property
     def targets(self) -> frozenset[Target]:
         """Everything to which it sends."""
-        named = (Target.of(target) for entry in self.all for target in entry.rule.targets)
-        return frozenset(target for target in named if target is not None)
+        return _targets(self.all)
 
     @property
     def keys(self) -> frozenset[str]:
@@ -200,6 +203,47 @@ class RoutedPort:
 
 
 @dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """What requests for a host (a DNS name, `*.` and one, or `*`) are asked, in order."""
+
+    host: str
+    entries: tuple[RouteEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayServer:
+    """What a Gateway does with some connections to a port: those whose TLS hello asks for one of
+    `server_names` (() any, or none). `name` is what Envoy calls its routes; with `tls` TLS ends here."""
+
+    name: str
+    origins: tuple[ObjectRef, ...]
+    server_names: tuple[str, ...] = ()
+    tls: ServerTls | None = None
+    hosts: tuple[VirtualHost, ...] = ()
+    connections: tuple[ConnectionEntry, ...] = ()
+    http: bool = True
+    https_redirect: bool = False
+
+    @property
+    def all(self) -> tuple[RouteEntry | ConnectionEntry, ...]:
+        return (*(entry for host in self.hosts for entry in host.entries), *self.connections)
+
+    @property
+    def targets(self) -> frozenset[Target]:
+        """Everything to which it sends."""
+        return _targets(self.all)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPort:
+    """A port of the pod at which it serves Gateways; `bind` is the one address ("": each)."""
+
+    port: int
+    bind: str
+    servers: tuple[GatewayServer, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyView:
     """Everything that the Envoy of `pod` serves. All tuples are sorted."""
 
@@ -209,3 +253,10 @@ class ProxyView:
     egress: tuple[L7Class, ...] = ()
     ingress: tuple[L7Class, ...] = ()
     reasons: tuple[str, ...] = ()
+    gateway: tuple[GatewayPort, ...] = ()
+    credentials: tuple[Secret | TrustBundle, ...] = ()
+
+
+def _targets(entries: Iterable[RouteEntry | ConnectionEntry]) -> frozenset[Target]:
+    named = (Target.of(target) for entry in entries for target in entry.rule.targets)
+    return frozenset(target for target in named if target is not None)

@@ -59,11 +59,14 @@ class RouteTable:
                 ]
         return []
 
-    def sharing_out(self, targets: Iterable[ServiceName]) -> set[ServiceName]:
-        """The services whose connections some route shares out among these, too."""
+    def mentioned(self) -> Iterable[ServiceName]:
+        """Every service that some route names."""
+        return self._mentions.keys()
+
+    def leading_to(self, targets: Iterable[ServiceName]) -> set[ServiceName]:
+        """The services whose requests or connections some route sends to these, too."""
         refs = {ref for target in targets for ref in self._mentions.get(target, ())}
-        routes = (self.all[ref] for ref in refs)
-        return {parent.service for route in routes if route.connections for parent in route.parents}
+        return {parent.service for ref in refs for parent in self.all[ref].parents}
 
     # --- changing ----------------------------------------------------------------------------
 

@@ -29,7 +29,16 @@ from mesh.model import (
 )
 from mesh.node import PortVerdict
 from mesh.protocols import declared
-from mesh.proxy import ConnectionEntry, Destination, L7Class, Part, RoutedPort, RouteEntry, Target
+from mesh.proxy import (
+    ConnectionEntry,
+    Destination,
+    GatewayPort,
+    L7Class,
+    Part,
+    RoutedPort,
+    RouteEntry,
+    Target,
+)
 from mesh.route_table import age
 
 #: Every request.
@@ -100,7 +109,7 @@ def _entries(
             precedence(match) if not route.in_order else (),
             age(route),
             index,
-            RouteEntry(route.ref, match, _resolved(mesh, rule, port)),
+            RouteEntry(route.ref, match, resolved(mesh, route, rule, port)),
         )
         for route in routes
         if not (plain and route.in_order)
@@ -117,14 +126,12 @@ def _is_for(caller: Caller, callers: Callers) -> bool:
     return caller.is_among(callers) and (callers.gateways is None or MESH_GATEWAY in callers.gateways)
 
 
-def _resolved(mesh: Mesh, rule: RouteRule, dialled: int) -> RouteRule:
-    """The rule with ports for all to whom it sends."""
-    if all(target.port for target in rule.targets):
-        return rule
+def resolved(mesh: Mesh, route: Route, rule: RouteRule, dialled: int) -> RouteRule:
+    """The rule with ports for all to whom it sends, and without those to whom it may not."""
     return replace(
         rule,
-        backends=tuple(replace(b, port=connection_rules.port_of(mesh, b, dialled)) for b in rule.backends),
-        mirrors=tuple(replace(m, port=connection_rules.port_of(mesh, m, dialled)) for m in rule.mirrors),
+        backends=tuple(connection_rules.aimed(mesh, route, b, dialled) for b in rule.backends),
+        mirrors=tuple(connection_rules.aimed(mesh, route, m, dialled) for m in rule.mirrors),
     )
 
 
@@ -215,7 +222,11 @@ def providers(mesh: Mesh, l7: L7Class) -> set[Target]:
     return found
 
 
-def reasons(routed: Iterable[RoutedPort], found: Iterable[L7Class]) -> tuple[str, ...]:
-    """Why a pod needs an Envoy: the routes and rules that steer its connections."""
-    routes = {key for port in routed for key in port.keys}
-    return tuple(sorted(routes | {key for l7 in found for key in l7.keys}))
+def reasons(
+    routed: Iterable[RoutedPort], found: Iterable[L7Class], gateway: Iterable[GatewayPort] = ()
+) -> tuple[str, ...]:
+    """Why a pod needs an Envoy: the routes and rules that steer its connections, the Gateways it serves."""
+    keys = {key for port in routed for key in port.keys}
+    keys |= {key for l7 in found for key in l7.keys}
+    keys |= {str(ref) for port in gateway for server in port.servers for ref in server.origins}
+    return tuple(sorted(keys))

@@ -33,9 +33,7 @@ def read_backend_tls_policy(root: Reader, ref: ObjectRef) -> tuple[BackendTls, .
     authorities = _authorities(validation)
     if not targets:
         return ()
-    return (
-        BackendTls(ref, created(root), targets, host, names or (SubjectName("dns", host),), authorities),
-    )
+    return (BackendTls(ref, created(root), targets, host, names or (SubjectName("dns", host),), authorities),)
 
 
 def _target(reader: Reader) -> TlsTarget | None:

@@ -9,10 +9,13 @@ from mesh.model import (
     Authorization,
     AuthorizationRule,
     Fragment,
+    GrantFrom,
+    GrantTo,
     Node,
     ObjectRef,
     Parent,
     Policy,
+    ReferenceGrant,
     Route,
     RouteBackend,
     RouteRule,
@@ -122,7 +125,12 @@ def test_a_consumer_route_binds_callers_of_its_own_namespace_only() -> None:
     ref, reviews = ObjectRef("HTTPRoute", "street", "own"), ServiceName("shop", "reviews")
     rule = RouteRule("rules[0]", (), (RouteBackend(reviews, 80),))
     route = Route(ref, "", (Parent(reviews, 80),), (rule,))
-    reachability = Reachability(with_noun(mesh_of(SHOP), ref, route))
+    leave = ReferenceGrant(
+        ObjectRef("ReferenceGrant", "shop", "leave"),
+        (GrantFrom("gateway.networking.k8s.io", "HTTPRoute", "street"),),
+        (GrantTo("", "Service"),),
+    )
+    reachability = Reachability(with_noun(with_noun(mesh_of(SHOP), leave.ref, leave), ref, route))
     assert reachability.reach(STRANGER, V1, "TCP", 8080).path == "envoy"
     assert reachability.reach(STOREFRONT, V1, "TCP", 8080).path == "kernel"
 

@@ -30,8 +30,11 @@ def http(
     default_host: str,
     http_filters: tuple[HttpFilter, ...],
     normalization: PathNormalization,
+    *,
+    edge: bool = False,
 ) -> Filter:
-    """The filter that serves the route configuration `routes`."""
+    """The filter that serves the route configuration `routes`; at the `edge` of the mesh, where a Gateway is,
+    the address of the peer is the client's, and is added to X-Forwarded-For."""
     decode = normalization == "DECODE_AND_MERGE_SLASHES"
     manager = HttpConnectionManager(
         stat_prefix=routes,
@@ -52,7 +55,7 @@ def http(
         # X-Forwarded-For names, as with Istio's numTrustedProxies 0, else the peer's. Whoever that is, no
         # `internal_address_config` means that nobody is internal and may tell Envoy what to do by `x-envoy-*`
         # (threat N10); an empty one would mean all private addresses.
-        use_remote_address=False,
+        use_remote_address=edge,
         generate_request_id=False,
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
     )

@@ -101,6 +101,26 @@ def provider(host: str, port: int, kind: str) -> str:
     return f"outbound|{port}|{kind}|{host}"
 
 
+def gateway_listener(bind: str, port: int) -> str:
+    """Such as `0.0.0.0_80`."""
+    return f"{bind or '0.0.0.0'}_{port}"
+
+
+def gateway_host(host: str, port: int) -> str:
+    """The virtual host of a host at a Gateway's port, such as `www.example.com:443`."""
+    return f"{host}:{port}"
+
+
+def secret(ref: ObjectRef) -> str:
+    """Such as `kubernetes://shop/www`."""
+    return f"kubernetes://{ref.namespace}/{ref.name}"
+
+
+def authorities(ref: ObjectRef) -> str:
+    """The authorities of a Secret or ConfigMap, such as `kubernetes://shop/www-cacert`."""
+    return f"{secret(ref)}-cacert"
+
+
 def connections_chain(service: ServiceName, port: int) -> str:
     """The filter chain of what is not HTTP at a routed port."""
     return f"{routed_port(service, port)}-tcp"

@@ -5,11 +5,19 @@ so that rendering a changed view costs about what has changed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
-from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES
-from mesh.model import DEFAULT_CONFIG, AuthorizationProvider, Direction, ObjectRef, PathNormalization
-from mesh.proxy import Destination, L7Class, Part, ProxyView, RoutedPort, Target
-from xds.render import clusters, endpoints, listeners, naming, providers, routes
+from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
+from mesh.model import (
+    DEFAULT_CONFIG,
+    AuthorizationProvider,
+    Direction,
+    ObjectRef,
+    PathNormalization,
+    Secret,
+)
+from mesh.proxy import Destination, GatewayPort, L7Class, Part, ProxyView, RoutedPort, Target
+from xds.render import clusters, downstream_tls, endpoints, gateways, listeners, naming, providers, routes
 from xds.render.balancing import to_the_dialled_address
 from xds.render.resource import EnvoyResource, Rendered
 from xds.render.routes import Reached, Share
@@ -18,12 +26,15 @@ from xds.render.routes import Reached, Share
 def resources(view: ProxyView) -> Rendered:
     """See `xds.render.render`."""
     return tuple(
-        sorted((*_routing(view), *_classes(view), *_providers(view)), key=lambda resource: resource.order)
+        sorted(
+            (*_routing(view), *_classes(view), *_providers(view), *_gateway(view)),
+            key=lambda resource: resource.order,
+        )
     )
 
 
 def _routing(view: ProxyView) -> Iterator[EnvoyResource]:
-    origins = _senders(view.routed)
+    origins = _senders(view)
     for destination in view.destinations:
         blame = origins.get(destination.target, ())
         for part in _parts(destination):
@@ -100,6 +111,37 @@ def _providers(view: ProxyView) -> Iterator[EnvoyResource]:
             yield EnvoyResource(ENDPOINTS, name, endpoints.endpoints(name, backends), blame)
 
 
+def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
+    reached = {found.target: found for found in _reached(view)}
+    hashes = tuple((found.target, found.hash) for found in reached.values() if found.hash)
+    for port in view.gateway:
+        blame = _unique(origin for server in port.servers for origin in server.origins)
+        name = naming.gateway_listener(port.bind, port.port)
+        body = gateways.listener(_structure(port), _normalization(view), hashes)
+        yield EnvoyResource(LISTENER, name, body, blame)
+        for server in port.servers:
+            if server.http:
+                own = tuple(reached[target] for target in sorted(server.targets) if target in reached)
+                senders = _unique((*server.origins, *(entry.origin for entry in server.all)))
+                yield EnvoyResource(ROUTES, server.name, gateways.routes(server, port.port, own), senders)
+    for found in view.credentials:
+        if isinstance(found, Secret) and found.certificate:
+            name, body = naming.secret(found.ref), downstream_tls.certificate(found)
+            yield EnvoyResource(SECRET, name, body, (found.ref,))
+        if found.authorities:
+            name, body = naming.authorities(found.ref), downstream_tls.authorities(found)
+            yield EnvoyResource(SECRET, name, body, (found.ref,))
+
+
+def _structure(port: GatewayPort) -> GatewayPort:
+    """What of a port its listener is made of: not what requests are asked."""
+    servers = (
+        replace(server, hosts=(), https_redirect=False, origins=()) if server.http else server
+        for server in port.servers
+    )
+    return replace(port, servers=tuple(servers))
+
+
 def _normalization(view: ProxyView) -> PathNormalization:
     """Paths are judged behind routes as well, and the mesh has one setting."""
     return next((l7.normalization for l7 in view.egress), DEFAULT_CONFIG.path_normalization)
@@ -138,13 +180,15 @@ def _chain(routed: RoutedPort, reached: Mapping[Target, Reached]) -> listeners.C
     )
 
 
-def _senders(ports: Iterable[RoutedPort]) -> dict[Target, tuple[ObjectRef, ...]]:
+def _senders(view: ProxyView) -> dict[Target, tuple[ObjectRef, ...]]:
     senders: dict[Target, set[ObjectRef]] = {}
-    for routed in ports:
-        for entry in routed.all:
-            for target in map(Target.of, entry.rule.targets):
-                if target is not None:
-                    senders.setdefault(target, set()).add(entry.origin)
+    servers = [server for port in view.gateway for server in port.servers]
+    entries = [entry for routed in view.routed for entry in routed.all]
+    entries += [entry for server in servers for entry in server.all]
+    for entry in entries:
+        for target in map(Target.of, entry.rule.targets):
+            if target is not None:
+                senders.setdefault(target, set()).add(entry.origin)
     return {key: tuple(sorted(origins)) for key, origins in senders.items()}
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
 from mesh.model import ObjectRef
 
 #: Types in the order of a rendering, and what people call them.
-KINDS = {CLUSTER: "clusters", ENDPOINTS: "endpoints", LISTENER: "listeners", ROUTES: "routes"}
+KINDS = {
+    SECRET: "secrets",
+    CLUSTER: "clusters",
+    ENDPOINTS: "endpoints",
+    LISTENER: "listeners",
+    ROUTES: "routes",
+}
 _ORDER = {type_url: index for index, type_url in enumerate(KINDS)}
 
 
@@ -23,7 +29,7 @@ class EnvoyResource:
 
     @property
     def kind(self) -> str:
-        """`clusters`, `endpoints`, `listeners` or `routes`."""
+        """`secrets`, `clusters`, `endpoints`, `listeners` or `routes`."""
         return KINDS[self.type_url]
 
     @property

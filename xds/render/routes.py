@@ -41,7 +41,7 @@ from xds.render.request_match import request_match
 _LARGEST_SUM = 1 << 31
 
 #: Of a response that a route gives itself, as in Istio.
-_LARGEST_BODY = 1 << 20
+LARGEST_BODY = 1 << 20
 
 #: What Envoy answers where the cluster of a share does not exist.
 _LOST = {
@@ -81,12 +81,12 @@ def routed_port(routed: RoutedPort, reached: tuple[Reached, ...]) -> bytes:
                 VirtualHost(
                     name=name,
                     domains=["*"],
-                    routes=[_route(entry, routed.port, known) for entry in routed.entries],
+                    routes=[route(entry, routed.port, known) for entry in routed.entries],
                     retry_policy=retries.routed(retries.DEFAULT),
                 )
             ],
             request_headers_to_remove=list(FORGEABLE),
-            max_direct_response_body_size_bytes=_LARGEST_BODY,
+            max_direct_response_body_size_bytes=LARGEST_BODY,
         )
     )
 
@@ -120,26 +120,27 @@ def l7_class(found: L7Class) -> bytes:
     )
 
 
-def _route(entry: RouteEntry, port: int, known: Mapping[Target, Reached]) -> Route:
+def route(entry: RouteEntry, port: int, known: Mapping[Target, Reached]) -> Route:
+    """One entry, at a port that is dialled."""
     rule = entry.rule
-    route = Route(
+    found = Route(
         name=naming.route(entry.origin, rule.field),
         match=request_match(entry.match),
         typed_per_filter_config=route_filters.asked(rule),
     )
     answered = rule.redirect is not None or rule.direct is not None
     if not answered and (weights := list(_weights(rule, known))):
-        route.route = _forward(rule, entry.match, weights, known)
-        return route
-    route.response_headers_to_add, route.response_headers_to_remove = header_mutations(rule.response_headers)
+        found.route = _forward(rule, entry.match, weights, known)
+        return found
+    found.response_headers_to_add, found.response_headers_to_remove = header_mutations(rule.response_headers)
     if rule.redirect is not None:
-        route.redirect = redirect_action(rule.redirect, entry.match.path, port)
+        found.redirect = redirect_action(rule.redirect, entry.match.path, port)
     elif rule.direct is not None:
         body = DataSource(inline_bytes=rule.direct.body) if rule.direct.body else None
-        route.direct_response = DirectResponseAction(status=rule.direct.status, body=body)
+        found.direct_response = DirectResponseAction(status=rule.direct.status, body=body)
     else:
-        route.direct_response = DirectResponseAction(status=rule.lost)
-    return route
+        found.direct_response = DirectResponseAction(status=rule.lost)
+    return found
 
 
 def _forward(

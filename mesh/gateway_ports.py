@@ -1,0 +1,231 @@
+"""What the Envoy of a pod that serves Gateways does: its ports, and for each host the routes in their order.
+
+A VirtualService is for the hosts that it shares with a server; those for one host are joined, the oldest
+first, as in Istio. Routes of the Gateway API take precedence by host before anything else (HTTPRouteSpec,
+hostnames), so that a narrower host's rules come first and a wider one's after them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from mesh import connection_rules, delegation
+from mesh.assemble import Mesh
+from mesh.caller import Caller
+from mesh.gateways import names
+from mesh.host_pattern import covers, specificity
+from mesh.identity import namespace_labels
+from mesh.model import (
+    Callers,
+    ConnectionMatch,
+    Gateway,
+    Listener,
+    ObjectRef,
+    Route,
+    RouteMatch,
+    Secret,
+    ServerTls,
+    TrustBundle,
+    WorkloadName,
+)
+from mesh.proxy import ConnectionEntry, GatewayPort, GatewayServer, RouteEntry, VirtualHost
+from mesh.route_table import age
+from mesh.steer import precedence, resolved
+
+_ANY = RouteMatch()
+#: Modes in which TLS is not ended here.
+PASSED_ON = ("PASSTHROUGH", "AUTO_PASSTHROUGH")
+
+
+def gateway_ports(mesh: Mesh, pod: WorkloadName) -> tuple[GatewayPort, ...]:
+    """Nothing, if the pod serves no Gateway."""
+    number = mesh.identities.of.get(pod)
+    if number is None or not len(mesh.gateways):
+        return ()
+    served = mesh.gateways.served_by(mesh.workloads[pod], mesh.identities.all[number].mapping)
+    caller = mesh.callers.of(pod)
+    ports: defaultdict[tuple[int, str], list[GatewayServer]] = defaultdict(list)
+    for gateway in served:
+        for listener in gateway.listeners:
+            if listener.protocol != "UDP" and (found := _server(mesh, caller, gateway, listener)):
+                ports[listener.port, listener.bind].append(found)
+    return tuple(GatewayPort(*place, _joined(servers)) for place, servers in sorted(ports.items()))
+
+
+def routes_of(mesh: Mesh, gateway: Gateway, listener: Listener) -> list[Route]:
+    """The routes that attach to a listener, wherever their hosts meet."""
+    return [
+        route
+        for route in mesh.routes.all.values()
+        if names(route, gateway)
+        and (route.in_order or route.ref.kind in listener.kinds)
+        and _at(route, gateway, listener)
+        and any(_shared(mesh, route, listener))
+    ]
+
+
+def _server(mesh: Mesh, caller: Caller, gateway: Gateway, listener: Listener) -> GatewayServer | None:
+    """None where TLS would end without a certificate, or without anybody who judges those of clients: who
+    calls is not answered."""
+    tls = _tls(mesh, caller, gateway, listener.tls)
+    if tls is not None and tls.mode not in PASSED_ON and not tls.certificates:
+        return None
+    if tls is not None and tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL") and not tls.authorities:
+        return None
+    routes = sorted(routes_of(mesh, gateway, listener), key=age)
+    hosts: tuple[VirtualHost, ...] = ()
+    connections: tuple[ConnectionEntry, ...] = ()
+    if listener.protocol in ("HTTP", "HTTPS"):
+        hosts = tuple(_hosts(mesh, caller, gateway, listener, routes))
+    else:
+        connections = tuple(_connections(mesh, caller, gateway, listener, routes))
+    ref = gateway.ref
+    own = f"https.{listener.port}.{listener.name}.{ref.name}.{ref.namespace}"
+    return GatewayServer(
+        name=own if listener.protocol == "HTTPS" else f"http.{listener.port}",
+        origins=(ref,),
+        server_names=tuple(sorted({served.host for served in listener.hosts} - {"*"})) if tls else (),
+        tls=tls if tls and tls.mode not in PASSED_ON else None,
+        hosts=hosts,
+        connections=connections,
+        http=listener.protocol in ("HTTP", "HTTPS"),
+        https_redirect=listener.https_redirect,
+    )
+
+
+def _joined(servers: Sequence[GatewayServer]) -> tuple[GatewayServer, ...]:
+    """Servers of plain HTTP on one port are one: what a request asks for tells them apart."""
+    plain = [server for server in servers if server.http and server.tls is None]
+    others = [server for server in servers if server not in plain]
+    if len(plain) < 2:
+        return tuple(servers)
+    hosts: dict[str, VirtualHost] = {}
+    for server in plain:
+        for host in server.hosts:
+            known = hosts.get(host.host)
+            hosts[host.host] = replace(known, entries=(*known.entries, *host.entries)) if known else host
+    first = plain[0]
+    whole = replace(
+        first,
+        origins=tuple(sorted({origin for server in plain for origin in server.origins})),
+        hosts=tuple(hosts[host] for host in sorted(hosts, key=specificity)),
+        https_redirect=all(server.https_redirect for server in plain),
+    )
+    return (whole, *others)
+
+
+def _at(route: Route, gateway: Gateway, listener: Listener) -> bool:
+    """By section and port, where a route names them."""
+    if gateway.subject is not None:
+        return True
+    ref = gateway.ref
+    return any(
+        (parent.gateway.namespace, parent.gateway.name) == (ref.namespace, ref.name)
+        and parent.section in ("", listener.name)
+        and parent.port in (None, listener.port)
+        for parent in route.attached
+    )
+
+
+def _shared(mesh: Mesh, route: Route, listener: Listener) -> Iterator[tuple[str, str]]:
+    """(host, the route's own host that covers it): the hosts that a route and a listener have in common."""
+    name = route.ref.namespace
+    namespace = namespace_labels(name, mesh.namespaces.get(name))
+    for served in listener.hosts:
+        if not served.namespaces.matches(namespace):
+            continue
+        for own in route.names or ("*",):
+            if covers(served.host, own):
+                yield own, own
+            elif covers(own, served.host):
+                yield served.host, own
+
+
+def _hosts(
+    mesh: Mesh, caller: Caller, gateway: Gateway, listener: Listener, routes: Sequence[Route]
+) -> Iterator[VirtualHost]:
+    shared = {route.ref: tuple(_shared(mesh, route, listener)) for route in routes}
+    every = {host for pairs in shared.values() for host, _ in pairs}
+    for host in sorted(every, key=lambda host: (specificity(host), host)):
+        entries: list[tuple[tuple[object, ...], RouteEntry]] = []
+        for route in routes:
+            # A VirtualService counts for its own hosts only; of a Gateway API route wider hosts count, too.
+            own = [
+                mine
+                for name, mine in shared[route.ref]
+                if name == host or (not route.in_order and covers(name, host))
+            ]
+            if own:
+                narrowest = min(own, key=specificity)
+                entries += _entries(mesh, caller, gateway, listener, route, narrowest)
+        if any(rank for rank, _ in entries):
+            entries.sort(key=lambda entry: entry[0])
+        yield VirtualHost(host, tuple(entry for _, entry in entries))
+
+
+def _entries(
+    mesh: Mesh, caller: Caller, gateway: Gateway, listener: Listener, route: Route, host: str
+) -> Iterator[tuple[tuple[object, ...], RouteEntry]]:
+    for index, rule in enumerate(delegation.expanded(route, mesh.routes.all)):
+        for match in rule.matches or (_ANY,):
+            if match.port in (0, listener.port) and _is_for(caller, match.callers, gateway.ref):
+                rank = () if route.in_order else (specificity(host), precedence(match), age(route), index)
+                yield rank, RouteEntry(route.ref, match, resolved(mesh, route, rule, listener.port))
+
+
+def _is_for(caller: Caller, callers: Callers, gateway: ObjectRef) -> bool:
+    name = f"{gateway.namespace}/{gateway.name}"
+    return caller.is_among(callers) and (callers.gateways is None or name in callers.gateways)
+
+
+def _connections(
+    mesh: Mesh, caller: Caller, gateway: Gateway, listener: Listener, routes: Iterable[Route]
+) -> Iterator[ConnectionEntry]:
+    for route in routes:
+        hosts = tuple(dict.fromkeys(host for host, _ in _shared(mesh, route, listener)))
+        for rule in route.connections:
+            if rule.kind == "udp":
+                continue
+            own = ConnectionMatch(server_names=hosts if rule.kind == "tls" else ())
+            for match in rule.matches or (own,):
+                if match.port in (0, listener.port) and _is_for(caller, match.callers, gateway.ref):
+                    asked = tuple(name for name in match.server_names if name != "*")
+                    found = connection_rules.resolved(mesh, route, rule, listener.port)
+                    yield ConnectionEntry(route.ref, ConnectionMatch(server_names=asked), found)
+
+
+def _tls(mesh: Mesh, caller: Caller, gateway: Gateway, tls: ServerTls | None) -> ServerTls | None:
+    """With Secrets in the namespace of the pod that serves where none is named, and without those that are
+    not there or that the Gateway may not use."""
+    if tls is None:
+        return None
+
+    def placed(refs: Iterable[ObjectRef]) -> tuple[ObjectRef, ...]:
+        full = (ref if ref.namespace else ref._replace(namespace=caller.namespace) for ref in refs)
+        return tuple(ref for ref in full if ref in mesh.credentials and _may_use(mesh, gateway, ref))
+
+    certificates, authorities = placed(tls.certificates), placed(tls.authorities)
+    if not tls.authorities and certificates:
+        first = certificates[0]
+        beside = first._replace(name=f"{first.name}-cacert")
+        authorities = _with_authorities(mesh, (first, beside))
+    return replace(tls, certificates=certificates, authorities=authorities[:1])
+
+
+def _with_authorities(mesh: Mesh, refs: Iterable[ObjectRef]) -> tuple[ObjectRef, ...]:
+    """The first of these that holds any; nothing if none does."""
+    return tuple(ref for ref in refs if (found := mesh.credentials.get(ref)) and found.authorities)[:1]
+
+
+def _may_use(mesh: Mesh, gateway: Gateway, credential: ObjectRef) -> bool:
+    """Istio's Gateways name Secrets of the namespace of those who serve, and no others."""
+    return gateway.subject is not None or mesh.grants.secret(gateway.ref, credential)
+
+
+def credentials(mesh: Mesh, ports: Iterable[GatewayPort]) -> tuple[Secret | TrustBundle, ...]:
+    """What the servers name."""
+    tls = [server.tls for port in ports for server in port.servers if server.tls]
+    refs = {ref for found in tls for ref in (*found.certificates, *found.authorities)}
+    return tuple(mesh.credentials[ref] for ref in sorted(refs))

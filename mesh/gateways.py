@@ -1,0 +1,68 @@
+"""Which Gateways there are, and which pods serve them (rule 4: a gateway is a Pod with its own account).
+
+Istio's select pods by label. Those of the Gateway API are served by the pods that bear their name, as Istio's
+and others' deployments of them do, if their class is one of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mesh.model import GATEWAY_CONTROLLER, Gateway, GatewayClass, ObjectRef, Route, Workload
+
+#: A pod that serves a Gateway of its namespace has this label (GEP-1762).
+GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+
+#: Classes that are ours where no GatewayClass says anything of them; so Istio's manifests work as they are.
+OWN_CLASSES = frozenset({"sluice", "istio"})
+
+
+class Gateways:
+    def __init__(self) -> None:
+        self.all: dict[ObjectRef, Gateway] = {}
+        self._classes: dict[str, GatewayClass] = {}
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    def put(self, noun: Gateway | GatewayClass) -> None:
+        if isinstance(noun, Gateway):
+            self.all[noun.ref] = noun
+        else:
+            self._classes[noun.name] = noun
+
+    def remove(self, noun: Gateway | GatewayClass) -> None:
+        if isinstance(noun, Gateway):
+            del self.all[noun.ref]
+        else:
+            del self._classes[noun.name]
+
+    def is_ours(self, gateway: Gateway) -> bool:
+        """Is there anybody of ours to serve it?"""
+        if gateway.subject is not None:
+            return True
+        found = self._classes.get(gateway.class_name)
+        return gateway.class_name in OWN_CLASSES if found is None else found.controller == GATEWAY_CONTROLLER
+
+    def served_by(self, pod: Workload, labels: Mapping[str, str]) -> list[Gateway]:
+        """The Gateways that a pod serves, the oldest first; `labels` are those of its identity."""
+        own = dict(pod.labels).get(GATEWAY_NAME)
+        found = [
+            gateway
+            for gateway in self.all.values()
+            if self.is_ours(gateway)
+            and (
+                gateway.subject.matches(labels)
+                if gateway.subject is not None
+                else (pod.name.namespace, own) == (gateway.ref.namespace, gateway.ref.name)
+            )
+        ]
+        return sorted(found, key=lambda gateway: (gateway.created or "9", gateway.ref))
+
+
+def names(route: Route, gateway: Gateway) -> bool:
+    """Is a route for a Gateway? VirtualServices are for Istio's, other routes for those of the Gateway API."""
+    ref = gateway.ref
+    if gateway.subject is not None:
+        return f"{ref.namespace}/{ref.name}" in route.gateways
+    return any((p.gateway.namespace, p.gateway.name) == (ref.namespace, ref.name) for p in route.attached)

@@ -1,0 +1,92 @@
+"""TLS that ends at a Gateway (istio/api, ServerTLSSettings; Gateway API, GatewayTLSConfig).
+
+Certificates and authorities come over the stream that everything comes by, as resources of their own, so
+that a new certificate changes no listener.
+"""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.core.v3 import DataSource, TransportSocket
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CertificateValidationContext,
+    CommonTlsContext,
+    CommonTlsContextCombinedCertificateValidationContext,
+    DownstreamTlsContext,
+    SdsSecretConfig,
+    SubjectAltNameMatcher,
+    SubjectAltNameMatcherSanType,
+    TlsCertificate,
+    TlsParameters,
+    TlsParametersTlsProtocol,
+)
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret as EnvoySecret
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+
+from mesh.model import Secret, ServerTls, TrustBundle
+from xds.render import naming
+from xds.render.clusters import ads
+from xds.render.encoding import encode, typed
+
+_VERSIONS = {
+    "": TlsParametersTlsProtocol.TLS_AUTO,
+    "1.0": TlsParametersTlsProtocol.TLSv1_0,
+    "1.1": TlsParametersTlsProtocol.TLSv1_1,
+    "1.2": TlsParametersTlsProtocol.TLSv1_2,
+    "1.3": TlsParametersTlsProtocol.TLSv1_3,
+}
+
+
+def transport(tls: ServerTls, *, http: bool) -> TransportSocket:
+    """Clients of the mutual modes are judged by the authorities, of which there is one place."""
+    common = CommonTlsContext(
+        alpn_protocols=["h2", "http/1.1"] if http else [],
+        tls_params=TlsParameters(
+            tls_minimum_protocol_version=_VERSIONS[tls.min_version or "1.2"],
+            tls_maximum_protocol_version=_VERSIONS[tls.max_version],
+            cipher_suites=list(tls.ciphers),
+        ),
+        tls_certificate_sds_secret_configs=[_by_sds(naming.secret(ref)) for ref in tls.certificates],
+    )
+    context = DownstreamTlsContext(common_tls_context=common)
+    if tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL"):
+        common.combined_validation_context = CommonTlsContextCombinedCertificateValidationContext(
+            default_validation_context=CertificateValidationContext(
+                match_typed_subject_alt_names=[
+                    SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=name))
+                    for name in tls.names
+                    for kind in (SubjectAltNameMatcherSanType.DNS, SubjectAltNameMatcherSanType.URI)
+                ]
+            ),
+            validation_context_sds_secret_config=_by_sds(naming.authorities(tls.authorities[0])),
+        )
+        context.require_client_certificate = tls.mode == "MUTUAL"
+    return TransportSocket(name=naming.TLS, typed_config=typed(context))
+
+
+def certificate(secret: Secret) -> bytes:
+    """A Secret as Envoy's resource: the certificate, and its key."""
+    return encode(
+        EnvoySecret(
+            name=naming.secret(secret.ref),
+            tls_certificate=TlsCertificate(
+                certificate_chain=DataSource(inline_bytes=secret.certificate),
+                private_key=DataSource(inline_bytes=bytes(secret.key)),
+            ),
+        )
+    )
+
+
+def authorities(secret: Secret | TrustBundle) -> bytes:
+    """The authorities of a Secret or ConfigMap as Envoy's resource."""
+    return encode(
+        EnvoySecret(
+            name=naming.authorities(secret.ref),
+            validation_context=CertificateValidationContext(
+                trusted_ca=DataSource(inline_bytes=secret.authorities)
+            ),
+        )
+    )
+
+
+def _by_sds(name: str) -> SdsSecretConfig:
+    return SdsSecretConfig(name=name, sds_config=ads())

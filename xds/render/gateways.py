@@ -1,0 +1,133 @@
+"""Ports at which a pod serves Gateways: real listening sockets, filter chains by server name, and for each
+server of HTTP a route configuration with a virtual host for each host.
+
+Other than inside the mesh nobody knows who calls here: addresses that clients claim (X-Forwarded-For) are not
+believed, the peer's own is added to them (threat N10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress, TrafficDirection
+from envoy_data_plane.envoy.config.listener.v3 import (
+    AdditionalAddress,
+    FilterChain,
+    FilterChainMatch,
+    Listener,
+    ListenerFilter,
+)
+from envoy_data_plane.envoy.config.route.v3 import (
+    RouteConfiguration,
+    VirtualHost,
+    VirtualHostTlsRequirementType,
+)
+from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
+
+from mesh.model import HashKey, PathNormalization
+from mesh.proxy import GatewayPort, GatewayServer, Target
+from mesh.proxy import VirtualHost as Host
+from xds.render import (
+    connection_manager,
+    connections,
+    downstream_tls,
+    filters,
+    naming,
+    retries,
+    route_filters,
+)
+from xds.render.encoding import encode, typed
+from xds.render.headers import FORGEABLE
+from xds.render.routes import LARGEST_BODY, Reached, route
+
+#: For HTTP/1.0 requests without Host: this is nobody's.
+_NO_HOST = "http10.invalid"
+_EVERY = ("0.0.0.0", "::")
+
+
+@lru_cache(maxsize=1024)
+def listener(
+    port: GatewayPort, normalization: PathNormalization, hashes: tuple[tuple[Target, HashKey], ...]
+) -> bytes:
+    """`hashes` are what targets of connections are hashed by."""
+    name = naming.gateway_listener(port.bind, port.port)
+    first, *others = (
+        Address(socket_address=SocketAddress(address=address, port_value=port.port))
+        for address in ((port.bind,) if port.bind else _EVERY)
+    )
+    found = Listener(
+        name=name,
+        address=first,
+        additional_addresses=[AdditionalAddress(address=address) for address in others],
+        enable_reuse_port=False,
+        traffic_direction=TrafficDirection.OUTBOUND,
+        filter_chains=[c for server in port.servers for c in _chains(server, name, normalization, hashes)],
+    )
+    if any(server.tls or server.server_names or _by_name(server) for server in port.servers):
+        found.listener_filters = [
+            ListenerFilter(name=naming.TLS_INSPECTOR, typed_config=typed(TlsInspector()))
+        ]
+    return encode(found)
+
+
+@lru_cache(maxsize=4096)
+def routes(server: GatewayServer, port: int, reached: tuple[Reached, ...]) -> bytes:
+    """No host or no entry fits: 404."""
+    return encode(
+        RouteConfiguration(
+            name=server.name,
+            virtual_hosts=[_host(host, server, port, reached) for host in server.hosts],
+            request_headers_to_remove=list(FORGEABLE),
+            max_direct_response_body_size_bytes=LARGEST_BODY,
+            # A Host that names its port is for the same host.
+            ignore_port_in_host_matching=True,
+        )
+    )
+
+
+def _host(host: Host, server: GatewayServer, port: int, reached: Sequence[Reached]) -> VirtualHost:
+    known = {found.target: found for found in reached}
+    tls = VirtualHostTlsRequirementType.ALL if server.https_redirect else VirtualHostTlsRequirementType.NONE
+    return VirtualHost(
+        name=naming.gateway_host(host.host, port),
+        domains=[host.host],
+        routes=[route(entry, port, known) for entry in host.entries],
+        retry_policy=retries.routed(retries.DEFAULT),
+        require_tls=tls,
+    )
+
+
+def _chains(
+    server: GatewayServer,
+    listener: str,
+    normalization: PathNormalization,
+    hashes: tuple[tuple[Target, HashKey], ...],
+) -> Iterator[FilterChain]:
+    match = FilterChainMatch(server_names=list(server.server_names))
+    if server.tls:
+        match.transport_protocol = "tls"
+    secured = downstream_tls.transport(server.tls, http=server.http) if server.tls else None
+    if server.http:
+        http_filters = (*route_filters.dormant(), filters.router())
+        manager = connection_manager.http(
+            server.name, listener, _NO_HOST, http_filters, normalization, edge=True
+        )
+        yield FilterChain(
+            name=server.name, filter_chain_match=match, filters=[manager], transport_socket=secured
+        )
+        return
+    for index, entry in enumerate(server.connections):
+        own = FilterChainMatch(transport_protocol=match.transport_protocol, server_names=match.server_names)
+        if entry.match.server_names:
+            own = FilterChainMatch(transport_protocol="tls", server_names=list(entry.match.server_names))
+        yield FilterChain(
+            name=f"{server.name}|{index}",
+            filter_chain_match=own,
+            filters=[connections.onward(entry.rule, dict(hashes))],
+            transport_socket=secured,
+        )
+
+
+def _by_name(server: GatewayServer) -> bool:
+    return any(entry.match.server_names for entry in server.connections)
