@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from mesh.caller import CallerIndex
 from mesh.cidr import CidrIndex
 from mesh.destination_rules import DestinationRules
+from mesh.gateway_problems import gateway_problems
 from mesh.gateways import Gateways
 from mesh.grants import Grants
 from mesh.identities import Identities
@@ -232,6 +233,8 @@ class Mesh:
             self._check_routes(service)
         self._check_names()
         change.callers |= self.callers.settle()
+        if change.gateways or change.workloads:
+            self._check_gateways()
         if self.cidrs.version != version:
             change.blocks = True
             change.peers = True
@@ -579,6 +582,13 @@ class Mesh:
                 for address in workload.addresses:
                     if self.owners.get(address) == owner:
                         yield Backend(address, target, owner)
+
+    def _check_gateways(self) -> None:
+        for ref, gateway in self.gateways.all.items():
+            found = gateway_problems(
+                gateway, self.gateways, self.workloads, self.identities, self.credentials, self.grants
+            )
+            self._tell(ref, found)
 
     def _check_routes(self, service: ServiceName) -> None:
         """Problems of the routes that name this service, as parent or as backend."""

@@ -348,8 +348,9 @@ class Node:
         """What the pod's Envoy has to do; without reasons it needs none."""
         mesh = self._mesh
         caller = mesh.callers.of(name)
-        routed = self._routes_for(caller)
         gateway = gateway_ports(mesh, name)
+        # Nothing but its Envoy calls from a pod that serves Gateways, and that is never steered (rule 4).
+        routed = () if gateway else self._routes_for(caller)
         targets = {target for port in routed for target in port.targets}
         targets |= {target for port in gateway for server in port.servers for target in server.targets}
         inbound, outbound = (self._classes(number) for number in (ingress, egress))

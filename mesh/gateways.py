@@ -61,7 +61,7 @@ class Gateways:
 
 
 def names(route: Route, gateway: Gateway) -> bool:
-    """Is a route for a Gateway? VirtualServices are for Istio's, other routes for those of the Gateway API."""
+    """Is a route for a Gateway? VirtualServices are for those of Istio, other routes for the others."""
     ref = gateway.ref
     if gateway.subject is not None:
         return f"{ref.namespace}/{ref.name}" in route.gateways

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from mesh.caller import Caller
 from mesh.destination_rules import DestinationRules
-from mesh.model import ConnectionRule, Problem, Route, RouteRule, Service, ServiceName
+from mesh.model import MESH_GATEWAY, ConnectionRule, Problem, Route, RouteRule, Service, ServiceName
 
 
 def route_problems(
@@ -14,7 +14,9 @@ def route_problems(
 ) -> Iterator[Problem]:
     """Parents, backends and subsets that are not there, as callers in the route's namespace see it. The route
     is in force for the others."""
-    for index, parent in enumerate(route.parents):
+    # At a Gateway a host need not be a service's.
+    parents = route.parents if route.gateways == (MESH_GATEWAY,) else ()
+    for index, parent in enumerate(parents):
         found = services.get(parent.service)
         where = f"spec.hosts[{index}]" if route.in_order else f"spec.parentRefs[{index}]"
         if found is None:

@@ -38,12 +38,12 @@ PODS = {
 def virtual_service(*http: Object, name: str = "web", namespace: str = "shop", **spec: Any) -> Object:
     """For `web`, unless other hosts are given."""
     content = {"hosts": ["web"], **({"http": list(http)} if http else {}), **spec}
-    return _object("networking.istio.io/v1", "VirtualService", name, namespace, content)
+    return object_of("networking.istio.io/v1", "VirtualService", name, namespace, content)
 
 
 def destination_rule(name: str = "web", namespace: str = "shop", **spec: Any) -> Object:
     content = {"host": "web", **spec}
-    return _object("networking.istio.io/v1", "DestinationRule", name, namespace, content)
+    return object_of("networking.istio.io/v1", "DestinationRule", name, namespace, content)
 
 
 def versions(**policy: Any) -> Object:
@@ -125,15 +125,16 @@ def _on_loopback(destination: Destination, ports: Mapping[str, int]) -> Destinat
     return replace(destination, parts=parts)
 
 
-def _pods() -> list[Object]:
-    found = []
-    for number, (name, labels) in enumerate(PODS.items()):
-        pod = _object("v1", "Pod", name, "shop", {"containers": [{"name": "main", "command": ["serve"]}]})
-        pod["metadata"]["labels"] = labels
-        ready = [{"type": "Ready", "status": "True"}]
-        pod["status"] = {"podIPs": [{"ip": f"10.64.0.{number + 10}"}], "conditions": ready}
-        found.append(pod)
+def pod(name: str, address: str, labels: Mapping[str, str], namespace: str = "shop") -> Object:
+    spec = {"containers": [{"name": "main", "command": ["serve"]}]}
+    found = object_of("v1", "Pod", name, namespace, spec)
+    found["metadata"]["labels"] = dict(labels)
+    found["status"] = {"podIPs": [{"ip": address}], "conditions": [{"type": "Ready", "status": "True"}]}
     return found
+
+
+def _pods() -> list[Object]:
+    return [pod(name, f"10.64.0.{number}", labels) for number, (name, labels) in enumerate(PODS.items(), 10)]
 
 
 def _services() -> list[Object]:
@@ -143,7 +144,7 @@ def _services() -> list[Object]:
         {"name": "bare", "port": 70, "targetPort": 7070},
     ]
     return [
-        _object(
+        object_of(
             "v1",
             "Service",
             app,
@@ -154,7 +155,7 @@ def _services() -> list[Object]:
     ]
 
 
-def _object(version: str, kind: str, name: str, namespace: str, spec: Object) -> Object:
+def object_of(version: str, kind: str, name: str, namespace: str, spec: Object) -> Object:
     return {
         "apiVersion": version,
         "kind": kind,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import http.client
 import json
+import re
 import socket
 import subprocess
 import time
@@ -25,6 +26,8 @@ from xds.render import Rendered, readable, render
 Data = dict[str, Any]
 Found = Mapping[str, list[Data]]
 _PATIENCE = 20.0
+#: Listeners of Gateways: their chains are told apart by what the client says, not by where it meant to go.
+_GATEWAY = re.compile(r"[0-9.]+_[0-9]+")
 
 
 def validate(rendered: Rendered, folder: Path) -> str:
@@ -37,6 +40,7 @@ def validate(rendered: Rendered, folder: Path) -> str:
         manager["route_config"] = _untyped(routes[manager.pop("rds")["route_config_name"]])
     config["static_resources"]["clusters"] += list(_clusters(found, None))
     config["static_resources"]["listeners"] = [_untyped(listener) for listener in listeners]
+    _keep_secrets(config["static_resources"], found)
     path = folder / "validate.json"
     path.write_text(json.dumps(config))
     command = [
@@ -82,6 +86,7 @@ class Proxy:
         del config["dynamic_resources"]
         config["static_resources"]["clusters"] += list(_clusters(found, passthrough))
         config["static_resources"]["listeners"] = [_untyped(listener) for listener in listeners]
+        _keep_secrets(config["static_resources"], found)
         self._write_routes(found)
         path = folder / "bootstrap.json"
         path.write_text(json.dumps(config))
@@ -187,6 +192,18 @@ def _untyped(resource: Data) -> Data:
     return {key: value for key, value in resource.items() if key != "@type"}
 
 
+def _keep_secrets(static: Data, found: Found) -> None:
+    """Secrets of the configuration itself, in place of those that would come over a stream."""
+    static["secrets"] = [_untyped(secret) for secret in found.get("secrets", [])]
+    for listener in static["listeners"]:
+        for chain in listener.get("filter_chains", []):
+            common = chain.get("transport_socket", {}).get("typed_config", {}).get("common_tls_context", {})
+            configs = common.get("tls_certificate_sds_secret_configs", [])
+            combined = common.get("combined_validation_context", {})
+            for config in (*configs, combined.get("validation_context_sds_secret_config", {})):
+                config.pop("sds_config", None)
+
+
 def _managers(listener: Data) -> list[Data]:
     chains = [*listener.get("filter_chains", []), listener.get("default_filter_chain", {})]
     configs = (filter_["typed_config"] for chain in chains for filter_ in chain.get("filters", []))
@@ -198,7 +215,7 @@ def _on_loopback(listener: Data) -> Iterator[Data]:
     Where a matcher chooses among them, they stay together."""
     kept = {k: v for k, v in listener.items() if k not in ("additional_addresses", "transparent")}
     kept["address"] = {"socket_address": {"address": "127.0.0.1", "port_value": 0}}
-    if "filter_chain_matcher" in kept:
+    if "filter_chain_matcher" in kept or _GATEWAY.fullmatch(listener["name"]):
         yield kept
         return
     for chain in (*kept.pop("filter_chains"), kept.pop("default_filter_chain", {})):

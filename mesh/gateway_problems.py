@@ -1,0 +1,66 @@
+"""What is wrong between a Gateway, the pods that could serve it, and the credentials that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from mesh.gateways import GATEWAY_NAME, Gateways
+from mesh.grants import Grants
+from mesh.identities import Identities
+from mesh.model import Gateway, ObjectRef, Problem, Secret, TrustBundle, Workload, WorkloadName
+
+Credentials = Mapping[ObjectRef, Secret | TrustBundle]
+
+
+def gateway_problems(
+    gateway: Gateway,
+    gateways: Gateways,
+    workloads: Mapping[WorkloadName, Workload],
+    identities: Identities,
+    credentials: Credentials,
+    grants: Grants,
+) -> Iterator[Problem]:
+    """A listener whose certificate cannot be had answers nobody; the others do."""
+    if not gateways.is_ours(gateway):
+        return
+    pods = _pods(gateway, workloads, identities)
+    if not pods:
+        where = "spec.selector" if gateway.subject else "metadata.name"
+        wanted = "the selector" if gateway.subject else f"{GATEWAY_NAME}: {gateway.ref.name}"
+        yield Problem(gateway.ref, where, f"no pod serves it: none has the labels of {wanted}")
+    namespaces = {pod.namespace for pod in pods}
+    for index, listener in enumerate(gateway.listeners):
+        where = f"spec.{'servers' if gateway.subject else 'listeners'}[{index}].tls"
+        for ref in (*listener.tls.certificates, *listener.tls.authorities) if listener.tls else ():
+            yield from _credential(gateway, where, ref, namespaces, credentials, grants)
+
+
+def _pods(
+    gateway: Gateway, workloads: Mapping[WorkloadName, Workload], identities: Identities
+) -> set[WorkloadName]:
+    if gateway.subject is not None:
+        numbers = identities.select(gateway.subject)
+        return {name for number in numbers for name in identities.members[number]}
+    own = (GATEWAY_NAME, gateway.ref.name)
+    return {
+        name
+        for name, pod in workloads.items()
+        if name.namespace == gateway.ref.namespace and own in pod.labels
+    }
+
+
+def _credential(
+    gateway: Gateway,
+    where: str,
+    ref: ObjectRef,
+    namespaces: Iterable[str],
+    credentials: Credentials,
+    grants: Grants,
+) -> Iterator[Problem]:
+    if gateway.subject is None and not grants.secret(gateway.ref, ref):
+        yield Problem(gateway.ref, where, f"no ReferenceGrant in {ref.namespace} lets it use {ref}")
+        return
+    for namespace in [ref.namespace] if ref.namespace else sorted(namespaces):
+        full = ref._replace(namespace=namespace)
+        if full not in credentials:
+            yield Problem(gateway.ref, where, f"there is no {full} with a certificate; nobody is answered")

@@ -1,0 +1,96 @@
+"""Gateways in front of the shop: the pod `edge/gate` serves them, and its Envoy is real. Its listeners are
+where they were rendered, but for the address."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.traffic.shop import Object, Served, object_of, pod
+from tests.xds.render.backend import Backend as Server
+from tests.xds.render.client import Answer, ask
+from tests.xds.render.conftest import Serve
+
+GATE = "edge/gate"
+
+
+def gate() -> Object:
+    """Selected by Istio's Gateways, and the pod of the Gateway `edge/public` of the Gateway API."""
+    labels = {"istio": "ingressgateway", "gateway.networking.k8s.io/gateway-name": "public"}
+    return pod("gate", "10.64.1.10", labels, "edge")
+
+
+def istio_gateway(*servers: Object, name: str = "public") -> Object:
+    spec = {"selector": {"istio": "ingressgateway"}, "servers": list(servers)}
+    return object_of("networking.istio.io/v1", "Gateway", name, "edge", spec)
+
+
+def gateway(*listeners: Object, name: str = "public", class_name: str = "sluice") -> Object:
+    spec = {"gatewayClassName": class_name, "listeners": list(listeners)}
+    return object_of("gateway.networking.k8s.io/v1", "Gateway", name, "edge", spec)
+
+
+def http_route(*rules: Object, name: str = "web", namespace: str = "shop", **spec: Any) -> Object:
+    parent = {"name": "public", "namespace": "edge"}
+    content = {"parentRefs": [parent], "rules": list(rules), **spec}
+    return object_of("gateway.networking.k8s.io/v1", "HTTPRoute", name, namespace, content)
+
+
+class Certificate:
+    """Self-signed, for one name."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.file, self.key = folder / f"{name}.crt", folder / f"{name}.key"
+        command = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+        ]
+        command += ["-keyout", str(self.key), "-out", str(self.file), "-days", "2", "-subj", f"/CN={name}"]
+        subprocess.run([*command, "-addext", f"subjectAltName=DNS:{name}"], check=True, capture_output=True)
+
+    def secret(self, name: str, namespace: str = "edge", authority: Certificate | None = None) -> Object:
+        data = {"tls.crt": self.file.read_text(), "tls.key": self.key.read_text()}
+        if authority:
+            data["ca.crt"] = authority.file.read_text()
+        found = object_of("v1", "Secret", name, namespace, {})
+        del found["spec"]
+        return found | {"type": "kubernetes.io/tls", "stringData": data}
+
+
+class Edge(Served):
+    """What the gateway's Envoy serves, port by port."""
+
+    def __init__(self, serve: Serve, servers: Mapping[str, Server], *objects: Object, **more: Any) -> None:
+        super().__init__(serve, servers, gate(), *objects, pod=GATE, **more)
+
+    def get(self, path: str, host: str, port: int = 80, *headers: tuple[str, str]) -> Answer:
+        return ask(self.proxy.ports[f"0.0.0.0_{port}"], path, "GET", [("host", host), *headers])
+
+    def tls(self, name: str, trust: Certificate, port: int = 443, client: Certificate | None = None) -> str:
+        """The name of the backend that answers over TLS. Raises OSError where there is none."""
+        context = ssl.create_default_context(cafile=str(trust.file))
+        if client:
+            context.load_cert_chain(str(client.file), str(client.key))
+        raw = socket.create_connection(("127.0.0.1", self.proxy.ports[f"0.0.0.0_{port}"]), timeout=10)
+        with context.wrap_socket(raw, server_hostname=name) as connection:
+            connection.sendall(f"GET / HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n".encode())
+            heard = b""
+            while more := connection.recv(65536):
+                heard += more
+        head, _, body = heard.partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise ConnectionError(head.decode())
+        backend: str = json.loads(body)["backend"]
+        return backend
