@@ -11,6 +11,7 @@ import re
 
 import yaml
 
+from istio_integration.duration import milliseconds
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import name, port, printable, token
 from mesh.model import (
@@ -23,8 +24,6 @@ from mesh.model import (
 )
 
 _NAME = re.compile(r"istio(-.+)?")
-_DURATION = re.compile(r"([0-9]+(\.[0-9]+)?)(ms|s|m|h)")
-_MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 
 BODY = Fields(("maxRequestBytes", "allowPartialMessage"), refused=("packAsBytes",))
 GRPC = Fields(
@@ -95,7 +94,7 @@ def _provider(item: Reader) -> AuthorizationProvider | None:
         kind="grpc" if grpc.present else "http",
         service=printable(reader.at("service"), 253),
         port=port(reader.at("port")),
-        timeout_ms=_duration(reader.at("timeout"), 600_000),
+        timeout_ms=milliseconds(reader.at("timeout"), 600_000),
         fail_open=reader.at("failOpen").boolean(),
         status_on_error=_status(reader.at("statusOnError")),
         path_prefix=printable(reader.at("pathPrefix"), 1024),
@@ -126,17 +125,6 @@ def _matches(group: Reader) -> tuple[TextMatch, ...]:
         else:
             found.append(TextMatch("exact", token(item, written)))
     return tuple(dict.fromkeys(found))
-
-
-def _duration(reader: Reader, default: int) -> int:
-    """Milliseconds of a duration such as 10s or 250ms."""
-    found = _DURATION.fullmatch(reader.text())
-    if not reader.present or not reader.sound:
-        return default
-    if found is None:
-        reader.refuse(f"{shown(reader.value)} is not a duration such as 10s or 250ms")
-        return default
-    return int(float(found[1]) * _MILLISECONDS[found[3]])
 
 
 def _status(reader: Reader) -> int:

@@ -22,6 +22,8 @@ from mesh.model import (
     CidrGroup,
     EndpointSlice,
     Fragment,
+    KeySet,
+    KeySource,
     LearnedNames,
     MeshConfig,
     NamePattern,
@@ -31,6 +33,7 @@ from mesh.model import (
     Policy,
     Problem,
     Protocol,
+    RequestAuthentication,
     Route,
     Service,
     ServiceName,
@@ -46,6 +49,8 @@ from mesh.references import (
     Source,
     cidrs_of,
     field_of_names,
+    fields_of_keys,
+    key_sources_of,
     patterns_of,
     resolve,
     sources_of,
@@ -56,7 +61,7 @@ from mesh.references import (
 class Change:
     """What an `apply` touched. `peers`: some workload's identity or address is another's now, or
     policies name other CIDRs; `config`: what the whole mesh is told; `names`: what DNS said, or which
-    names policies want to know of."""
+    names policies want to know of; `keys`: where policies want keys from."""
 
     workloads: set[WorkloadName] = field(default_factory=set)
     services: set[ServiceName] = field(default_factory=set)
@@ -66,10 +71,11 @@ class Change:
     blocks: bool = False
     config: bool = False
     names: bool = False
+    keys: bool = False
 
     def __bool__(self) -> bool:
         named = self.workloads or self.services or self.routed or self.policies
-        return bool(named or self.peers or self.blocks or self.config or self.names)
+        return bool(named or self.peers or self.blocks or self.config or self.names or self.keys)
 
 
 class Mesh:
@@ -97,6 +103,7 @@ class Mesh:
         self.names: dict[str, frozenset[str]] = {}
         #: Which report of the resolver that is.
         self.learned = 0
+        self.keys: dict[KeySource, KeySet] = {}
         #: Addresses of nodes other than `hosts`.
         self.remote_nodes: frozenset[str] = frozenset()
         self.routes: dict[ObjectRef, Route] = {}
@@ -121,7 +128,7 @@ class Mesh:
         #: What policies refer to -> who does.
         self._referring: defaultdict[Source, set[ObjectRef]] = defaultdict(set)
         self._directory = Directory(
-            self.nodes, self.groups, self.services, self._slices, self.names, self.config
+            self.nodes, self.groups, self.services, self._slices, self.names, self.keys, self.config
         )
 
     # --- reading -------------------------------------------------------------------------
@@ -149,6 +156,15 @@ class Mesh:
             for ref in self._referring["names"]
             for policy in self._written[ref]
             for pattern in patterns_of(policy)
+        )
+
+    def wanted_keys(self) -> frozenset[KeySource]:
+        """Where the keys come from that policies do not bring themselves."""
+        return frozenset(
+            source
+            for ref in self._referring["keys"]
+            for policy in self._written[ref]
+            for source in key_sources_of(policy)
         )
 
     def declared(self, name: WorkloadName) -> dict[int, PortKind]:
@@ -225,6 +241,7 @@ class Mesh:
         for service in change.services | change.routed:
             self._check_routes(service)
         self._check_names()
+        self._check_keys()
         if self.cidrs.version != version:
             change.blocks = True
             change.peers = True
@@ -276,16 +293,20 @@ class Mesh:
                 self._refer_to("groups")
             case LearnedNames():
                 self._learn(noun, change)
+            case KeySet():
+                self.keys[noun.source] = noun
+                self._refer_to("keys")
             case MeshConfig():
                 self._configs[ref] = noun
                 self._configure(change)
-            case Policy() | TierPolicy() | Authorization():
+            case Policy() | TierPolicy() | Authorization() | RequestAuthentication():
                 self._written[ref] = (*self._written.get(ref, ()), noun)
                 if field := field_of_names(noun):
                     self._asked_names[ref] = f"spec.{field}"
                 for source in sources_of(noun):
                     self._referring[source].add(ref)
                     change.names = change.names or source == "names"
+                    change.keys = change.keys or source == "keys"
                 self._stale.add(ref)
             case Route():
                 self.routes[ref] = noun
@@ -335,16 +356,22 @@ class Mesh:
                 self._refer_to("groups")
             case LearnedNames():
                 self._learn(LearnedNames(), change)
+            case KeySet():
+                self.keys.pop(noun.source, None)
+                self._refer_to("keys")
             case MeshConfig():
                 self._configs.pop(ref, None)
                 self._configure(change)
-            case Policy() | TierPolicy() | Authorization():
+            case Policy() | TierPolicy() | Authorization() | RequestAuthentication():
                 self._written.pop(ref, None)
                 if self._asked_names.pop(ref, None):
                     self._tell(ref, ())
                 for source in sources_of(noun):
                     self._referring[source].discard(ref)
                     change.names = change.names or source == "names"
+                    if source == "keys":
+                        change.keys = True
+                        self._tell(ref, ())
                 self._stale.add(ref)
             case Route():
                 del self.routes[ref]
@@ -406,6 +433,19 @@ class Mesh:
         for ref, where in self._asked_names.items():
             text = "the mesh has no resolver, the pod kube-system/sluice-dns, so this matches nothing"
             self._tell(ref, [Problem(ref, where, text)] if missing else ())
+
+    def _check_keys(self) -> None:
+        """RequestAuthentications whose keys cannot be fetched now."""
+        for ref in self._stale & self._referring["keys"]:
+            fields = [found for noun in self._written[ref] for found in fields_of_keys(noun)]
+            self._tell(ref, [p for found in fields if (p := self._lacks_keys(ref, *found)) is not None])
+
+    def _lacks_keys(self, ref: ObjectRef, field: str, source: KeySource) -> Problem | None:
+        known = self.keys.get(source)
+        if known is None or not known.failure:
+            return None
+        rest = "the keys from before stay in force" if known.keys else "until then its tokens get 401"
+        return Problem(ref, f"spec.{field}", f"no keys from {source.uri}: {known.failure}; {rest}")
 
     def _touch(self, workload: Workload, change: Change) -> None:
         change.workloads.add(workload.name)

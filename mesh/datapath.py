@@ -16,7 +16,15 @@ from mesh.assemble import Change, Mesh
 from mesh.cidr import contains, prefix_of
 from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
 from mesh.identity import PORTS_KEY
-from mesh.model import Authorization, Backend, Direction, ObjectRef, ServiceName, WorkloadName
+from mesh.model import (
+    Authorization,
+    Backend,
+    Direction,
+    ObjectRef,
+    RequestAuthentication,
+    ServiceName,
+    WorkloadName,
+)
 from mesh.node import (
     EVERYONE,
     HOST_ID,
@@ -281,10 +289,10 @@ class Node:
             for policy in mesh.policies[ref]
             if number in mesh.identities.select(policy.subject)
         ]
-        authorized = any(isinstance(policy, Authorization) for policy in chosen)
+        asks_kinds = any(isinstance(policy, Authorization | RequestAuthentication) for policy in chosen)
         known = Subject(
             mesh.identities.all[number].mapping.get(PORTS_KEY, ""),
-            tuple(mesh.declared(name).items()) if authorized else (),
+            tuple(mesh.declared(name).items()) if asks_kinds else (),
             mesh.config,
         )
         ingress, egress = (

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from mesh import steer
 from mesh.assemble import Mesh
 from mesh.explain import Path, party
-from mesh.model import Authorization, Direction, Protocol, WorkloadName
+from mesh.model import Authorization, Direction, Protocol, RequestAuthentication, WorkloadName
 from mesh.policy import Deny, Party, Steer, judge
 from mesh.references import AnyPolicy
 
@@ -147,6 +147,8 @@ def policies_by_identity(mesh: Mesh) -> Mapping[int, Sequence[AnyPolicy]]:
 
 def _binds(policy: AnyPolicy) -> bool:
     """Can the policy refuse anything? One in audit mode, or of action AUDIT, only tells."""
+    if isinstance(policy, RequestAuthentication):
+        return True
     return not (policy.audit or (isinstance(policy, Authorization) and policy.action == "audit"))
 
 

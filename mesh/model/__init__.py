@@ -5,6 +5,7 @@ and normalised when built, so `==` means "the same meaning". Nothing here knows 
 YAML, Envoy or a kernel.
 """
 
+from mesh.model.authentication import JwtRule, KeySet, KeySource, RequestAuthentication
 from mesh.model.authorization import (
     Authorization,
     AuthorizationProvider,
@@ -141,6 +142,9 @@ __all__ = [
     "HeaderMatch",
     "HttpMatch",
     "Identity",
+    "JwtRule",
+    "KeySet",
+    "KeySource",
     "LearnedNames",
     "Locality",
     "MeshConfig",
@@ -170,6 +174,7 @@ __all__ = [
     "Redirect",
     "Reference",
     "RequestAttribute",
+    "RequestAuthentication",
     "Requirement",
     "ResolvedPeer",
     "Retries",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mesh.model.authentication import KeySet, RequestAuthentication
 from mesh.model.authorization import Authorization
 from mesh.model.config import MeshConfig
 from mesh.model.inventory import CidrGroup, EndpointSlice, LearnedNames, Namespace, Node, Service, Workload
@@ -20,9 +21,11 @@ Noun = (
     | Node
     | CidrGroup
     | LearnedNames
+    | KeySet
     | Policy
     | TierPolicy
     | Authorization
+    | RequestAuthentication
     | MeshConfig
     | Route
     | DestinationRule
