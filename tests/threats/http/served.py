@@ -19,6 +19,7 @@ from sluice.offline import NODE, Manifests
 from tests.xds.render.conftest import Serve
 from tests.xds.render.standalone import Proxy
 from xds.documents import parse
+from xds.jwks import Fetched
 
 #: Whose calls are judged, unless a test has callers of its own: namespace, pod, service account, address.
 Caller = tuple[str, str, str, str]
@@ -117,6 +118,10 @@ class Compiled:
         found = self.verdict(caller, port)
         assert found.verdict == "steer", found
         return f"virtualInbound|{found.listener}"
+
+    def learn(self, fetched: Fetched) -> None:
+        """Keys came, or did not."""
+        self._node.update(self._mesh.apply({fetched.ref: fetched.fragment}))
 
     @property
     def view(self) -> ProxyView:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import time
 from typing import Any
@@ -14,11 +15,17 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from mesh.model import KeySet, KeySource
 from tests.threats.http.application import Application
 from tests.threats.http.served import Served, policy
 from tests.threats.http.speaking import ask, ask2, fields, get
 from tests.threats.http.tokens import ISSUER, Issuer, authentication, bearer, believing, required
+from tests.threats.key_server import saying, serving, silent
 from tests.xds.render.conftest import Serve
+from xds import jwks
+from xds.allowed import Allowed
+from xds.fetch import Unfetched
+from xds.jwks import Fetched
 
 KNOWN, STRANGER = Issuer(), Issuer()
 NOW = int(time.time())
@@ -123,6 +130,69 @@ def test_without_keys_no_token_is_believed(
     assert {ask(served.port(), get("/", bearer(token))) for token in tokens} == {401}
     assert not application.requests
     assert ask(served.port(), get("/")) == 200
+
+
+NO_KEYS = {
+    "500": saying(STRANGER.keys, 500),
+    "silence": silent,
+    "garbage": saying("garbage"),
+    "no keys": saying('{"keys": []}'),
+    "a secret that everybody can read": saying('{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "first"}]}'),
+    "too long": saying("[" * (1 << 21)),
+}
+
+
+async def fetched(source: KeySource) -> Fetched:
+    """What the control plane makes of a server's answer, without keys from before."""
+    try:
+        return Fetched(source, KeySet(source, await jwks.ask(source, Allowed.of(["127.0.0.1"]))))
+    except Unfetched as error:
+        return Fetched(source, KeySet(source, "", str(error)))
+
+
+async def test_a_server_that_gives_no_keys_makes_no_token_good(
+    serve: Serve, application: Application
+) -> None:
+    async with serving(silent) as server:
+        rule = {"issuer": ISSUER, "jwksUri": server.url(), "timeout": "300ms"}
+        served = Served(serve, application.port, authentication(rule))
+        source = KeySource(server.url(), timeout_ms=300)
+        tokens = [KNOWN.token(), STRANGER.token(), with_secret(b"secret"), *FORGED.values()]
+        for name, answer in NO_KEYS.items():
+            server.answer = answer
+            served.learn(await fetched(source))
+            served.proxy.update(served.view)
+            for token in tokens:
+                assert ask(served.port(), get("/", bearer(token))) == 401, name
+        assert len(server.paths) == len(NO_KEYS)
+
+
+async def test_keys_change_under_a_connection_that_is_kept(serve: Serve, application: Application) -> None:
+    """Rule 6: whom to believe travels by route, so what lives already is bound, idle or not."""
+    async with serving(saying(KNOWN.keys)) as server:
+        served = Served(serve, application.port, authentication({"issuer": ISSUER, "jwksUri": server.url()}))
+        kept = http.client.HTTPConnection("127.0.0.1", served.port(), timeout=10)
+        idle = http.client.HTTPConnection("127.0.0.1", served.port(), timeout=10)
+
+        def statuses(connection: http.client.HTTPConnection) -> list[int]:
+            found = []
+            for issuer in (KNOWN, STRANGER):
+                connection.request("GET", "/", headers=dict([bearer(issuer.token())]))
+                response = connection.getresponse()
+                response.read()
+                found.append(response.status)
+            return found
+
+        assert [statuses(kept), statuses(idle)] == [[401, 401]] * 2
+        for keys, wanted in ((KNOWN.keys, [200, 401]), (STRANGER.keys, [401, 200])):
+            server.answer = saying(keys)
+            served.learn(await fetched(KeySource(server.url())))
+            served.proxy.update(served.view)
+            assert statuses(kept) == wanted
+        socket = idle.sock
+        assert (statuses(idle), idle.sock) == ([401, 200], socket)
+        kept.close()
+        idle.close()
 
 
 def test_the_keys_of_one_rule_make_no_tokens_of_another(serve: Serve, application: Application) -> None:
