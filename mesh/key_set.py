@@ -16,7 +16,7 @@ from typing import Any
 #: More keys than this, or longer texts (in characters), have no use and a cost.
 MOST_KEYS, LONGEST = 100, 1 << 20
 
-_RSA_BITS = range(2048, 8193)
+_RSA_BITS, _RSA_EXPONENTS = range(2048, 8193), range(3, 65538, 2)
 _RSA_ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _P256 = (1 << 256) - (1 << 224) + (1 << 192) + (1 << 96) - 1
 _P384 = (1 << 384) - (1 << 128) - (1 << 96) + (1 << 32) - 1
@@ -96,7 +96,7 @@ def _rsa(entry: Mapping[str, Any]) -> tuple[dict[str, str], frozenset[str]]:
     modulus, exponent = _number(entry, "n"), _number(entry, "e")
     if modulus.bit_length() not in _RSA_BITS or not modulus & 1:
         raise _Unusable
-    if not 3 <= exponent < 1 << 33 or not exponent & 1:
+    if exponent not in _RSA_EXPONENTS:
         raise _Unusable
     return {"n": _bytes(entry, "n"), "e": _bytes(entry, "e")}, _RSA_ALGORITHMS
 

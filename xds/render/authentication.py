@@ -106,7 +106,7 @@ def _provider(part: AuthenticationPart) -> JwtProvider:
         normalize_payload_in_metadata=JwtProviderNormalizePayload(
             space_delimited_claims=sorted({*_SPACE_DELIMITED, *rule.space_delimited_claims})
         ),
-        # Says in the request's log entry which rule refused it (read by `agent.access_log`).
+        # Says in the request's log entry which rule refused it, and why (read by `agent.judgement`).
         failed_status_in_metadata=naming.rbac_policy(part.origin, rule.field),
         jwt_cache_config=JwtCacheConfig(jwt_cache_size=_REMEMBERED),
     )
