@@ -382,7 +382,7 @@ class _Table:
             http=http,
             audit=then.http if then != now and then.verdict != "deny" else None,
             normalization=self._config.path_normalization,
-            authentication=tokens if http else (),
+            authentication=tokens,
         )
         number = self._number_of(_name(l7, rules, ask.variant))
         self.listeners[number] = replace(l7, number=number)

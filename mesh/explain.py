@@ -163,7 +163,7 @@ def _judge(
                 reasons += [_said(key, "steer", envoy) for key in verdict.keys]
                 continue
             if policies is tokens:
-                fits, said = True, [(key, "a token must be good: 401") for key in verdict.keys]
+                fits, said = True, [(key, "401 to a bad token; none passes") for key in verdict.keys]
             elif policies is network:
                 fits, said = _network_says(verdict, request)
             else:
