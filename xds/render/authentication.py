@@ -57,7 +57,7 @@ def per_route(parts: tuple[AuthenticationPart, ...]) -> Any:
     """An entry of `typed_per_filter_config`."""
     filters = [TypedExtensionConfig(name=naming.JWT_AUTHN, typed_config=typed(_tokens(parts)))]
     if told := sorted({header for part in parts for header in part.rule.told_headers}):
-        # Envoy itself removes those of the rules that it tries, and it stops at the first token that is good.
+        # `jwt_authn` itself removes them only from requests that it looks at, so not from preflights.
         removal = Mutations(request_mutations=[HeaderMutation(remove=header) for header in told])
         strip = typed(HeaderMutationFilter(mutations=removal))
         filters.insert(0, TypedExtensionConfig(name=naming.HEADER_MUTATION, typed_config=strip))
