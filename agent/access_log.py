@@ -12,8 +12,11 @@ from mesh.discovery.wire import fields, text
 #: The gRPC method that Envoy calls.
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
-#: Where RBAC filters leave what they said.
+#: Where RBAC filters leave what they said, and where `jwt_authn` says why a rule refused a token.
 _RBAC = "envoy.filters.http.rbac"
+_JWT = "envoy.filters.http.jwt_authn"
+#: The field of google.protobuf.Value that is a text, or a Struct.
+_TEXT, _STRUCT = 3, 5
 
 #: envoy.config.core.v3.RequestMethod
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
@@ -31,7 +34,7 @@ class Address:
 class LoggedRequest:
     """One HTTP request. `started` is seconds since the epoch; `remote` is the peer, whatever headers say of
     it; `local` is the address that was dialled; `route` is Envoy's name of the route taken; `said` is what
-    RBAC filters left (see `agent.judgement`)."""
+    RBAC filters left, `tokens` why each rule about tokens refused (see `agent.judgement`)."""
 
     remote: Address = field(default_factory=Address)
     local: Address = field(default_factory=Address)
@@ -45,6 +48,7 @@ class LoggedRequest:
     details: str = ""
     route: str = ""
     said: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, str] = field(default_factory=dict)
 
 
 def requests(message: bytes) -> Iterator[LoggedRequest]:
@@ -78,7 +82,7 @@ def _common(request: LoggedRequest, message: bytes) -> None:
             case 13:
                 request.upstream = _address(data)
             case 17:
-                request.said = _said(data)
+                request.said, request.tokens = _said(data)
             case 19:
                 request.route = text(data)
             case 20:  # downstream_direct_remote_address
@@ -105,17 +109,31 @@ def _response(request: LoggedRequest, message: bytes) -> None:
                 request.details = text(data)
 
 
-def _said(metadata: bytes) -> dict[str, str]:
-    """envoy.config.core.v3.Metadata, of which the RBAC filters' Struct has the strings."""
+def _said(metadata: bytes) -> tuple[dict[str, str], dict[str, str]]:
+    """envoy.config.core.v3.Metadata: of the RBAC filters the strings, of `jwt_authn` the messages of
+    failures, which have a Struct each. The claims beside them are nobody's business."""
     found: dict[str, str] = {}
+    tokens: dict[str, str] = {}
     for entry in _submessages(metadata, 1):
-        if any(number == 1 and text(data) == _RBAC for number, _, data in fields(entry)):
-            for struct in _submessages(entry, 2):
-                for pair in _submessages(struct, 1):
-                    parts = {number: data for number, _, data in fields(pair)}
-                    for value in _submessages(parts.get(2, b""), 3):
-                        found[text(parts.get(1, b""))] = text(value)
-    return found
+        name = next((text(data) for number, _, data in fields(entry) if number == 1), "")
+        if name not in (_RBAC, _JWT):
+            continue
+        for struct in _submessages(entry, 2):
+            for key, value in _pairs(struct):
+                if name == _RBAC:
+                    found.update((key, text(written)) for written in _submessages(value, _TEXT))
+                    continue
+                for failure in _submessages(value, _STRUCT):
+                    messages = [v for k, v in _pairs(failure) if k == "message"]
+                    tokens.update((key, text(t)) for v in messages for t in _submessages(v, _TEXT))
+    return found, tokens
+
+
+def _pairs(struct: bytes) -> Iterator[tuple[str, bytes]]:
+    """Keys and encoded Values of a google.protobuf.Struct."""
+    for pair in _submessages(struct, 1):
+        parts = {number: data for number, _, data in fields(pair)}
+        yield text(parts.get(1, b"")), parts.get(2, b"")
 
 
 def _address(message: bytes) -> Address:

@@ -146,7 +146,7 @@ class FlowTeller:
         # An application that was steered reached its Envoy over loopback: its address is the pod's.
         caller = request.remote.ip if inbound else next(iter(addresses), "")
         source = self._peer(pack(caller), request.remote.port)
-        found = judge(request.details, request.said)
+        found = judge(request.details, request.said, request.tokens)
         judges = self._names.judges
         # Envoy's name of a route is the key of its rule; the others are those of classes.
         route = (request.route,) if " " in request.route else ()

@@ -1,8 +1,8 @@
 """What Envoy's filters said of one request, by the metadata that they leave in its log entry.
 
-The keys are those of `xds.render.filters`: what network policy, DENY and ALLOW answered, which CUSTOM rules
-fitted, and what each stage would answer if policies in audit mode counted. Knows no names of ours but the
-keys of rules, which the names of RBAC policies carry.
+The keys are those of `xds.render.filters`: which rules refused a token, what network policy, DENY and ALLOW
+answered, which CUSTOM rules fitted, and what each stage would answer if policies in audit mode counted. Knows
+no names of ours but the keys of rules, which the names of RBAC policies and token rules carry.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _Stages = tuple[tuple[str, Missing], ...]
 _STAGES: _Stages = (("", "network"), ("deny_", ""), ("allow_", "authorization"))
 _AUDITED: _Stages = (("audit_rules_", "network"), ("audit_deny_", ""), ("audit_allow_", "authorization"))
 _NOTHING: Missing = ""
+_BAD_TOKEN = "jwt_authn_access_denied"
 _FORBIDDEN = ("rbac_access_denied", "ext_authz_denied", "ext_authz_error")
 
 
@@ -37,8 +38,11 @@ class Judgement:
     audit_missing: Missing = ""
 
 
-def judge(details: str, said: Mapping[str, str]) -> Judgement:
-    """`details` are Envoy's response code details, `said` the strings of the RBAC filters' metadata."""
+def judge(details: str, said: Mapping[str, str], tokens: Mapping[str, str]) -> Judgement:
+    """`details` are Envoy's response code details, `said` the strings of the RBAC filters' metadata, `tokens`
+    the names of rules about tokens and why each refused."""
+    if details.startswith(_BAD_TOKEN):
+        return Judgement(True, _refusing(details, tokens))  # nothing behind has seen the request
     denied = details.startswith(_FORBIDDEN)
     if details.startswith("ext_authz"):
         rules, missing = _asked(said)[-1:], _NOTHING
@@ -48,6 +52,13 @@ def judge(details: str, said: Mapping[str, str]) -> Judgement:
     audit, audit_rules, audit_missing = _would(denied, details, said)
     told = _keys(said, ("audit_action_shadow_effective_policy_id",))
     return Judgement(denied, rules, missing, audit, (*audit_rules, *told), audit_missing)
+
+
+def _refusing(details: str, tokens: Mapping[str, str]) -> tuple[str, ...]:
+    """A token fails at every rule but its issuer's: those whose reason is Envoy's answer have refused it."""
+    reason = details.removeprefix(_BAD_TOKEN).strip("{}")
+    names = (name for name in sorted(tokens) if tokens[name].replace(" ", "_") == reason)
+    return tuple(key for name in names if (key := rule_key(name)))
 
 
 def _would(

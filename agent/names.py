@@ -15,6 +15,7 @@ from mesh.model import ServiceName, WorkloadName
 from mesh.node import PolicyClass, PolicySet, ServiceRecord, WorkloadRecord
 
 _AUTHORIZATION = "AuthorizationPolicy "
+_AUTHENTICATION = "RequestAuthentication "
 
 #: A workload and its security id.
 Owner = tuple[WorkloadName, int]
@@ -83,7 +84,8 @@ class Names:
         if not missing or not number.isdigit():
             return rules
         known = self._listeners.get(int(number), ())
-        own = tuple(key for key in known if key.startswith(_AUTHORIZATION) == (missing == "authorization"))
+        judging = [key for key in known if not key.startswith(_AUTHENTICATION)]
+        own = tuple(k for k in judging if k.startswith(_AUTHORIZATION) == (missing == "authorization"))
         return (*(own or known), *rules)
 
 

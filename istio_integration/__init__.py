@@ -12,6 +12,7 @@ from istio_integration.authorization_policy import read_authorization_policy
 from istio_integration.destination_rule import read_destination_rule
 from istio_integration.gateway import read_gateway
 from istio_integration.mesh_config import read_config_map
+from istio_integration.request_authentication import read_request_authentication
 from istio_integration.virtual_service import read_virtual_service
 from mesh.dialects import Dialect
 
@@ -29,6 +30,10 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("networking.istio.io/v1", "DestinationRule"): Dialect(read_destination_rule),
     ("networking.istio.io/v1beta1", "DestinationRule"): Dialect(read_destination_rule),
     ("networking.istio.io/v1alpha3", "DestinationRule"): Dialect(read_destination_rule),
+    ("security.istio.io/v1", "RequestAuthentication"): Dialect(read_request_authentication, fail_closed=True),
+    ("security.istio.io/v1beta1", "RequestAuthentication"): Dialect(
+        read_request_authentication, fail_closed=True
+    ),
     ("v1", "ConfigMap"): Dialect(read_config_map),
 }
 

@@ -12,22 +12,17 @@ from dataclasses import replace
 from typing import Literal
 
 from istio_integration.authorization_terms import condition, operation, source
+from istio_integration.subject import SUBJECT, read_subject
 from mesh.dialects.reading import Fields, Reader
-from mesh.dialects.selection import pod_key, selector
-from mesh.dialects.syntax import label_value, name, printable
+from mesh.dialects.syntax import printable
 from mesh.model import (
     Authorization,
     AuthorizationRule,
     ObjectRef,
-    Requirement,
-    Selector,
-    ServiceName,
 )
 
 OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
-SPEC = Fields(("selector", "targetRef", "targetRefs", "action", "provider", "rules"))
-WORKLOADS = Fields(("matchLabels",))
-TARGET = Fields(("group", "kind", "name", "namespace"))
+SPEC = Fields((*SUBJECT, "action", "provider", "rules"))
 PROVIDER = Fields(("name",))
 RULE = Fields(("from", "to", "when"))
 FROM = Fields(("source",))
@@ -48,7 +43,7 @@ def read_authorization_policy(root: Reader, ref: ObjectRef) -> tuple[Authorizati
     spec = root.at("spec").fields(SPEC)
     action = _ACTIONS[spec.at("action").choice(tuple(_ACTIONS), "ALLOW")]
     provider = _provider(spec, action)
-    subject, services = _subject(spec, ref)
+    subject, services = read_subject(spec, ref)
     rules = tuple(_rule(item, action) for item in spec.at("rules").items())
     whole = Authorization(
         ref,
@@ -79,39 +74,6 @@ def _provider(spec: Reader, action: Action) -> str:
     if action != "custom" and provider.present:
         provider.refuse("goes with action CUSTOM only")
     return text
-
-
-def _subject(spec: Reader, ref: ObjectRef) -> tuple[Selector, tuple[ServiceName, ...] | None]:
-    """Without a selector the whole namespace; an unreadable one is that, too."""
-    chosen = spec.at("selector").fields(WORKLOADS)
-    targets = spec.at("targetRefs").items()
-    if spec.at("targetRef").present:
-        targets.append(spec.at("targetRef"))
-    if targets and chosen.present:
-        spec.at("selector").refuse("stands alone: a policy has a selector or targetRefs")
-    services = [_service(target, ref) for target in targets]
-    wanted = [
-        Requirement(pod_key(value, key), "In", (label_value(value),))
-        for key, value in chosen.at("matchLabels").entries()
-    ]
-    sound = chosen.sound and all(target.sound for target in targets)
-    if not sound:
-        return Selector(), None
-    return selector(wanted), tuple(sorted(services)) if services else None
-
-
-def _service(reader: Reader, ref: ObjectRef) -> ServiceName:
-    reader.fields(TARGET)
-    kind, group = reader.at("kind"), reader.at("group")
-    kind.require()
-    kind.choice(("Service",), unsupported=("Gateway", "GatewayClass", "ServiceEntry"))
-    if kind.sound and group.text() not in ("", "core"):
-        group.refuse('of a Service is ""')
-    namespace = reader.at("namespace")
-    if name(namespace, ref.namespace, label=True) != ref.namespace:
-        namespace.refuse(f"must be the policy's own, {ref.namespace}")
-    reader.at("name").require()
-    return ServiceName(ref.namespace, name(reader.at("name"), label=True))
 
 
 def _dry_run(root: Reader) -> bool:

@@ -30,6 +30,8 @@ from mesh.model import (
     Fragment,
     Gateway,
     GatewayClass,
+    KeySet,
+    KeySource,
     LearnedNames,
     MeshConfig,
     NamePattern,
@@ -40,6 +42,7 @@ from mesh.model import (
     Problem,
     Protocol,
     ReferenceGrant,
+    RequestAuthentication,
     Route,
     Secret,
     Service,
@@ -57,6 +60,8 @@ from mesh.references import (
     Source,
     cidrs_of,
     field_of_names,
+    fields_of_keys,
+    key_sources_of,
     patterns_of,
     resolve,
     sources_of,
@@ -71,7 +76,7 @@ class Change:
     policies name other CIDRs; `config`: what the whole mesh is told; `names`: what DNS said, or which
     names policies want to know of; `routed`: services that other routes or DestinationRules bind now;
     `callers`: there are others, or they are told apart by other labels; `gateways`: they, or what they
-    may use."""
+    may use; `keys`: where policies want keys from."""
 
     workloads: set[WorkloadName] = field(default_factory=set)
     services: set[ServiceName] = field(default_factory=set)
@@ -83,6 +88,7 @@ class Change:
     names: bool = False
     callers: bool = False
     gateways: bool = False
+    keys: bool = False
 
     def __bool__(self) -> bool:
         return any(getattr(self, found.name) for found in fields(self))
@@ -113,6 +119,7 @@ class Mesh:
         self.names: dict[str, frozenset[str]] = {}
         #: Which report of the resolver that is.
         self.learned = 0
+        self.keys: dict[KeySource, KeySet] = {}
         #: Addresses of nodes other than `hosts`.
         self.remote_nodes: frozenset[str] = frozenset()
         self.routes = RouteTable()
@@ -140,7 +147,7 @@ class Mesh:
         #: What policies refer to -> who does.
         self._referring: defaultdict[Source, set[ObjectRef]] = defaultdict(set)
         self._directory = Directory(
-            self.nodes, self.groups, self.services, self._slices, self.names, self.config
+            self.nodes, self.groups, self.services, self._slices, self.names, self.keys, self.config
         )
 
     # --- reading -------------------------------------------------------------------------
@@ -168,6 +175,15 @@ class Mesh:
             for ref in self._referring["names"]
             for policy in self._written[ref]
             for pattern in patterns_of(policy)
+        )
+
+    def wanted_keys(self) -> frozenset[KeySource]:
+        """Where the keys come from that policies do not bring themselves."""
+        return frozenset(
+            source
+            for ref in self._referring["keys"]
+            for policy in self._written[ref]
+            for source in key_sources_of(policy)
         )
 
     def declared(self, name: WorkloadName) -> dict[int, PortKind]:
@@ -235,6 +251,7 @@ class Mesh:
         change.callers |= self.callers.settle()
         if change.gateways or change.workloads:
             self._check_gateways()
+        self._check_keys()
         if self.cidrs.version != version:
             change.blocks = True
             change.peers = True
@@ -287,16 +304,20 @@ class Mesh:
                 self._refer_to("groups")
             case LearnedNames():
                 self._learn(noun, change)
+            case KeySet():
+                self.keys[noun.source] = noun
+                self._refer_to("keys")
             case MeshConfig():
                 self._configs[ref] = noun
                 self._configure(change)
-            case Policy() | TierPolicy() | Authorization():
+            case Policy() | TierPolicy() | Authorization() | RequestAuthentication():
                 self._written[ref] = (*self._written.get(ref, ()), noun)
                 if field := field_of_names(noun):
                     self._asked_names[ref] = f"spec.{field}"
                 for source in sources_of(noun):
                     self._referring[source].add(ref)
                     change.names = change.names or source == "names"
+                    change.keys = change.keys or source == "keys"
                 self._stale.add(ref)
             case Route():
                 change.routed |= self.routes.put(noun, self.services)
@@ -354,16 +375,22 @@ class Mesh:
                 self._refer_to("groups")
             case LearnedNames():
                 self._learn(LearnedNames(), change)
+            case KeySet():
+                self.keys.pop(noun.source, None)
+                self._refer_to("keys")
             case MeshConfig():
                 self._configs.pop(ref, None)
                 self._configure(change)
-            case Policy() | TierPolicy() | Authorization():
+            case Policy() | TierPolicy() | Authorization() | RequestAuthentication():
                 self._written.pop(ref, None)
                 if self._asked_names.pop(ref, None):
                     self._tell(ref, ())
                 for source in sources_of(noun):
                     self._referring[source].discard(ref)
                     change.names = change.names or source == "names"
+                    if source == "keys":
+                        change.keys = True
+                        self._tell(ref, ())
                 self._stale.add(ref)
             case Route():
                 change.routed |= self.routes.remove(ref, self.services)
@@ -453,6 +480,19 @@ class Mesh:
         for ref, where in self._asked_names.items():
             text = "the mesh has no resolver, the pod kube-system/sluice-dns, so this matches nothing"
             self._tell(ref, [Problem(ref, where, text)] if missing else ())
+
+    def _check_keys(self) -> None:
+        """RequestAuthentications whose keys cannot be fetched now."""
+        for ref in self._stale & self._referring["keys"]:
+            fields = [found for noun in self._written[ref] for found in fields_of_keys(noun)]
+            self._tell(ref, [p for found in fields if (p := self._lacks_keys(ref, *found)) is not None])
+
+    def _lacks_keys(self, ref: ObjectRef, field: str, source: KeySource) -> Problem | None:
+        known = self.keys.get(source)
+        if known is None or not known.failure:
+            return None
+        rest = "the keys from before stay in force" if known.keys else "until then its tokens get 401"
+        return Problem(ref, f"spec.{field}", f"no keys from {source.uri}: {known.failure}; {rest}")
 
     def _touch(self, workload: Workload, change: Change) -> None:
         change.workloads.add(workload.name)

@@ -8,7 +8,7 @@ term of an AuthorizationPolicy about the caller. `look_up` reads the tables as t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -32,6 +32,7 @@ from mesh.model import (
     Policy,
     PortName,
     Protocol,
+    RequestAuthentication,
     Selector,
     Term,
     WorkloadPeer,
@@ -47,7 +48,7 @@ from mesh.node import (
     stable_id,
 )
 from mesh.protocols import PortKind
-from mesh.proxy import L7Class
+from mesh.proxy import AuthenticationPart, L7Class
 from mesh.references import AnyPolicy
 
 #: A peer as the kernel knows it: security id and id of the CIDR set that covers the address.
@@ -197,7 +198,7 @@ def set_id(policies: Iterable[AnyPolicy], direction: Direction, subject: Subject
     if not names:
         return 0
     own: list[object] = [subject.ports if direction == "ingress" else ""]
-    if any(isinstance(policy, Authorization) for policy in policies):
+    if any(isinstance(policy, Authorization | RequestAuthentication) for policy in policies):
         own.append(subject.declared)
     return stable_id(direction, *own, *names)
 
@@ -206,6 +207,8 @@ def concerns(policy: AnyPolicy, direction: Direction) -> bool:
     """Does a policy say anything of this direction?"""
     if isinstance(policy, Authorization):
         return direction == "ingress"
+    if isinstance(policy, RequestAuthentication):
+        return direction == "ingress" and bool(policy.rules)
     return (
         bool(policy.rules(direction))
         if not isinstance(policy, Policy)
@@ -229,6 +232,7 @@ class _Table:
             if direction == "ingress"
             else ()
         )
+        self._tokens = tuple(token_rules(policies)) if direction == "ingress" else ()
         #: Terms about the caller, each once, whatever negates it.
         self.terms = list(dict.fromkeys(map(_positive, parts.caller_terms(self._authorizations))))
         self._bits = {term: 1 << index for index, term in enumerate(self.terms, len(self.lines))}
@@ -278,7 +282,7 @@ class _Table:
         for line in chosen:
             for first, last in ranges(line.rule, protocol, ports):
                 starts |= {first, last + 1}
-        if protocol == "TCP" and self._authorizations:
+        if protocol == "TCP" and (self._authorizations or self._tokens):
             for port in (*self._declared, *parts.ports_of(self._authorizations)):
                 starts |= {port, port + 1}
         bounds = [*sorted(start for start in starts if start <= 65535), 65536]
@@ -319,11 +323,13 @@ class _Table:
             asked = policies if protocol == "TCP" else ()
             return parts.combine(asked, truth, first, kind, self._config)
 
+        # Rule 20: what is declared as something else than HTTP brings no token.
+        tokens = self._tokens if protocol == "TCP" and kind != "plain" else ()
         answer = say(self._authorizations)
-        verdict, rules = self._join(now, then, answer, self._defaults)
-        number = self._listener(now, then, answer, kind, rules) if verdict == "steer" else 0
+        verdict, rules = self._join(now, then, answer, tokens, self._defaults)
+        number = self._listener(now, then, answer, tokens, kind, rules) if verdict == "steer" else 0
         found = PortVerdict(protocol, first, last, verdict, number, rules)
-        would, keys = self._join(then, then, say(self._counted), self._audited_defaults)
+        would, keys = self._join(then, then, say(self._counted), tokens, self._audited_defaults)
         if would != verdict:
             found = replace(found, audit=would, audit_rules=keys)
         if (now.names, then.names) != (None, None):
@@ -331,25 +337,31 @@ class _Table:
         return found
 
     def _join(
-        self, now: Ruling, then: Ruling, answer: parts.Answer, defaults: tuple[str, ...]
+        self,
+        now: Ruling,
+        then: Ruling,
+        answer: parts.Answer,
+        tokens: Sequence[AuthenticationPart],
+        defaults: tuple[str, ...],
     ) -> tuple[Verdict, tuple[str, ...]]:
-        """Network policy and authorization together (rule 15); `then` is what network policy would
-        say with its policies in audit mode."""
+        """Network policy, tokens and authorization together (rule 15); `then` is what network policy
+        would say with its policies in audit mode."""
         if now.verdict == "deny":
             return "deny", now.keys or defaults
         if isinstance(answer, parts.Refused):
             return "deny", answer.keys
         asked = isinstance(answer, parts.Ask)
-        if now.verdict == "allow" and then.verdict != "steer" and not asked:
+        if now.verdict == "allow" and then.verdict != "steer" and not asked and not tokens:
             return "allow", _union(now.keys, answer.keys)
         keys = now.keys if now.verdict == "steer" else then.keys if then.verdict == "steer" else ()
-        return "steer", _union(keys, answer.keys if asked else ())
+        return "steer", _union(keys, answer.keys if asked else (), (part.key for part in tokens))
 
     def _listener(
         self,
         now: Ruling,
         then: Ruling,
         answer: parts.Answer,
+        tokens: tuple[AuthenticationPart, ...],
         kind: PortKind | None,
         rules: tuple[str, ...],
     ) -> int:
@@ -361,14 +373,16 @@ class _Table:
             0,
             self._direction,
             rules=now.http if network else None,
-            # TLS is not HTTP: what authorization refuses to such a connection stays refused.
-            server_names=(now.server_names or None) if network and ask.plain == () else None,
+            # TLS is not HTTP: what authorization refuses to such a connection stays refused, and it
+            # cannot show a token.
+            server_names=(now.server_names or None) if network and ask.plain == () and not tokens else None,
             authorization=ask.parts if http else (),
-            # Rule 21: a port with HTTP rules, and one that is declared HTTP, never falls through.
-            plain=None if network or kind == "http" else ask.plain,
+            # Rule 21: a port with HTTP rules or tokens, and one that is declared HTTP, never falls through.
+            plain=None if network or tokens or kind == "http" else ask.plain,
             http=http,
             audit=then.http if then != now and then.verdict != "deny" else None,
             normalization=self._config.path_normalization,
+            authentication=tokens,
         )
         number = self._number_of(_name(l7, rules, ask.variant))
         self.listeners[number] = replace(l7, number=number)
@@ -387,6 +401,13 @@ def _name(l7: L7Class, rules: tuple[str, ...], variant: str) -> str:
     if structure != (None, None, True, "MERGE_SLASHES"):
         words.append(f"{stable_id(repr(structure)):016x}")
     return " ".join(words)
+
+
+def token_rules(policies: Iterable[AnyPolicy]) -> Iterator[AuthenticationPart]:
+    """Every rule about tokens, in the order in which they are tried."""
+    found = {p.ref: p for p in policies if isinstance(p, RequestAuthentication)}
+    for ref, policy in sorted(found.items()):
+        yield from (AuthenticationPart(ref, rule) for rule in policy.rules)
 
 
 def _positive(term: Term) -> Term:

@@ -19,7 +19,16 @@ from mesh.cidr import contains, prefix_of
 from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
 from mesh.gateway_ports import credentials, gateway_ports
 from mesh.identity import PORTS_KEY
-from mesh.model import Authorization, Backend, Direction, ObjectRef, Protocol, ServiceName, WorkloadName
+from mesh.model import (
+    Authorization,
+    Backend,
+    Direction,
+    ObjectRef,
+    Protocol,
+    RequestAuthentication,
+    ServiceName,
+    WorkloadName,
+)
 from mesh.node import (
     EVERYONE,
     HOST_ID,
@@ -332,10 +341,10 @@ class Node:
             for policy in mesh.policies[ref]
             if number in mesh.identities.select(policy.subject)
         ]
-        authorized = any(isinstance(policy, Authorization) for policy in chosen)
+        asks_kinds = any(isinstance(policy, Authorization | RequestAuthentication) for policy in chosen)
         known = Subject(
             mesh.identities.all[number].mapping.get(PORTS_KEY, ""),
-            tuple(mesh.declared(name).items()) if authorized else (),
+            tuple(mesh.declared(name).items()) if asks_kinds else (),
             mesh.config,
         )
         ingress, egress = (

@@ -15,9 +15,10 @@ from mesh.assemble import Mesh
 from mesh.explain import UnknownName, explain
 from mesh.flow import Flow, Peer
 from mesh.groups import Group, outside_groups, workload_groups
-from mesh.model import Authorization, Fragment, ObjectRef, Policy, Protocol, TierPolicy, WorkloadName
+from mesh.model import Fragment, ObjectRef, Protocol, WorkloadName
 from mesh.ports import Ports
 from mesh.reach import Access, End, Outside, Reachability
+from mesh.references import AnyPolicy
 from mesh.request import Request
 
 
@@ -114,7 +115,7 @@ def _objects(
 def _only_policies(old: Mesh, new: Mesh, objects: Iterable[tuple[ObjectRef, str]]) -> bool:
     fragments = [mesh.fragment(ref) for ref, _ in objects for mesh in (old, new)]
     nouns = [noun for fragment in fragments if fragment is not None for noun in fragment.nouns]
-    return all(isinstance(noun, Policy | TierPolicy | Authorization) for noun in nouns)
+    return all(isinstance(noun, AnyPolicy) for noun in nouns)
 
 
 def _pairs(

@@ -19,9 +19,12 @@ from mesh.model import (
     Backend,
     Direction,
     MeshConfig,
+    Policy,
     Protocol,
+    RequestAuthentication,
     RouteBackend,
     ServiceName,
+    TierPolicy,
     Workload,
     WorkloadName,
 )
@@ -169,9 +172,10 @@ def _judge(
     for direction, subject, peer, envoy in directions:
         selecting = [p for p in mesh.all_policies() if p.subject.matches(subject.labels)]
         consents = [policy for policy in selecting if isinstance(policy, Authorization)]
-        network = [policy for policy in selecting if not isinstance(policy, Authorization)]
+        tokens = [policy for policy in selecting if isinstance(policy, RequestAuthentication)]
+        network = [policy for policy in selecting if isinstance(policy, Policy | TierPolicy)]
         # Each on its own: whoever wants to change something must know of all that refuse.
-        for policies in (network, consents):
+        for policies in (network, tokens, consents):
             verdict = judge(policies, direction, subject, peer, protocol, backend.port, mesh.config)
             if not isinstance(verdict, Steer):
                 refused = refused or isinstance(verdict, Deny)
@@ -181,7 +185,9 @@ def _judge(
             if request is None:
                 reasons += [_said(key, "steer", envoy) for key in verdict.keys]
                 continue
-            if policies is network:
+            if policies is tokens:
+                fits, said = True, [(key, "401 to a bad token; none passes") for key in verdict.keys]
+            elif policies is network:
                 fits, said = _network_says(verdict, request)
             else:
                 fits, said = _authorization_says(consents, peer, backend.port, request, mesh.config)

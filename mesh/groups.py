@@ -15,9 +15,18 @@ from typing import Any, Literal
 
 from mesh.assemble import Mesh
 from mesh.label_filter import LabelFilter
-from mesh.model import Authorization, CidrPeer, Policy, TierPolicy, Workload, WorkloadName
+from mesh.model import (
+    Authorization,
+    CidrPeer,
+    Policy,
+    RequestAuthentication,
+    TierPolicy,
+    Workload,
+    WorkloadName,
+)
 from mesh.node import REMOTE_NODE_ID, WORLD_ID
 from mesh.reach import End, Outside
+from mesh.references import AnyPolicy
 
 #: Labels that name what a pod is, the most telling first.
 _NAMING = ("app.kubernetes.io/name", "app", "k8s-app")
@@ -159,7 +168,7 @@ def _rules_by_block(mesh: Mesh) -> defaultdict[CidrPeer, set[str]]:
     return found
 
 
-def _blocks_of(policy: Policy | TierPolicy | Authorization) -> Iterator[tuple[str, CidrPeer]]:
+def _blocks_of(policy: AnyPolicy) -> Iterator[tuple[str, CidrPeer]]:
     match policy:
         case Policy():
             sets = [rules for rules in (policy.ingress, policy.egress) if rules is not None]
@@ -173,6 +182,8 @@ def _blocks_of(policy: Policy | TierPolicy | Authorization) -> Iterator[tuple[st
                         for value in term.values:
                             if isinstance(value, CidrPeer):
                                 yield f"{written.field} {index} {term.attribute} {term.negated}", value
+            return
+        case RequestAuthentication():
             return
     for rule in rules:
         for peer in rule.peers or ():

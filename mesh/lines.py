@@ -89,8 +89,7 @@ def line_up(policies: Iterable[AnyPolicy], direction: Direction) -> list[Line]:
             action: Literal["allow", "deny", "pass"] = "allow" if ranked.action == "accept" else ranked.action
             found.append(Line(policy.ref, ranked.rule, policy.tier, action, policy.audit))
     for other in policies:
-        rules = other.rules(direction) if isinstance(other, Policy) else None
-        if rules is not None:
+        if isinstance(other, Policy) and (rules := other.rules(direction)) is not None:
             found += [Line(other.ref, rule, "network", "deny", other.audit) for rule in rules.deny]
             found += [Line(other.ref, rule, "network", "allow", other.audit) for rule in rules.allow]
     return found

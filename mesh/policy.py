@@ -34,6 +34,7 @@ from mesh.model import (
     PortMatch,
     PortName,
     Protocol,
+    RequestAuthentication,
     Rule,
     TierPolicy,
     WorkloadName,
@@ -111,12 +112,14 @@ def judge(
     if question.is_never_asked():
         return Allow()
     selecting = question.selecting(policies)
-    verdict = _network([policy for policy in selecting if not policy.audit], question)
+    network = [policy for policy in selecting if isinstance(policy, Policy | TierPolicy)]
+    verdict = _network([policy for policy in network if not policy.audit], question)
     if isinstance(verdict, Allow):
-        shadow = _network(selecting, question)
+        shadow = _network(network, question)
         if isinstance(shadow, Steer):
             verdict = Steer((), shadow.keys)
-    return _authorize(verdict, selecting, question, config)
+    verdict = _authorize(verdict, selecting, question, config)
+    return _authenticate(verdict, selecting, question)
 
 
 def would_judge(
@@ -129,7 +132,7 @@ def would_judge(
     config: MeshConfig = DEFAULT_CONFIG,
 ) -> Verdict:
     """What `judge` would say if the policies in audit mode were in force."""
-    counted = [replace(policy, audit=False) for policy in policies]
+    counted = [p if isinstance(p, RequestAuthentication) else replace(p, audit=False) for p in policies]
     return judge(counted, direction, subject, peer, protocol, port, config)
 
 
@@ -151,6 +154,19 @@ def _authorize(
         case Asked(keys):
             before = verdict if isinstance(verdict, Steer) else Steer()
             return Steer(before.rules, tuple(sorted({*before.asked, *keys})))
+
+
+def _authenticate(verdict: Verdict, selecting: Sequence[AnyPolicy], question: _Question) -> Verdict:
+    """Rule 20: a token may come from anybody, on every port that is not declared as something else."""
+    kind = question.subject.declared.get(question.port)
+    if isinstance(verdict, Deny) or question.direction == "egress" or question.protocol != "TCP":
+        return verdict
+    own = [policy for policy in selecting if isinstance(policy, RequestAuthentication)]
+    keys = {f"{policy.ref} {rule.field}" for policy in own for rule in policy.rules}
+    if not keys or kind == "plain":
+        return verdict
+    before = verdict if isinstance(verdict, Steer) else Steer()
+    return Steer(before.rules, tuple(sorted({*before.asked, *keys})))
 
 
 def caller_of(peer: Party) -> Caller:
@@ -185,7 +201,7 @@ class _Question:
         )
 
 
-def _network(selecting: Sequence[AnyPolicy], question: _Question) -> Verdict:
+def _network(selecting: Sequence[Policy | TierPolicy], question: _Question) -> Verdict:
     """Rule 15: the Admin tier, then NetworkPolicy and Cilium policies together, then the Baseline tier."""
     admin = _tier(selecting, "admin", question)
     if admin is not None:
@@ -197,7 +213,7 @@ def _network(selecting: Sequence[AnyPolicy], question: _Question) -> Verdict:
 
 
 def _tier(
-    selecting: Sequence[AnyPolicy], tier: Literal["admin", "baseline"], question: _Question
+    selecting: Sequence[Policy | TierPolicy], tier: Literal["admin", "baseline"], question: _Question
 ) -> Verdict | None:
     """The first rule that fits decides, by priority, then name, then order; a pass decides nothing."""
     found = [policy for policy in selecting if isinstance(policy, TierPolicy) and policy.tier == tier]
@@ -211,7 +227,7 @@ def _tier(
     return None
 
 
-def _together(selecting: Sequence[AnyPolicy], question: _Question) -> Verdict | None:
+def _together(selecting: Sequence[Policy | TierPolicy], question: _Question) -> Verdict | None:
     """Any deny wins, any allow suffices, whoever is selected is denied by default."""
     policies = [
         (policy, rules)

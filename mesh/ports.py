@@ -22,6 +22,7 @@ from mesh.model import (
     WorkloadName,
     WorkloadPeer,
 )
+from mesh.references import AnyPolicy
 
 Port = tuple[Protocol, int]
 
@@ -58,7 +59,7 @@ class Ports:
         return self._services.get((workload, port), set())
 
 
-def _mentioned(policy: Policy | TierPolicy | Authorization) -> Iterator[tuple[Selector, Iterable[PortMatch]]]:
+def _mentioned(policy: AnyPolicy) -> Iterator[tuple[Selector, Iterable[PortMatch]]]:
     """Whose ports a policy names: its subject's for ingress, its peers' for egress."""
     ingress: list[Rule] = []
     egress: list[Rule] = []

@@ -19,6 +19,7 @@ from mesh.model import (
     ConnectionRule,
     Direction,
     HttpMatch,
+    JwtRule,
     Mirror,
     NamePattern,
     ObjectRef,
@@ -82,12 +83,26 @@ class AuthorizationPart:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthenticationPart:
+    """One rule of a RequestAuthentication with its keys in place; without any it believes no token."""
+
+    origin: ObjectRef
+    rule: JwtRule
+
+    @property
+    def key(self) -> str:
+        """Such as `RequestAuthentication shop/web jwtRules[0]`."""
+        return f"{self.origin} {self.rule.field}"
+
+
+@dataclass(frozen=True, slots=True)
 class L7Class:
     """The set of L7 rules that apply to some callers and ports (rule 5). `number` names the set,
     not its content: an edit of a rule in place keeps it, so it binds live connections.
 
-    A connection that begins as HTTP (where `http`) needs for each request one of `rules` (None:
-    none is asked for) and the consent of `authorization`, judged in the order custom, deny, allow.
+    A connection that begins as HTTP (where `http`) needs for each request that no token is bad
+    (`authentication`), one of `rules` (None: none is asked for) and the consent of `authorization`,
+    judged in the order custom, deny, allow.
     A TLS hello needs, where `server_names` are, one of them. Any other connection, and TLS where
     they are not, needs the consent of `plain` (None: it is closed). `audit` are the rules that
     requests would need if policies in audit mode counted; None: the same as now.
@@ -102,18 +117,21 @@ class L7Class:
     http: bool = True
     audit: tuple[HttpRule, ...] | None = None
     normalization: PathNormalization = "MERGE_SLASHES"
+    authentication: tuple[AuthenticationPart, ...] = ()
 
     @property
     def keys(self) -> frozenset[str]:
         """The rules for which it exists."""
         asked = (f"{part.origin} {rule.field}" for part in self.authorization for rule in part.rules)
-        return frozenset({*(rule.key for rule in self._network()), *asked})
+        tokens = (part.key for part in self.authentication)
+        return frozenset({*(rule.key for rule in self._network()), *asked, *tokens})
 
     @property
     def origins(self) -> frozenset[ObjectRef]:
         """The policies behind them."""
         authorizations = (part.origin for part in self.authorization)
-        return frozenset({*(rule.origin for rule in self._network()), *authorizations})
+        tokens = (part.origin for part in self.authentication)
+        return frozenset({*(rule.origin for rule in self._network()), *tokens, *authorizations})
 
     def _network(self) -> tuple[HttpRule | ServerNameRule, ...]:
         return (*(self.rules or ()), *(self.server_names or ()), *(self.audit or ()))

@@ -16,7 +16,15 @@ from mesh import steer
 from mesh.assemble import Mesh
 from mesh.caller import Caller
 from mesh.explain import Path, party
-from mesh.model import Authorization, Backend, Direction, Protocol, RouteBackend, WorkloadName
+from mesh.model import (
+    Authorization,
+    Backend,
+    Direction,
+    Protocol,
+    RequestAuthentication,
+    RouteBackend,
+    WorkloadName,
+)
 from mesh.policy import Deny, Party, Steer, judge
 from mesh.proxy import Target
 from mesh.references import AnyPolicy
@@ -149,6 +157,8 @@ def policies_by_identity(mesh: Mesh) -> Mapping[int, Sequence[AnyPolicy]]:
 
 def _binds(policy: AnyPolicy) -> bool:
     """Can the policy refuse anything? One in audit mode, or of action AUDIT, only tells."""
+    if isinstance(policy, RequestAuthentication):
+        return True
     return not (policy.audit or (isinstance(policy, Authorization) and policy.action == "audit"))
 
 

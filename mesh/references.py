@@ -23,6 +23,9 @@ from mesh.model import (
     CidrGroupPeer,
     CidrPeer,
     EndpointSlice,
+    JwtRule,
+    KeySet,
+    KeySource,
     MeshConfig,
     NamePattern,
     NamePeer,
@@ -33,6 +36,7 @@ from mesh.model import (
     Policy,
     Reach,
     Reference,
+    RequestAuthentication,
     Requirement,
     ResolvedPeer,
     Rule,
@@ -47,10 +51,10 @@ from mesh.model import (
 )
 
 #: What selects a workload and binds its connections.
-AnyPolicy = Policy | TierPolicy | Authorization
+AnyPolicy = Policy | TierPolicy | Authorization | RequestAuthentication
 
 #: The kinds of thing that a policy can refer to.
-Source = Literal["groups", "nodes", "services", "names", "config"]
+Source = Literal["groups", "nodes", "services", "names", "config", "keys"]
 
 #: Where the API server stands (EndpointSlices of this Service).
 API_SERVER = ServicePeer("default", "kubernetes", None)
@@ -66,13 +70,15 @@ class Directory:
     services: Mapping[ServiceName, Service] = field(default_factory=dict)
     slices: Mapping[ServiceName, Mapping[ObjectRef, EndpointSlice]] = field(default_factory=dict)
     names: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    keys: Mapping[KeySource, KeySet] = field(default_factory=dict)
     config: MeshConfig = DEFAULT_CONFIG
 
 
 def sources_of(policy: AnyPolicy) -> set[Source]:
     """The kinds of thing that its meaning depends on."""
-    if isinstance(policy, Authorization):
-        return {"config"} if policy.services is None else {"config", "services"}
+    if isinstance(policy, Authorization | RequestAuthentication):
+        found: set[Source] = {"config"} if policy.services is None else {"config", "services"}
+        return found | {"keys"} if key_sources_of(policy) else found
     return {_SOURCES[type(peer)] for peer in _references(policy)}
 
 
@@ -89,6 +95,8 @@ def cidrs_of(policies: Iterable[AnyPolicy]) -> set[CidrPeer]:
     """Every block that resolved policies name."""
     found: set[CidrPeer] = set()
     for policy in policies:
+        if isinstance(policy, RequestAuthentication):
+            continue
         if isinstance(policy, Authorization):
             found.update(
                 value for term in _terms(policy) for value in term.values if isinstance(value, CidrPeer)
@@ -101,7 +109,7 @@ def cidrs_of(policies: Iterable[AnyPolicy]) -> set[CidrPeer]:
 
 def field_of_names(policy: AnyPolicy) -> str:
     """The first rule that speaks of DNS names, of peers or of queries; empty if none does."""
-    if isinstance(policy, Authorization):
+    if isinstance(policy, Authorization | RequestAuthentication):
         return ""
     for rule in rules_of(policy):
         if rule.dns is not None or any(isinstance(peer, NamePeer) for peer in rule.peers or ()):
@@ -111,9 +119,21 @@ def field_of_names(policy: AnyPolicy) -> str:
 
 def patterns_of(policy: AnyPolicy) -> set[NamePattern]:
     """The DNS names whose addresses a policy speaks of."""
-    if isinstance(policy, Authorization):
+    if isinstance(policy, Authorization | RequestAuthentication):
         return set()
     return {peer.pattern for peer in _references(policy) if isinstance(peer, NamePeer)}
+
+
+def key_sources_of(policy: AnyPolicy) -> set[KeySource]:
+    """Where the keys come from that a policy does not bring itself."""
+    return {source for _, source in fields_of_keys(policy)}
+
+
+def fields_of_keys(policy: AnyPolicy) -> Iterator[tuple[str, KeySource]]:
+    """The same, each with the field that says so."""
+    for rule in policy.rules if isinstance(policy, RequestAuthentication) else ():
+        if isinstance(rule.keys, KeySource):
+            yield f"{rule.field}.{'issuer' if rule.keys.discovery else 'jwksUri'}", rule.keys
 
 
 def _terms(policy: Authorization) -> Iterator[Term]:
@@ -143,6 +163,10 @@ def resolve(policy: AnyPolicy, directory: Directory) -> tuple[AnyPolicy, ...]:
     """The policy with resolved peers only, once for each subject that it turns out to have."""
     if isinstance(policy, Authorization):
         return tuple(replace(policy, subject=found, services=None) for found in _subjects(policy, directory))
+    if isinstance(policy, RequestAuthentication):
+        rules = tuple(_with_keys(rule, directory) for rule in policy.rules)
+        known = replace(policy, rules=rules, services=None)
+        return tuple(replace(known, subject=found) for found in _subjects(policy, directory))
     if not _references(policy):
         return (policy,)
     if isinstance(policy, TierPolicy):
@@ -160,7 +184,14 @@ def resolve(policy: AnyPolicy, directory: Directory) -> tuple[AnyPolicy, ...]:
     )
 
 
-def _subjects(policy: Authorization, directory: Directory) -> Iterator[Selector]:
+def _with_keys(rule: JwtRule, directory: Directory) -> JwtRule:
+    if not isinstance(rule.keys, KeySource):
+        return rule
+    found = directory.keys.get(rule.keys)
+    return replace(rule, keys=found.keys if found else "")
+
+
+def _subjects(policy: Authorization | RequestAuthentication, directory: Directory) -> Iterator[Selector]:
     """A policy of the root namespace is for all; one of a Service is for what stands behind it."""
     own = Requirement(NAMESPACE_KEY, "In", (policy.ref.namespace,))
     if policy.services is not None:

@@ -121,8 +121,11 @@ class Supervisor:
             await asyncio.sleep(0.02)
 
 
-def mesh_children(mesh: MeshDirectory, plan: AddressPlan, sources: Sequence[str]) -> list[Child]:
-    """The control plane, reading `sources` (absolute paths), and the agent."""
+def mesh_children(
+    mesh: MeshDirectory, plan: AddressPlan, sources: Sequence[str], jwks_allow: Sequence[str] = ()
+) -> list[Child]:
+    """The control plane, reading `sources` (absolute paths), and the agent. `jwks_allow` is where keys may
+    come from besides public addresses."""
     where = ["--state", str(mesh.state), "--run", str(mesh.run)]
     services = ",".join(str(block) for block in plan.services)
     control_plane = [*where, "--node", NODE, "--service-cidr", services]
@@ -130,6 +133,8 @@ def mesh_children(mesh: MeshDirectory, plan: AddressPlan, sources: Sequence[str]
         control_plane += ["--node-address", address]
     for source in sources:
         control_plane += ["-f", source]
+    for place in jwks_allow:
+        control_plane += ["--jwks-allow", place]
     agent = [
         *where,
         *("--pin", str(mesh.pins)),

@@ -17,10 +17,13 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from mesh.assemble import Change
 from mesh.discovery.resource import Snapshot
 from mesh.dns import FOLDER, LEARNED, RECORDS
 from xds.admin import Admin
 from xds.allocations import Locked, lock
+from xds.allowed import Allowed
+from xds.jwks import FetchedKeys, ask
 from xds.pipeline import Pipeline
 from xds.render import preload
 from xds.resolver import LearnedSource, RecordsFile
@@ -90,6 +93,14 @@ def _parser() -> argparse.ArgumentParser:
         help="which labels of a Pod policies can know, beside the defaults: expressions that match from the "
         "start of a key, ! before those to leave out; with one that is not left out, only such count",
     )
+    parser.add_argument(
+        "--jwks-allow",
+        action="append",
+        default=[],
+        metavar="CIDR|HOST",
+        help="fetch keys of RequestAuthentications from here, too, and not only from public addresses; "
+        "repeatable",
+    )
     return parser
 
 
@@ -97,7 +108,6 @@ async def _serve(options: argparse.Namespace) -> None:
     options.run.mkdir(parents=True, exist_ok=True)
     lock(options.state)
     server: AdsServer
-    records: RecordsFile
     pipeline = Pipeline(
         options.state,
         options.node,
@@ -105,13 +115,21 @@ async def _serve(options: argparse.Namespace) -> None:
         options.node_address,
         publish=lambda node: server.publish(NODE_PREFIX + node),
         identity_labels=options.identity_labels,
-        follow=lambda change: records.follow(change),
+        follow=lambda change: follow(change),
     )
     records = RecordsFile(options.run / FOLDER / RECORDS, pipeline.mesh)
+    allowed = Allowed.of(options.jwks_allow)
+    keys = FetchedKeys(options.state / "jwks", pipeline.mesh, lambda source: ask(source, allowed))
+
+    def follow(change: Change) -> None:
+        records.follow(change)
+        keys.follow(change)
+
     paths = [path for group in options.file for path in group]
     sources: list[Source] = [
         SandboxSource(options.state / "sandboxes"),
         LearnedSource(options.state / FOLDER / LEARNED),
+        keys,
         FileSource(paths, pipeline.bundles.digests),
     ]
     pipeline.start(change for source in sources for change in source.initial())

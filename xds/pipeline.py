@@ -24,6 +24,7 @@ from xds.admission import Admission
 from xds.allocations import AllocationFile
 from xds.documents import ApiObject
 from xds.generation import Generations
+from xds.jwks import Fetched
 from xds.resolver import Report
 from xds.sandbox import Placement
 from xds.snapshot import NodeSnapshot
@@ -222,8 +223,8 @@ class Pipeline:
                 placed = self.admission.place(change)
                 if placed is not None:
                     fragments[placed[0]] = placed[1]
-            case Report():
-                fragments[change.fragment.ref] = change.fragment
+            case Report() | Fetched():
+                fragments[change.ref] = change.fragment
 
     def _take_bundle(
         self, bundle: Bundle, fragments: dict[ObjectRef, Fragment | None], actions: dict[ObjectRef, Action]

@@ -30,8 +30,12 @@ class Report:
     names: LearnedNames
 
     @property
+    def ref(self) -> ObjectRef:
+        return LEARNED_REF
+
+    @property
     def fragment(self) -> Fragment:
-        return Fragment(LEARNED_REF, (self.names,))
+        return Fragment(self.ref, (self.names,))
 
 
 class RecordsFile:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mesh.analysis import addresses, authorization, dns, layers, problems, routes, selection, shadow
+from mesh.analysis import addresses, authorization, dns, layers, problems, routes, selection, shadow, tokens
 from mesh.analysis.finding import SEVERITIES, Check, Finding, Severity, Trap
 from mesh.analysis.view import View
 from mesh.model import ObjectRef
@@ -22,6 +22,7 @@ CHECKS: tuple[Check, ...] = (
     *shadow.CHECKS,
     *addresses.CHECKS,
     *authorization.CHECKS,
+    *tokens.CHECKS,
     *routes.CHECKS,
 )
 

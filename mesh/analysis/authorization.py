@@ -102,7 +102,7 @@ def unknown_source(view: View) -> Iterator[Trap]:
 def port_is_not_the_pods(view: View) -> Iterator[Trap]:
     """`ports` are the workload's, after translation, not the Service's (rule 1)."""
     for policy in view.authorizations:
-        found = [(name, s, p, t) for name in _pods(view, policy) for s, p, t in view.service_ports(name)]
+        found = [(name, s, p, t) for name in view.bound(policy) for s, p, t in view.service_ports(name)]
         targets = {target for _, _, _, target in found}
         for rule in policy.rules:
             for number in sorted({n for t in _ports(rule) for n in t.values if isinstance(n, int)}):
@@ -134,7 +134,7 @@ def _on_plain_ports(view: View, action: str) -> Iterator[tuple[Authorization, Au
     for policy in view.authorizations:
         if policy.action != action or policy.audit:
             continue
-        bound = [(name, port) for name in _pods(view, policy) for port in _plain(view, name)]
+        bound = [(name, port) for name in view.bound(policy) for port in _plain(view, name)]
         for rule in policy.rules:
             if any(term.attribute in _OF_REQUEST for term in _terms(rule)):
                 places = [f"{name} {port}" for name, port in bound if _binds(rule, port)]
@@ -157,7 +157,7 @@ def _binds(rule: AuthorizationRule, port: int) -> bool:
 
 
 def _allows_beside(view: View, policy: Authorization) -> list[Authorization]:
-    pods = set(_pods(view, policy))
+    pods = set(view.bound(policy))
     return [
         other
         for other in view.authorizations
@@ -166,12 +166,8 @@ def _allows_beside(view: View, policy: Authorization) -> list[Authorization]:
 
 
 def _within(view: View, policy: Authorization, pods: set[WorkloadName]) -> bool:
-    own = _pods(view, policy)
+    own = view.bound(policy)
     return bool(own) and pods.issuperset(own)
-
-
-def _pods(view: View, policy: Authorization) -> list[WorkloadName]:
-    return sorted({name for found in view.authorized(policy) for name in view.selected(found)})
 
 
 def _terms(rule: AuthorizationRule) -> Iterator[Term]:

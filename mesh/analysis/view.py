@@ -15,6 +15,7 @@ from mesh.model import (
     ObjectRef,
     Policy,
     Problem,
+    RequestAuthentication,
     Rule,
     Selector,
     ServicePort,
@@ -50,6 +51,7 @@ class View:
     policies: tuple[Policy, ...]
     tiers: tuple[TierPolicy, ...]
     authorizations: tuple[Authorization, ...]
+    authentications: tuple[RequestAuthentication, ...]
     groups: tuple[CidrGroup, ...]
     #: IP version -> the addresses of workloads as numbers, sorted, with their text and owner.
     addresses: Mapping[int, Sequence[tuple[int, str, WorkloadName]]]
@@ -64,6 +66,7 @@ class View:
             tuple(_those(nouns, Policy)),
             tuple(_those(nouns, TierPolicy)),
             tuple(_those(nouns, Authorization)),
+            tuple(_those(nouns, RequestAuthentication)),
             tuple(_those(nouns, CidrGroup)),
             _addresses(mesh),
         )
@@ -91,13 +94,17 @@ class View:
         yield from ((policy.ref, policy.subject) for policy in self.policies)
         yield from ((policy.ref, policy.subject) for policy in self.tiers)
         for authorization in self.authorizations:
-            for selector in self.authorized(authorization):
-                yield authorization.ref, selector
+            yield from ((authorization.ref, selector) for selector in self.authorized(authorization))
+        for authentication in self.authentications:
+            yield from ((authentication.ref, selector) for selector in self.authorized(authentication))
 
-    def authorized(self, policy: Authorization) -> list[Selector]:
-        """Whom an AuthorizationPolicy selects: one Selector, or one for each Service it is for."""
-        resolved = self.mesh.policies.get(policy.ref, ())
-        return [found.subject for found in resolved if isinstance(found, Authorization)]
+    def authorized(self, policy: Authorization | RequestAuthentication) -> list[Selector]:
+        """Whom a policy of Istio's selects: one Selector, or one for each Service it is for."""
+        return [found.subject for found in self.mesh.policies.get(policy.ref, ())]
+
+    def bound(self, policy: Authorization | RequestAuthentication) -> tuple[WorkloadName, ...]:
+        """The workloads that it selects, sorted."""
+        return tuple(sorted({name for found in self.authorized(policy) for name in self.selected(found)}))
 
     def selected(self, selector: Selector) -> tuple[WorkloadName, ...]:
         """The workloads that a selector matches, sorted."""

@@ -5,6 +5,7 @@ and normalised when built, so `==` means "the same meaning". Nothing here knows 
 YAML, Envoy or a kernel.
 """
 
+from mesh.model.authentication import JwtRule, KeySet, KeySource, RequestAuthentication
 from mesh.model.authorization import (
     Authorization,
     AuthorizationProvider,
@@ -165,6 +166,9 @@ __all__ = [
     "HeaderMatch",
     "HttpMatch",
     "Identity",
+    "JwtRule",
+    "KeySet",
+    "KeySource",
     "LearnedNames",
     "Listener",
     "ListenerProtocol",
@@ -198,6 +202,7 @@ __all__ = [
     "Reference",
     "ReferenceGrant",
     "RequestAttribute",
+    "RequestAuthentication",
     "Requirement",
     "ResolvedPeer",
     "Retries",

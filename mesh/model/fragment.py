@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mesh.model.authentication import KeySet, RequestAuthentication
 from mesh.model.authorization import Authorization
 from mesh.model.config import MeshConfig
 from mesh.model.credentials import BackendTls, Secret, TrustBundle
@@ -22,9 +23,11 @@ Noun = (
     | Node
     | CidrGroup
     | LearnedNames
+    | KeySet
     | Policy
     | TierPolicy
     | Authorization
+    | RequestAuthentication
     | MeshConfig
     | Route
     | DestinationRule

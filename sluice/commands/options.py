@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from mesh.model import WorkloadName
+from xds.allowed import Allowed
 
 
 def add_name(parser: argparse.ArgumentParser) -> None:
@@ -72,3 +73,12 @@ def existing_path(text: str) -> Path:
     if not path.exists():
         raise argparse.ArgumentTypeError(f"there is no {text}")
     return path
+
+
+def key_place(text: str) -> str:
+    """An argument CIDR|HOST from where keys may be fetched."""
+    try:
+        Allowed.of([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text

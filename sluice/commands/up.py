@@ -19,7 +19,7 @@ import time
 
 from sluice.admin import Admin
 from sluice.child import child_environment
-from sluice.commands.options import add_files, add_name, add_timeout, existing_path
+from sluice.commands.options import add_files, add_name, add_timeout, existing_path, key_place
 from sluice.failure import Failure
 from sluice.mesh_directory import BPFFS, MeshDirectory, claim_addresses
 from sluice.node import check_machine, mount_bpffs, run_node
@@ -38,6 +38,15 @@ mesh {name} is up
 def configure(parser: argparse.ArgumentParser) -> None:
     add_files(parser, "manifests: files or folders, watched", required=False)
     add_name(parser)
+    parser.add_argument(
+        "--jwks-allow",
+        action="append",
+        type=key_place,
+        default=[],
+        metavar="CIDR|HOST",
+        help="fetch keys of RequestAuthentications (jwksUri) from here, too: without it only from public "
+        "addresses; repeatable",
+    )
     parser.add_argument("--detach", action="store_true", help="return when control plane and agent answer")
     add_timeout(parser, 60)
 
@@ -59,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     plan = claim_addresses(mesh)
     mesh.logs.mkdir(parents=True, exist_ok=True)
     if options.detach:
-        _detach(mesh, sources, options.timeout)
+        _detach(mesh, sources, options.jwks_allow, options.timeout)
         option = "" if mesh.name == "default" else f" --name {mesh.name}"
         print(DETACHED.format(name=mesh.name, option=option))
         return 0
@@ -67,17 +76,20 @@ def run(options: argparse.Namespace) -> int:
     if lock is None:
         raise Failure(f"mesh {mesh.name} was started by someone else just now")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
-    run_node(mesh, plan, mesh_children(mesh, plan, [str(write_resolver(mesh, plan)), *sources]))
+    sources.insert(0, str(write_resolver(mesh, plan)))
+    run_node(mesh, plan, mesh_children(mesh, plan, sources, options.jwks_allow))
     take_down(mesh, purge=False)
     print(f"mesh {mesh.name} is down", file=sys.stderr)
     return 0
 
 
-def _detach(mesh: MeshDirectory, sources: list[str], timeout: float) -> None:
+def _detach(mesh: MeshDirectory, sources: list[str], jwks_allow: list[str], timeout: float) -> None:
     """Start the supervisor in a session of its own and wait until the mesh answers."""
     argv = [sys.executable, "-m", "sluice", "up", "--name", mesh.name]
     if sources:
         argv += ["-f", *sources]
+    for place in jwks_allow:
+        argv += ["--jwks-allow", place]
     log = mesh.logs / "supervisor.log"
     begin = log.stat().st_size if log.exists() else 0
     with log.open("ab") as output:

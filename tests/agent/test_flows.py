@@ -22,6 +22,7 @@ TRIED = "NetworkPolicy shop/tried"
 HTTP_RULES = ("CiliumNetworkPolicy shop/web ingress[0]", "CiliumNetworkPolicy shop/web ingress[1]")
 LOGS = (("NetworkPolicy shop/other", "not this"), ("NetworkPolicy shop/web", "ticket 12"))
 AUTHORIZATION = "AuthorizationPolicy shop/some rules[0]"
+TOKENS = "RequestAuthentication shop/tokens jwtRules[0]"
 
 
 def names() -> Names:
@@ -33,7 +34,7 @@ def names() -> Names:
         PolicyClass(
             1,
             (
-                PortVerdict("TCP", 80, 80, "steer", 256, (*HTTP_RULES, AUTHORIZATION)),
+                PortVerdict("TCP", 80, 80, "steer", 256, (*HTTP_RULES, AUTHORIZATION, TOKENS)),
                 PortVerdict("TCP", 81, 81, "allow", 0, (), "deny", (TRIED,)),
             ),
             (RULE,),

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,16 @@ import pytest
 
 from mesh.discovery.subscriber import Subscriber, Update
 from mesh.resources import GENERATION_TYPE, MANIFEST_TYPE, NODE_TYPES
+from tests.threats.key_server import saying, serving
 from tests.xds.manifests import SHOP, http_policy, policy, write_sandboxes
 
 PATIENCE = 30
+#: A public key on P-256 (RFC 7517, A.1).
+KEYS = (
+    '{"keys": [{"kty": "EC", "crv": "P-256", "kid": "the-key", '
+    '"x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", '
+    '"y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}'
+)
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
 
@@ -29,11 +36,11 @@ class ControlPlane:
         self.manifests = folder / "m"
         self.process: asyncio.subprocess.Process | None = None
 
-    async def start(self) -> None:
+    async def start(self, *more: str) -> None:
         arguments = ["--name", "test", "--state", f"{self.folder}/s", "--run", f"{self.folder}/r"]
         with open(self.folder / "log", "ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "xds", *arguments, "-f", str(self.manifests), stderr=log
+                sys.executable, "-m", "xds", *arguments, "-f", str(self.manifests), *more, stderr=log
             )
         while True:
             with contextlib.suppress(OSError, aiohttp.ClientError):
@@ -148,6 +155,33 @@ async def test_what_happened_to_files_while_it_was_dead_is_noticed(plane: Contro
     status = await plane.ask("/status")
     assert [problem["field"] for problem in status["problems"]] == ["line 1"]
     assert (await plane.ask("/render"))["pods"]["shop/cart"]["reasons"] == []
+
+
+async def test_keys_are_fetched_from_where_the_operator_allows_it_and_survive(plane: ControlPlane) -> None:
+    async def until(condition: Callable[[dict[str, Any], str], bool]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not condition(await plane.ask("/status"), str(await plane.ask("/render?pod=shop/cart"))):
+                await asyncio.sleep(0.02)
+
+    async with serving(saying(KEYS)) as server:
+        (plane.manifests / "tokens.yaml").write_text(
+            "{apiVersion: security.istio.io/v1, kind: RequestAuthentication, "
+            "metadata: {name: t, namespace: shop},"
+            f" spec: {{jwtRules: [{{issuer: i, jwksUri: '{server.url()}'}}]}}}}"
+        )
+        await until(lambda status, _: "--jwks-allow does not name it" in str(status["problems"]))
+        assert server.paths == []
+        await plane.kill()
+        await plane.start("--jwks-allow", "127.0.0.1")
+        await until(lambda status, rendered: not status["problems"] and "the-key" in rendered)
+        generation = (await plane.ask("/status"))["generation"]
+        await plane.kill()
+        server.answer = saying("", 500)
+        await plane.start("--jwks-allow", "127.0.0.1")
+        assert "the-key" in str(await plane.ask("/render?pod=shop/cart"))
+        await until(lambda status, _: "the keys from before stay in force" in str(status["problems"]))
+        assert (await plane.ask("/status"))["generation"] == generation
+        assert KEYS not in (plane.folder / "log").read_text()
 
 
 async def test_a_second_one_on_the_same_state_is_refused_in_one_line(plane: ControlPlane) -> None:

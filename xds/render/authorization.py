@@ -35,8 +35,6 @@ from xds.render.rbac import header_name
 
 _SENDER = frozenset({"remote_ip", "request_principal", "audience", "presenter", "claim"})
 _CLAIMS = {"audience": "aud", "presenter": "azp"}
-#: Where Envoy's JWT filter leaves the claims of a token that it has found good (as in Istio).
-_JWT, _PAYLOAD = "envoy.filters.http.jwt_authn", "payload"
 
 
 def policies(parts: Iterable[AuthorizationPart]) -> dict[str, Policy]:
@@ -165,8 +163,8 @@ def _claim(path: str, matcher: StringMatcher) -> Principal:
     either = OrMatcher(value_matchers=[text, ValueMatcher(list_match=ListMatcher(one_of=text))])
     return Principal(
         metadata=MetadataMatcher(
-            filter=_JWT,
-            path=[MetadataMatcherPathSegment(key=key) for key in (_PAYLOAD, *path.split("."))],
+            filter=naming.JWT_AUTHN,
+            path=[MetadataMatcherPathSegment(key=key) for key in (naming.PAYLOAD, *path.split("."))],
             value=ValueMatcher(or_match=either),
         )
     )

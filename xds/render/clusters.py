@@ -76,6 +76,14 @@ def passthrough_cluster(direction: Direction) -> bytes:
     return encode(cluster)
 
 
+@cache
+def nowhere() -> bytes:
+    """A cluster without any endpoint."""
+    return encode(
+        Cluster(name=naming.NO_BACKEND, type=ClusterDiscoveryType.STATIC, connect_timeout=CONNECT_TIMEOUT)
+    )
+
+
 def ads() -> ConfigSource:
     """Over the stream that everything comes by."""
     return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)

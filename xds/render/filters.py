@@ -1,8 +1,9 @@
 """What judges a request, in order. The listener holds the filters, a route what they ask for (rule 6).
 
-Network policy comes first, so that what it refuses reaches no authorization service; then
-AuthorizationPolicy's CUSTOM, DENY and ALLOW. Before all of them stand shadows that say what would be if
-policies in audit mode counted: behind them they would never see what is refused now.
+Tokens come first, for everything behind may ask for their claims. Then network policy, so that what it
+refuses reaches no authorization service; then AuthorizationPolicy's CUSTOM, DENY and ALLOW. Before these
+stand shadows that say what would be if policies in audit mode counted: behind them they would never see what
+is refused now.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Any
 
 from mesh.proxy import AuthorizationPart, L7Class
-from xds.render import authorization, naming, providers, rbac
+from xds.render import authentication, authorization, naming, providers, rbac
 from xds.render.encoding import typed
 
 #: What the metadata keys begin with that say what a filter answered (read by `agent.judgement`). Those of
@@ -29,6 +30,7 @@ _AUDIT_DENY, _AUDIT_ALLOW = "audit_deny_", "audit_allow_"
 def judging() -> tuple[HttpFilter, ...]:
     """All but the one of network policy sleep until a route brings them rules."""
     return (
+        authentication.dormant(),
         rbac.dormant(naming.AUDIT_ACTION),
         rbac.dormant(naming.AUDIT_RBAC),
         rbac.dormant(naming.AUDIT_DENY),
@@ -52,6 +54,8 @@ def asked(found: L7Class) -> dict[str, Any]:
     parts = found.authorization
     enforced = tuple(part for part in parts if not part.audit)
     entries = {naming.RBAC: rbac.per_route(rbac.allow(rbac.policies(found.rules, True)))}
+    if found.authentication:
+        entries[naming.AUTHENTICATION] = authentication.per_route(found.authentication)
     if custom := providers.asking(enforced):
         entries[naming.CUSTOM] = providers.per_route(custom)
     if denying := _denying(enforced):

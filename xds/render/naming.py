@@ -14,7 +14,7 @@ INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
 #: The share of a route whose backend must not or cannot be reached. No cluster ever has this name:
 #: Envoy answers 500 for it (`cluster_not_found_response_code`), as the Gateway API demands.
 INVALID_BACKEND = "InvalidBackend"
-#: The same for connections that are not looked into: they are closed.
+#: Where nobody answers, and connections are closed: Istio's name of it.
 NO_BACKEND = "BlackHoleCluster"
 #: The RBAC policy where none is asked for.
 EVERYTHING = "everything"
@@ -24,6 +24,10 @@ AGENT = "sluice-agent"
 ROUTING_LISTENER = "virtualOutbound"
 
 RBAC = "envoy.filters.http.rbac"
+#: Of RequestAuthentication; Envoy's own filter leaves the claims of a good token under its name and this key.
+AUTHENTICATION = "envoy.filters.http.filter_chain.jwt"
+JWT_AUTHN, PAYLOAD = "envoy.filters.http.jwt_authn", "payload"
+HEADER_MUTATION = "envoy.filters.http.header_mutation"
 #: Filters beside that one, which judges network policy: AuthorizationPolicy, and what would be if policies in
 #: audit mode counted.
 CUSTOM = "envoy.filters.http.filter_chain"

@@ -27,7 +27,7 @@ def resources(view: ProxyView) -> Rendered:
     """See `xds.render.render`."""
     return tuple(
         sorted(
-            (*_routing(view), *_classes(view), *_providers(view), *_gateway(view)),
+            (*_routing(view), *_classes(view), *_keyless(view), *_providers(view), *_gateway(view)),
             key=lambda resource: resource.order,
         )
     )
@@ -86,6 +86,15 @@ def _classes(view: ProxyView) -> Iterator[EnvoyResource]:
             yield EnvoyResource(LISTENER, name, listeners.class_listener(listeners.structure(l7)), blame)
             name = naming.class_routes(direction, l7.number)
             yield EnvoyResource(ROUTES, name, routes.l7_class(l7), blame)
+
+
+def _keyless(view: ProxyView) -> Iterator[EnvoyResource]:
+    """Where rules about tokens look for keys that are not known."""
+    lacking = [part for l7 in view.ingress for part in l7.authentication if not part.rule.keys]
+    if lacking:
+        yield EnvoyResource(
+            CLUSTER, naming.NO_BACKEND, clusters.nowhere(), _unique(part.origin for part in lacking)
+        )
 
 
 def _providers(view: ProxyView) -> Iterator[EnvoyResource]:

@@ -19,6 +19,7 @@ from sluice.offline import NODE, Manifests
 from tests.xds.render.conftest import Serve
 from tests.xds.render.standalone import Proxy
 from xds.documents import parse
+from xds.jwks import Fetched
 
 #: Whose calls are judged, unless a test has callers of its own: namespace, pod, service account, address.
 Caller = tuple[str, str, str, str]
@@ -98,9 +99,9 @@ class Compiled:
         text = yaml.safe_dump_all([*_api(http), *pods, *objects])
         documents = parse(text, "the test")
         assert not documents.problems
-        self._mesh, problems = Manifests({found.ref: found for found in documents.objects}).mesh()
+        self.mesh, problems = Manifests({found.ref: found for found in documents.objects}).mesh()
         assert bool(problems) == unreadable, problems
-        self._node = Node(self._mesh, NODE, default=True)
+        self._node = Node(self.mesh, NODE, default=True)
 
     def verdict(self, caller: Caller = ANN, port: int = HTTP) -> PortVerdict:
         """What the kernel does with the caller's connection to this port."""
@@ -108,8 +109,8 @@ class Compiled:
 
     def reference(self, caller: Caller = ANN, port: int = HTTP) -> str:
         """What the reference semantics say of it, in the same words."""
-        api, peer = (party(self._mesh, address) for address in (API, caller[3]))
-        found = judge(self._mesh.all_policies(), "ingress", api, peer, "TCP", port, self._mesh.config)
+        api, peer = (party(self.mesh, address) for address in (API, caller[3]))
+        found = judge(self.mesh.all_policies(), "ingress", api, peer, "TCP", port, self.mesh.config)
         return type(found).__name__.lower()
 
     def listener(self, caller: Caller = ANN, port: int = HTTP) -> str:
@@ -117,6 +118,10 @@ class Compiled:
         found = self.verdict(caller, port)
         assert found.verdict == "steer", found
         return f"virtualInbound|{found.listener}"
+
+    def learn(self, fetched: Fetched) -> None:
+        """Keys came, or did not."""
+        self._node.update(self.mesh.apply({fetched.ref: fetched.fragment}))
 
     @property
     def view(self) -> ProxyView:

@@ -15,10 +15,12 @@ from agent.access_log import requests
 from agent.flows import FlowLog, FlowTeller
 from agent.names import Names
 from agent.records import Change
-from mesh.model import AuthorizationProvider, HttpMatch, ServiceName
+from mesh.key_set import normalise
+from mesh.model import AuthorizationProvider, HttpMatch, JwtRule, ObjectRef, ServiceName
 from mesh.model import Backend as Address
 from mesh.node import PolicyClass, PortVerdict
-from mesh.proxy import Destination, Part, Target
+from mesh.proxy import AuthenticationPart, Destination, Part, Target
+from tests.threats.http.tokens import ISSUER, Issuer, bearer
 from tests.xds.render.backend import Backend
 from tests.xds.render.client import ask
 from tests.xds.render.consent import GrpcConsent
@@ -172,3 +174,37 @@ def test_the_agent_reads_who_judged_each_request_and_what_policies_in_audit_mode
         if flow.l7
     }
     assert found == expected
+
+
+def test_the_agent_reads_which_rule_refused_a_token(
+    folder: Path, servers: dict[str, Backend], messages: queue.Queue[bytes]
+) -> None:
+    policy = ObjectRef("RequestAuthentication", "shop", "tokens")
+    ours, theirs = Issuer(), Issuer()
+    rules = (
+        JwtRule("jwtRules[0]", ISSUER, normalise(ours.keys, public=True)),
+        JwtRule("jwtRules[1]", "https://other.example", normalise(theirs.keys, public=True)),
+    )
+    tokens = tuple(AuthenticationPart(policy, rule) for rule in rules)
+    shown = view(ingress=(authorized(300, authentication=tokens),))
+    proxy = Proxy(shown, folder, ("127.0.0.1", servers["one"].port))
+    log = FlowLog()
+    teller = FlowTeller(Mesh(*(part.key for part in tokens)), log)
+    first, second = (part.key for part in tokens)
+    cases: dict[str, tuple[str, str, tuple[str, ...]]] = {
+        "/good": (ours.token(), "FORWARDED", ()),
+        "/second": (theirs.token(iss="https://other.example"), "FORWARDED", ()),
+        "/forged": (theirs.token(), "DROPPED", (first,)),
+        "/expired": (theirs.token(iss="https://other.example", exp=1), "DROPPED", (second,)),
+        "/stranger": (ours.token(iss="https://third.example"), "DROPPED", (first, second)),
+    }
+    try:
+        for path, (token, _, _) in cases.items():
+            ask(proxy.ports["virtualInbound|300"], path, headers=[bearer(token)])
+        while len(log.last(99)) < len(cases):
+            for request in requests(messages.get(timeout=10)):
+                teller.tell_request(("127.0.0.1",), request)
+    finally:
+        proxy.stop()
+    found = {flow.l7.path: (flow.verdict, flow.policies) for flow in log.last(99) if flow.l7}
+    assert found == {path: (verdict, keys) for path, (_, verdict, keys) in cases.items()}

@@ -1,0 +1,168 @@
+"""Key sets that RequestAuthentications name by URL: fetched, refreshed, and kept on disk, so that the newest
+good ones are in force whatever becomes of who gave them. Nothing ever stands in for keys that are not there.
+
+What was fetched is an input of the mesh like any object (`mesh.model.KeySet`). Keys are in no log and in no
+Problem.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mesh.assemble import Change, Mesh
+from mesh.key_set import KeySetError, normalise
+from mesh.model import Fragment, KeySet, KeySource, ObjectRef
+from xds import atomic
+from xds.allowed import Allowed
+from xds.documents import digest_of
+from xds.fetch import Unfetched, fetch
+
+_LOG = logging.getLogger(__name__)
+
+#: Seconds from one good answer to the next question (Istio: 20 minutes), and from a bad one, doubling.
+REFRESH = 20 * 60.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 5 * 60.0
+_AT_ONCE = 16
+
+#: The keys of a source as they are kept. Raises Unfetched.
+Ask = Callable[[KeySource], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What is known of a source now; None: nobody wants it any more."""
+
+    source: KeySource
+    keys: KeySet | None
+
+    @property
+    def ref(self) -> ObjectRef:
+        """Under which name the mesh knows it."""
+        way = "issuer" if self.source.discovery else "keys"
+        return ObjectRef("KeySet", "", f"{self.source.uri} ({way}, {self.source.timeout_ms} ms)")
+
+    @property
+    def fragment(self) -> Fragment | None:
+        return None if self.keys is None else Fragment(self.ref, (self.keys,))
+
+
+async def ask(source: KeySource, allowed: Allowed) -> str:
+    """The keys of a source. Raises Unfetched."""
+    timeout = source.timeout_ms / 1000
+    uri = source.uri
+    if source.discovery:
+        uri = _keys_uri(await fetch(uri, timeout, allowed))
+        if source.uri.startswith("https:") and not uri.startswith("https:"):
+            raise Unfetched("its configuration names a place without TLS")
+    body = await fetch(uri, timeout, allowed)
+    try:
+        return normalise(body.decode(), public=True)
+    except UnicodeDecodeError:
+        raise Unfetched("its answer is not UTF-8") from None
+    except KeySetError as error:
+        raise Unfetched(f"its answer {error}") from None
+
+
+def _keys_uri(configuration: bytes) -> str:
+    try:
+        found = json.loads(configuration)["jwks_uri"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        found = None
+    if not isinstance(found, str):
+        raise Unfetched("its configuration names no jwks_uri")
+    return found
+
+
+class FetchedKeys:
+    """A `Source` of what `folder` and the network hold of the key sets that the mesh wants."""
+
+    def __init__(self, folder: Path, mesh: Mesh, asking: Ask) -> None:
+        self._folder = folder
+        self._mesh = mesh
+        self._ask = asking
+        self._news: asyncio.Queue[Fetched | BaseException] = asyncio.Queue()
+        self._kept: dict[KeySource, str] = {}
+        self._tasks: dict[KeySource, asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    def initial(self) -> list[Fetched]:
+        """What was kept. A file that cannot be read is as if it were not there."""
+        self._kept = dict(self._stored())
+        return [Fetched(source, KeySet(source, keys)) for source, keys in self._kept.items()]
+
+    async def changes(self) -> AsyncIterator[list[Fetched]]:
+        """Raises what ended one of the tasks: that is a fault of ours."""
+        while True:
+            news = await self._news.get()
+            if isinstance(news, BaseException):
+                raise news
+            yield [news]
+
+    def follow(self, change: Change) -> None:
+        """Begin to ask where the mesh now wants keys from, and forget the others."""
+        if self._tasks and not change.keys:
+            return
+        wanted = self._mesh.wanted_keys()
+        for source in (self._kept.keys() | self._tasks.keys()) - wanted:
+            if (task := self._tasks.pop(source, None)) is not None:
+                task.cancel()
+            self._kept.pop(source, None)
+            self._write(source, None)
+            self._news.put_nowait(Fetched(source, None))
+        for source in sorted(wanted - self._tasks.keys()):
+            self._tasks[source] = asyncio.create_task(self._refresh(source))
+            self._tasks[source].add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._news.put_nowait(error)
+
+    async def _refresh(self, source: KeySource) -> None:
+        pause, told = FIRST_PAUSE, None
+        while True:
+            try:
+                async with self._turns:
+                    keys = await self._ask(source)
+            except Unfetched as error:
+                found = KeySet(source, self._kept.get(source, ""), str(error))
+                wait, pause = pause, min(pause * 2, LONGEST_PAUSE)
+            else:
+                found = KeySet(source, keys)
+                wait, pause = REFRESH, FIRST_PAUSE
+                if keys != self._kept.get(source):
+                    self._kept[source] = keys
+                    self._write(source, keys)
+            if found != told:
+                told = found
+                if found.failure:
+                    _LOG.warning("no keys from %s: %s", source.uri, found.failure)
+                self._news.put_nowait(Fetched(source, found))
+            await asyncio.sleep(wait)
+
+    # --- on disk -------------------------------------------------------------------------------
+
+    def _path(self, source: KeySource) -> Path:
+        return self._folder / f"{digest_of(repr(source).encode())}.json"
+
+    def _write(self, source: KeySource, keys: str | None) -> None:
+        try:
+            if keys is None:
+                atomic.remove(self._path(source))
+            else:
+                atomic.write(self._path(source), json.dumps({**asdict(source), "keys": keys}))
+        except OSError as error:
+            _LOG.error("keys from %s are in force but not kept: %s", source.uri, error)
+
+    def _stored(self) -> Iterator[tuple[KeySource, str]]:
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                document = json.loads(path.read_bytes())
+                keys = normalise(document.pop("keys"), public=True)
+                yield KeySource(**document), keys
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, KeySetError) as error:
+                _LOG.error("%s is passed over, its keys are fetched afresh: %s", path, type(error).__name__)
