@@ -72,3 +72,10 @@ def existing_path(text: str) -> Path:
     if not path.exists():
         raise argparse.ArgumentTypeError(f"there is no {text}")
     return path
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """The output of the commands that are istioctl's."""
+    parser.add_argument(
+        "-o", "--output", choices=("short", "json", "yaml"), default="short", help="default: short, a table"
+    )
