@@ -32,6 +32,7 @@ COMMANDS = {
     "describe": "a pod or a Service: what binds it, and where each rule is enforced",
     "proxy-config": "what a pod's Envoy has, as it says itself",
     "proxy-status": "does each Envoy have what it was sent, and what did it refuse",
+    "trace": "a look into the kernel: connect times, round trips and resets, drops",
     "demo": "a tour with a small shop",
 }
 

@@ -60,6 +60,7 @@ class Admin:
                 web.get("/render", self._render),
                 web.get("/proxies", self._proxies),
                 web.get("/describe", self._describe),
+                web.get("/names", self._names),
             ]
         )
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1)
@@ -219,6 +220,9 @@ class Admin:
     async def _proxies(self, request: web.Request) -> web.Response:
         """What each proxy of this node is to be served."""
         return _answer(self._pipeline.nodes[self._pipeline.node].proxies())
+
+    async def _names(self, request: web.Request) -> web.Response:
+        return _answer(self._status.names())
 
     async def _describe(self, request: web.Request) -> web.Response:
         """`pod=namespace/name` or `service=namespace/name`."""
