@@ -11,6 +11,7 @@ import os
 import select
 import subprocess
 import time
+from collections import deque
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -84,24 +85,15 @@ class KernelTrace:
         self._errors = os.memfd_create("errors")
         self._process: subprocess.Popen[bytes] | None = None
         self._rest = b""
+        self._lines: deque[Line] = deque()
 
     def __enter__(self) -> KernelTrace:
         found = self._headers
         lower = ":".join(map(str, found)) if len(found) == 2 else ""
         source = _OVERLAY if lower else next(iter(found), None)
+        alone = ["unshare", "--mount", "sh", "-c", _SCRIPT, "sh", lower, _OVERLAY]
         self._process = subprocess.Popen(
-            [
-                "unshare",
-                "--mount",
-                "sh",
-                "-c",
-                _SCRIPT,
-                "sh",
-                lower,
-                _OVERLAY,
-                self._python,
-                trace_probe.__file__,
-            ],
+            [*alone, self._python, trace_probe.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -109,7 +101,7 @@ class KernelTrace:
         )
         try:
             self._write(json.dumps(self._question).encode() + b"\n")
-            if not any("ready" in line for line in self._read(time.monotonic() + _START, until="ready")):
+            if "ready" not in next(self._read(time.monotonic() + _START), {}):
                 raise Failure(f"compile or load the trace failed: {self._complaint()}")
         except BaseException:
             self._stop()
@@ -132,20 +124,23 @@ class KernelTrace:
         self._process.stdin.close()
         return list(self._read(time.monotonic() + _END))
 
-    def _read(self, deadline: float, until: str = "") -> Iterator[Line]:
+    def _read(self, deadline: float) -> Iterator[Line]:
+        """Its lines until `deadline`, or until it has ended."""
         assert self._process and self._process.stdout
-        while (left := deadline - time.monotonic()) > 0:
-            if not select.select([self._process.stdout], [], [], min(left, _LOOK))[0]:
-                continue
-            data = self._process.stdout.read1(1 << 16)  # type: ignore[attr-defined]
-            if not data:
-                self._process.wait()
+        pipe = self._process.stdout.fileno()
+        while True:
+            while self._lines:
+                yield self._lines.popleft()
+            left = deadline - time.monotonic()
+            if left <= 0:
                 return
-            *whole, self._rest = (self._rest + data).split(b"\n")
-            for line in map(json.loads, whole):
-                yield line
-                if until in line:
+            if select.select([pipe], [], [], min(left, _LOOK))[0]:
+                data = os.read(pipe, 1 << 16)
+                if not data:
+                    self._process.wait()
                     return
+                *whole, self._rest = (self._rest + data).split(b"\n")
+                self._lines += map(json.loads, whole)
 
     def _write(self, data: bytes) -> None:
         assert self._process and self._process.stdin

@@ -89,6 +89,7 @@ def main() -> int:
 
         bpf["events"].open_ring_buffer(take)
     _write({"ready": True})
+    sys.stdout.flush()
     while not select.select([sys.stdin], [], [], 0)[0]:
         if polled:
             bpf.ring_buffer_poll(_LOOK)

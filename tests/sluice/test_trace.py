@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,26 @@ def test_offsets_are_those_of_the_running_kernel() -> None:
         pytest.skip("bpftool is not installed")
     for path in OFFSETS.values():
         assert btf.offset(path) >= 0
-    for struct, field in (("sock", "sk_err"), ("sk_buff", "head"), ("tcp_sock", "srtt_us")):
-        body = text.partition(f"STRUCT '{struct}' ")[2].partition("\n[")[0]
+    for name, field in (("sock", "sk_err"), ("sk_buff", "head"), ("tcp_sock", "srtt_us")):
+        body = text.partition(f"STRUCT '{name}' ")[2].partition("\n[")[0]
         found = re.search(rf"'{field}' type_id=\d+ bits_offset=(\d+)", body)
-        assert found and btf.offset(f"{struct}.{field}") == int(found[1]) // 8
+        assert found and btf.offset(f"{name}.{field}") == int(found[1]) // 8
     assert "SKB_DROP_REASON_NO_SOCKET" in btf.enumeration(REASONS).values()
+
+
+def test_fields_of_an_anonymous_struct_count_from_the_outer_one() -> None:
+    """struct outer { int x; struct { int y; int z; }; };"""
+    strings = b"\0int\0outer\0x\0y\0z\0"
+    at = {name: strings.index(name.encode() + b"\0") for name in ("int", "outer", "x", "y", "z")}
+    words = [
+        *(at["int"], 1 << 24, 4, 32),
+        *(0, 4 << 24 | 2, 8, at["y"], 1, 0, at["z"], 1, 32),
+        *(at["outer"], 4 << 24 | 2, 12, at["x"], 1, 0, 0, 2, 32),
+    ]
+    types = struct.pack(f"={len(words)}I", *words)
+    header = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
+    btf = Btf(header + types + strings)
+    assert [btf.offset(f"outer.{name}") for name in "xyz"] == [0, 4, 8]
 
 
 @pytest.mark.parametrize("path", ["sock.no_such_field", "no_such_struct.x", "sock.sk_err.deeper"])
