@@ -78,6 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     sections = parser.add_subparsers(dest="section", metavar="SECTION", required=True)
     for name, section in _SECTIONS.items():
         own = _parser(sections, name, section.summary, section.aliases, _show(section))
+        add_format(own)
         for filter_ in section.filters:
             own.add_argument(
                 f"--{filter_}",
@@ -87,23 +88,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
                 metavar=filter_.upper(),
                 help=_FILTERS[filter_],
             )
-    _parser(sections, "bootstrap", "what it was started with", ("b",), _bootstrap)
-    _parser(sections, "all", "every section", ("a",), _all)
-    log = sections.add_parser("log", aliases=["o"], help="log levels: show, or change until it ends")
-    log.add_argument("pod", type=pod_name, metavar="NAMESPACE/POD")
+    add_format(_parser(sections, "bootstrap", "what it was started with", ("b",), _bootstrap))
+    add_format(_parser(sections, "all", "every section", ("a",), _all))
+    log = _parser(sections, "log", "log levels: show, or change until it ends", ("o",), _log)
     log.add_argument(
         "--level", metavar="LEVEL|LOGGER:LEVEL,...", help="such as debug, or http:debug,rbac:trace"
     )
-    log.set_defaults(show=_log, output="short")
 
 
 def _parser(
     sections: Any, name: str, summary: str, aliases: tuple[str, ...], show: Callable[..., str]
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = sections.add_parser(name, aliases=list(aliases), help=summary)
+    parser: argparse.ArgumentParser = sections.add_parser(
+        name,
+        aliases=list(aliases),
+        help=summary,
+        epilog=f"Examples:\n  sluice proxy-config {name} shop/web\n  sluice pc {aliases[-1]} shop/web",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("pod", type=pod_name, metavar="NAMESPACE/POD")
-    add_format(parser)
-    parser.set_defaults(show=show)
+    parser.set_defaults(show=show, output="short")
     return parser
 
 

@@ -8,7 +8,7 @@ Examples:
   sluice trace tcp shop/web --duration 10
   sluice trace drops -o json
 
-Without --duration until Ctrl-C. As root.
+Without --duration until Ctrl-C. As root. Pods that come later are not seen.
 Exit status: 0 traced; 1 failed; 2 wrong usage; 3 bcc or kernel headers are not installed.
 """
 
