@@ -21,6 +21,10 @@ build/system.stamp: .ci/system
 	@.ci/system build
 	@mkdir -p build && touch $@
 
+build/trace.stamp: .ci/system
+	@.ci/system trace
+	@mkdir -p build && touch $@
+
 $(VENV)/installed.stamp: constraints.txt pyproject.toml build/system.stamp
 	@python=$$(.ci/system python); \
 	 test -x $(BIN)/pip || { echo "creating $(VENV) with $$($$python --version)"; "$$python" -m venv $(VENV); }
@@ -41,7 +45,7 @@ demo: setup ## the tour: a small shop moves between kernel and Envoy (root)
 	@$(BIN)/sluice demo $(ARGS)
 
 .PHONY: test
-test: setup ## every test; those of the data path need root. ARGS='-k word' picks
+test: setup build/trace.stamp ## every test; those of the data path need root. ARGS='-k word' picks
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check

@@ -17,7 +17,7 @@ DEFAULT_LAST = 100
 
 
 class Admin:
-    """`GET /status`, `GET /pods/<namespace>/<pod>`, `GET /flows?last=N&follow=1`."""
+    """`GET /status`, `GET /pods/<namespace>/<pod>`, `GET /proxies`, `GET /flows?last=N&follow=1`."""
 
     def __init__(self, agent: NodeAgent) -> None:
         self._agent = agent
@@ -30,6 +30,7 @@ class Admin:
             [
                 web.get("/status", self._status),
                 web.get("/pods/{namespace}/{pod}", self._pod),
+                web.get("/proxies", self._proxies),
                 web.get("/flows", self._show_flows),
             ]
         )
@@ -46,6 +47,9 @@ class Admin:
     async def _pod(self, request: web.Request) -> web.Response:
         pod = WorkloadName(request.match_info["namespace"], request.match_info["pod"])
         return web.json_response({"enforced": self._agent.is_enforced(pod)})
+
+    async def _proxies(self, _: web.Request) -> web.Response:
+        return web.json_response(self._agent.proxies())
 
     async def _show_flows(self, request: web.Request) -> web.StreamResponse:
         try:

@@ -139,6 +139,25 @@ class NodeAgent:
             "counters": {**self._kernel.counters(), "flows_untold": self.flows.lost},
         }
 
+    def proxies(self) -> list[dict[str, Any]]:
+        """Each pod's Envoy, where its admin socket is and what it has accepted; the refusals."""
+        refused = self._rollout.refusals()
+        return [
+            {
+                "pod": str(pod),
+                "reasons": list(record.reasons) if (record := self._enforcement.pods.get(pod)) else [],
+                "error": self._proxies.error(pod),
+                "admin": str(admin) if (admin := self._proxies.admin(pod)) else None,
+                "accepted": self._proxies.accepted(pod),
+                "refused": [
+                    {"type": r.type_url, "name": r.name, "hash": r.hash, "error": r.error}
+                    for r in refused
+                    if r.pod == pod
+                ],
+            }
+            for pod in sorted(self._sandboxes)
+        ]
+
     def is_enforced(self, pod: WorkloadName) -> bool:
         """May the pod's processes start? Its sandbox is known, its hooks attached, its policy in force."""
         return pod in self._workloads.guarded and self._enforcement.enforced(pod)

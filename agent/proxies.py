@@ -12,10 +12,12 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from agent.access_log import LoggedRequest
 from agent.envoy import running
 from agent.proxy import BOOTSTRAP, ListenerTable, Places, Proxy, Reports
+from agent.relay import Accepted
 from agent.sandbox import Sandbox
 from mesh.discovery.resource import Snapshot
 from mesh.discovery.session import Event
@@ -101,6 +103,16 @@ class Proxies:
         """Why the pod's proxy does not run or serve; "" when nothing is wrong."""
         proxy = self._proxies.get(pod)
         return proxy.error if proxy else self._failed.get(pod, "")
+
+    def admin(self, pod: WorkloadName) -> Path | None:
+        """The admin socket of the pod's Envoy, if one runs."""
+        proxy = self._proxies.get(pod)
+        return proxy.admin if proxy and proxy.pid else None
+
+    def accepted(self, pod: WorkloadName) -> Accepted:
+        """What the pod's Envoy has accepted, by its own account."""
+        proxy = self._proxies.get(pod)
+        return proxy.accepted() if proxy else {}
 
     async def _start(self, pod: WorkloadName, sandbox: Sandbox) -> None:
         proxy = Proxy(

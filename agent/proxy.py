@@ -20,7 +20,7 @@ from agent.envoy import LOCKED, Envoy, running
 from agent.envoy_admin import EnvoyAdmin
 from agent.kernel.error import KernelError
 from agent.listening import Listening, listening_sockets, taken
-from agent.relay import Relay
+from agent.relay import Accepted, Relay
 from agent.sandbox import Sandbox
 from bpf.layout import ListenerKey, packed_address
 from mesh.discovery.envoy import LISTENER
@@ -90,7 +90,8 @@ class Proxy:
         self._reports = reports
         folder = places.folder(sandbox)
         self._bootstrap = folder / BOOTSTRAP
-        self._admin = EnvoyAdmin(folder / "admin.sock")
+        self.admin = folder / "admin.sock"
+        self._admin = EnvoyAdmin(self.admin)
         self._relay = Relay(folder, reports.event, self._settled, reports.request)
         self._envoy: Envoy | None = None
         self._wanted = True
@@ -108,6 +109,10 @@ class Proxy:
         """Of the Envoy that runs."""
         return self._envoy.pid if self._envoy else None
 
+    def accepted(self) -> Accepted:
+        """What Envoy has accepted, by its own account."""
+        return self._relay.accepted()
+
     async def start(self) -> None:
         """Listen for an Envoy, then adopt the one that runs or start one. Raises OSError, RuntimeError."""
         await self._relay.start()
@@ -119,7 +124,7 @@ class Proxy:
                 address=self.sandbox.addresses[0],
                 discovery=str(self._relay.discovery),
                 access_log=str(self._relay.access_log),
-                admin=str(self._bootstrap.with_name("admin.sock")),
+                admin=str(self.admin),
             )
         )
         self._bring_up()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ _OPTIONS = (
 )
 #: An Envoy that has not asked for these yet is still at its start.
 _FIRST_TYPES = {CLUSTER, LISTENER}
+
+#: Type URL -> name -> content hash.
+Accepted = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(slots=True)
@@ -93,6 +96,12 @@ class Relay:
         self._served = (revision, snapshot)
         for stream in self._streams:
             stream.wake.set()
+
+    def accepted(self) -> Accepted:
+        """What the Envoy that is connected has accepted; nothing while there is none."""
+        if self._newest is None or self._newest not in self._streams:
+            return {}
+        return {type_url: self._newest.session.acked(type_url) for type_url in ENVOY_TYPES}
 
     async def discover(self, _: Any, context: Any) -> None:
         """One discovery stream, until either end closes it."""

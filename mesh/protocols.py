@@ -21,12 +21,18 @@ _APP = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io
 
 def declared(port: ServicePort) -> PortKind | None:
     """What a Service says of its port; None: nothing that we know."""
+    word = selected(port)
+    if word in _HTTP:
+        return "http"
+    return "plain" if word else None
+
+
+def selected(port: ServicePort) -> str:
+    """The protocol that a port selects, in Istio's or Kubernetes' word; "" is none that we know."""
     word = _APP.get(port.app_protocol, port.app_protocol.lower())
     if not word:
         word = port.name if port.name in _HTTP else port.name.partition("-")[0]
-    if word in _HTTP:
-        return "http"
-    return "plain" if word in _PLAIN else None
+    return word if word in _HTTP | _PLAIN else ""
 
 
 def joined(kinds: Iterable[PortKind | None]) -> PortKind | None:

@@ -27,7 +27,7 @@ class Refused(Failure):
         self.status = status
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
@@ -75,7 +75,7 @@ class Admin:
         target = f"{path}?{urlencode(query)}" if query else path
         deadline = time.monotonic() + _RESTART_PATIENCE
         while True:
-            connection = _UnixConnection(self._socket, timeout or 10.0)
+            connection = UnixConnection(self._socket, timeout or 10.0)
             try:
                 connection.connect()
             except (FileNotFoundError, ConnectionRefusedError) as error:

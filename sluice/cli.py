@@ -29,8 +29,15 @@ COMMANDS = {
     "diff": "what applying manifests would change",
     "render": "what Envoy and the kernel are told",
     "observe": "the connections and requests that were seen",
+    "describe": "a pod or a Service: what binds it, and where each rule is enforced",
+    "proxy-config": "what a pod's Envoy has, as it says itself",
+    "proxy-status": "does each Envoy have what it was sent, and what did it refuse",
+    "trace": "a look into the kernel: connect times, round trips and resets, drops",
     "demo": "a tour with a small shop",
 }
+
+#: Second names, which are istioctl's.
+ALIASES = {"describe": ("des",), "proxy-config": ("pc",), "proxy-status": ("ps",)}
 
 _EPILOG = """\
 Start here:
@@ -77,11 +84,12 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
+        aliases = ALIASES.get(name, ())
         command = commands.add_parser(
-            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+            name, aliases=aliases, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        if name in argv:
-            module = importlib.import_module(f"sluice.commands.{name}")
+        if not {name, *aliases}.isdisjoint(argv):
+            module = importlib.import_module(f"sluice.commands.{name.replace('-', '_')}")
             command.description = module.__doc__
             command.set_defaults(run=module.run)
             module.configure(command)

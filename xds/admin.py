@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from aiohttp import web
 
@@ -58,6 +58,9 @@ class Admin:
                 web.get("/analyze", self._analyze),
                 web.post("/diff", self._diff),
                 web.get("/render", self._render),
+                web.get("/proxies", self._proxies),
+                web.get("/describe", self._describe),
+                web.get("/names", self._names),
             ]
         )
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1)
@@ -213,6 +216,21 @@ class Admin:
         from xds.render import readable
 
         return _answer(readable(snapshot.rendered.get(pod, ())))
+
+    async def _proxies(self, request: web.Request) -> web.Response:
+        """What each proxy of this node is to be served."""
+        return _answer(self._pipeline.nodes[self._pipeline.node].proxies())
+
+    async def _names(self, request: web.Request) -> web.Response:
+        return _answer(self._status.names())
+
+    async def _describe(self, request: web.Request) -> web.Response:
+        """`pod=namespace/name` or `service=namespace/name`."""
+        kind: Literal["pod", "service"] = "service" if "service" in request.query else "pod"
+        try:
+            return _answer(await self._questions.describe(kind, _wanted(request, kind)))
+        except UnknownName as error:
+            raise _bad(str(error), web.HTTPNotFound) from None
 
 
 @web.middleware

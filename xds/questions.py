@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from mesh.analysis import View, analyze, suppressions
 from mesh.assemble import Mesh
+from mesh.describe import describe_pod, describe_service
 from mesh.difference import Sample, difference
 from mesh.identity import Allocations
 from mesh.matrix import matrix, who_can_reach
@@ -84,6 +85,15 @@ class Questions:
                 difference(photograph.mesh(), photograph.mesh(changes), samples).plain() | {"problems": said}
             )
         )
+
+    async def describe(self, kind: Literal["pod", "service"], name: str) -> dict[str, Any]:
+        """What concerns a pod or a Service, `namespace/name`. Raises UnknownName."""
+        problems = tuple(self._status.problems)
+        views = {
+            pod: view for node in self._pipeline.nodes.values() for pod, view in node.node.proxies.items()
+        }
+        describe = describe_pod if kind == "pod" else describe_service
+        return await self._ask(lambda photograph: describe(photograph.mesh(), name, views, problems))
 
     async def _ask(self, question: Callable[[Photograph], T]) -> T:
         return await asyncio.to_thread(question, Photograph.of(self._pipeline.mesh))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import groupby
+from typing import Any
 
 from mesh.assemble import Change, Mesh
 from mesh.datapath import Node
@@ -66,6 +67,17 @@ class NodeSnapshot:
             if resource.type_url == type_url and resource.name == name:
                 return resource.origins
         return ()
+
+    def proxies(self) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+        """Pod -> type URL -> name -> the content hash of what its proxy is to be served, and the
+        objects behind it; ready for JSON."""
+        found: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+        for pod, rendered in self.rendered.items():
+            types = found[pod] = {}
+            for resource, name in zip(rendered, self._bodies[pod], strict=True):
+                entry = {"version": name, "origins": list(map(str, resource.origins))}
+                types.setdefault(resource.type_url, {})[resource.name] = entry
+        return found
 
     def _encode(self) -> None:
         for table, records in self.node.state.tables().items():

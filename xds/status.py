@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -129,6 +130,21 @@ class Status:
             }
             for name, service in sorted(mesh.services.items())
         ]
+
+    def names(self) -> dict[str, Any]:
+        """What addresses are called, and whose backends stand at `address:port`; ready for JSON."""
+        mesh = self._pipeline.mesh
+        addresses = dict.fromkeys(mesh.hosts | mesh.remote_nodes, "node")
+        addresses |= {vip: f"Service {name}" for name, vips in mesh.vips.items() for vip in vips}
+        addresses |= {address: str(name) for address, name in mesh.owners.items()}
+        services: defaultdict[str, list[str]] = defaultdict(list)
+        for name, ports in sorted(mesh.backends.items()):
+            for (port, _), backends in ports.items():
+                for backend in backends:
+                    known = services[f"{backend.address}:{backend.port}"]
+                    if f"{name}:{port}" not in known:
+                        known.append(f"{name}:{port}")
+        return {"addresses": addresses, "services": services}
 
     def _has_applied(self, generation: int) -> bool:
         return all(applied >= generation for applied in self.applied().values())

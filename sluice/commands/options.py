@@ -82,3 +82,10 @@ def key_place(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """The output of the commands that are istioctl's."""
+    parser.add_argument(
+        "-o", "--output", choices=("short", "json", "yaml"), default="short", help="default: short, a table"
+    )
