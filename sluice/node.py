@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sluice.address_plan import AddressPlan
 from sluice.child import Child
+from sluice.doors import Doors
 from sluice.failure import Failure
 from sluice.gate import Gate
 from sluice.mesh_directory import BPFFS, MeshDirectory, cgroup2_mount
@@ -60,16 +61,17 @@ def run_node(
 
     The calling process stays in that namespace for good; it must not have threads yet.
     """
+    machine = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     create_node_netns(mesh.node_netns, plan)
     (mesh.cgroup / "pods").mkdir(parents=True, exist_ok=True)
     enter_netns(mesh.node_netns)
-    asyncio.run(_supervise(mesh, plan, children, gate))
+    asyncio.run(_supervise(mesh, plan, children, gate, Path(f"/proc/self/fd/{machine}")))
 
 
 async def _supervise(
-    mesh: MeshDirectory, plan: AddressPlan, children: Sequence[Child], gate: Gate | None
+    mesh: MeshDirectory, plan: AddressPlan, children: Sequence[Child], gate: Gate | None, machine: Path
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await Supervisor(mesh, plan, children, gate).run(stop)
+    await Supervisor(mesh, plan, children, Doors(machine), gate).run(stop)

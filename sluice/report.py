@@ -27,6 +27,7 @@ def mesh_report(mesh: MeshDirectory) -> dict[str, Any]:
     return join_reports(control_plane, agent, supervisor) | {
         "mesh": mesh.name,
         "supervisor": supervisor_pid(mesh),
+        "gateways": supervisor.get("gateways", []),
         "agent": {"running": not agent_error, "error": agent_error, "counters": agent.get("counters", {})},
     }
 

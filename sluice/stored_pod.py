@@ -43,7 +43,7 @@ def supervisor_report(mesh: MeshDirectory) -> dict[str, Any]:
     try:
         report: dict[str, Any] = json.loads(mesh.pod_status.read_text())
     except FileNotFoundError:
-        return {"pods": [], "problems": []}
+        return {"pods": [], "problems": [], "gateways": []}
     return report
 
 

@@ -17,7 +17,9 @@ from mesh.model import WorkloadName
 from sluice.address_plan import AddressPlan
 from sluice.admin_session import unix_session
 from sluice.child import Child
+from sluice.doors import Doors
 from sluice.gate import AgentGate, Gate
+from sluice.gateway_pods import GatewayPods
 from sluice.mesh_directory import NODE, MeshDirectory
 from sluice.pod_objects import PodObjects
 from sluice.pods import Pod, Runtime
@@ -31,15 +33,22 @@ class Supervisor:
     """Runs one mesh, inside the node's network namespace. `gate` None: the agent's."""
 
     def __init__(
-        self, mesh: MeshDirectory, plan: AddressPlan, children: Sequence[Child], gate: Gate | None = None
+        self,
+        mesh: MeshDirectory,
+        plan: AddressPlan,
+        children: Sequence[Child],
+        doors: Doors,
+        gate: Gate | None = None,
     ) -> None:
         self._mesh = mesh
         self._plan = plan
         self._children = children
         self._gate = gate
+        self._doors = doors
         self._objects = PodObjects(mesh.objects / "Pod", NODE)
         self._pods: dict[WorkloadName, Pod] = {}
         self._told = asyncio.Event()
+        self._gateways = GatewayPods(mesh, self._told.set)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Supervise until `stop` is set; then all processes are left as they are."""
@@ -49,6 +58,7 @@ class Supervisor:
             tasks += [asyncio.create_task(child.keep_running()) for child in self._children]
             tasks.append(asyncio.create_task(self._follow_objects(runtime)))
             tasks.append(asyncio.create_task(self._tell_status()))
+            tasks.append(asyncio.create_task(self._gateways.keep()))
             stopping = asyncio.create_task(stop.wait())
             try:
                 done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -59,6 +69,7 @@ class Supervisor:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                await self._doors.close()
 
     @contextlib.asynccontextmanager
     async def _runtime(self) -> AsyncIterator[Runtime]:
@@ -106,12 +117,26 @@ class Supervisor:
             del self._pods[name]
             self._told.set()
 
+    def _served(self) -> dict[tuple[WorkloadName, int], str]:
+        """The ports of pods that serve Gateways, and the pods' addresses."""
+        places = {name: pod.sandbox.addresses[0] for name, pod in self._pods.items() if pod.sandbox}
+        return {
+            (name, port): places[name]
+            for name, ports in self._gateways.ports.items()
+            for port in ports
+            if name in places
+        }
+
     async def _tell_status(self) -> None:
         while True:
             await self._told.wait()
             self._told.clear()
+            await self._doors.set(self._served())
             status = {
                 "pods": [pod.state() for _, pod in sorted(self._pods.items())],
+                "gateways": [
+                    {"pod": str(way.pod), "port": way.port, "url": way.url} for way in self._doors.ways
+                ],
                 "problems": [
                     {"object": str(p.object), "field": p.field, "message": p.message}
                     for p in self._objects.problems

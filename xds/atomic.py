@@ -1,4 +1,4 @@
-"""Files that are seen whole or not at all: write beside, then rename.
+"""Files that are seen whole or not at all, and by root only: write beside, then rename.
 
 Without fsync: what must survive is the death of a process at any moment. When the machine itself
 dies its pods die too, and a mesh starts from its sources again.
@@ -18,10 +18,10 @@ def write(path: Path, text: str) -> None:
     partial = f"{path}{PARTIAL}"
     data = text.encode()
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         view = memoryview(data)
         while view:

@@ -64,6 +64,8 @@ def _print(report: dict[str, Any]) -> None:
         print(text_table(head, [_row(pod) for pod in local]))
     if recorded := len(report["pods"]) - len(local):
         print(f"and {recorded} pods of other nodes")
+    for way in report["gateways"]:
+        print(f"gateway {way['pod']} port {way['port']}: {way['url']}")
     for problem in report["problems"]:
         field = f" {problem['field']}" if problem["field"] else ""
         print(f"problem: {problem['object']}{field}: {problem['message']}")

@@ -21,6 +21,7 @@ from sluice.admin import Admin
 from sluice.child import child_environment
 from sluice.commands.options import add_files, add_name, add_timeout, existing_path, key_place
 from sluice.failure import Failure
+from sluice.gateway_pods import gateways_file
 from sluice.mesh_directory import BPFFS, MeshDirectory, claim_addresses
 from sluice.node import check_machine, mount_bpffs, run_node
 from sluice.resolver import write_resolver
@@ -76,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     if lock is None:
         raise Failure(f"mesh {mesh.name} was started by someone else just now")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
-    sources.insert(0, str(write_resolver(mesh, plan)))
+    sources[:0] = [str(write_resolver(mesh, plan)), str(gateways_file(mesh))]
     run_node(mesh, plan, mesh_children(mesh, plan, sources, options.jwks_allow))
     take_down(mesh, purge=False)
     print(f"mesh {mesh.name} is down", file=sys.stderr)

@@ -6,10 +6,16 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import subprocess
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.traffic.shop import Object, Served, object_of, pod
 from tests.xds.render.backend import Backend as Server
@@ -47,18 +53,20 @@ class Certificate:
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.file, self.key = folder / f"{name}.crt", folder / f"{name}.key"
-        command = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-        ]
-        command += ["-keyout", str(self.key), "-out", str(self.file), "-days", "2", "-subj", f"/CN={name}"]
-        subprocess.run([*command, "-addext", f"subjectAltName=DNS:{name}"], check=True, capture_output=True)
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        now = datetime.now(UTC)
+        made = (
+            x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        self.file.write_bytes(made.public_bytes(Encoding.PEM))
+        plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        self.key.write_bytes(plain)
 
     def secret(self, name: str, namespace: str = "edge", authority: Certificate | None = None) -> Object:
         data = {"tls.crt": self.file.read_text(), "tls.key": self.key.read_text()}

@@ -1,0 +1,112 @@
+"""Ways into the mesh from the machine: for each port of a pod that serves Gateways a port on 127.0.0.1, in
+the machine's own network, from which connections are passed on to it.
+
+It is what a load balancer is to a cluster. The mesh sees the node call, and changes nothing on the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.kernel.error import KernelError
+from agent.kernel.namespace import run_in_netns
+from mesh.model import WorkloadName
+
+log = logging.getLogger("sluice")
+
+#: A Gateway's port is found at this much more, if that is free.
+SHIFT = 8000
+_SECURE = (443, 8443)
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Port `port` of a pod, reached at 127.0.0.1:`local`."""
+
+    pod: WorkloadName
+    port: int
+    local: int
+
+    @property
+    def url(self) -> str:
+        """Where a browser goes."""
+        return f"{'https' if self.port in _SECURE else 'http'}://127.0.0.1:{self.local}"
+
+
+class Doors:
+    """Listens for what leads to pods. `machine` is the machine's network namespace."""
+
+    def __init__(self, machine: Path) -> None:
+        self._machine = machine
+        self._open: dict[tuple[WorkloadName, int], tuple[str, Way, asyncio.Server]] = {}
+
+    @property
+    def ways(self) -> list[Way]:
+        return [way for _, (_, way, _) in sorted(self._open.items(), key=lambda item: item[0])]
+
+    async def set(self, wanted: dict[tuple[WorkloadName, int], str]) -> bool:
+        """From now on these ports, each of the pod at an address, and no others. True if that is news."""
+        changed = False
+        for key in [key for key, (address, _, _) in self._open.items() if wanted.get(key) != address]:
+            _, _, server = self._open.pop(key)
+            server.close()
+            changed = True
+        for key in sorted(wanted.keys() - self._open.keys()):
+            try:
+                self._open[key] = await self._listen(*key, wanted[key])
+                changed = True
+            except (OSError, KernelError) as error:
+                log.warning("no way from this machine to port %d of pod %s: %s", key[1], key[0], error)
+        return changed
+
+    async def close(self) -> None:
+        await self.set({})
+
+    async def _listen(self, pod: WorkloadName, port: int, address: str) -> tuple[str, Way, asyncio.Server]:
+        async def passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await _pass(reader, writer, address, port)
+
+        listening = run_in_netns(self._machine, lambda: _bind(port))
+        server = await asyncio.start_server(passed, sock=listening)
+        way = Way(pod, port, listening.getsockname()[1])
+        log.info("pod %s port %d is at %s", pod, port, way.url)
+        return address, way, server
+
+
+def _bind(port: int) -> socket.socket:
+    """At the shifted port, or at any that is free."""
+    for wanted in (port + SHIFT, 0):
+        with contextlib.suppress(OSError, OverflowError):
+            return socket.create_server(("127.0.0.1", wanted))
+    raise OSError("no port is free")
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str, port: int) -> None:
+    """Both ways, until both ends have finished; each end of one half ends the other's."""
+    try:
+        far_reader, far_writer = await asyncio.open_connection(address, port)
+    except OSError:
+        writer.transport.abort()
+        return
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_copy(reader, far_writer))
+        group.create_task(_copy(far_reader, writer))
+    for end in (writer, far_writer):
+        end.close()
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    try:
+        while data := await source.read(_CHUNK):
+            target.write(data)
+            await target.drain()
+        if target.can_write_eof():
+            target.write_eof()
+    except OSError:
+        target.transport.abort()

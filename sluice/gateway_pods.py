@@ -1,0 +1,168 @@
+"""The pods that serve Gateways: objects like a user's, but made by the mesh, as Istio's installation and its
+controller for the Gateway API do it. A pod of the user's that a Gateway selects comes before ours.
+
+The control plane reads them as it reads the user's files. Made of the stored objects, so that they are the
+same after a restart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asyncinotify import Inotify, Mask
+
+from mesh.gateways import GATEWAY_NAME, OWN_CLASSES
+from mesh.model import GATEWAY_CONTROLLER, WorkloadName
+from sluice.mesh_directory import MeshDirectory
+from xds import atomic
+
+Object = Mapping[str, Any]
+
+#: Folders of the store: Gateways of both APIs, classes, and the pods that may serve them.
+KINDS = ("Gateway", "Gateway.networking.istio.io", "GatewayClass", "Pod")
+#: On the objects that are made here.
+MANAGED = "gateway.sluice.io/managed"
+#: Where Istio's own gateways run.
+_ISTIO_NAMESPACE = "istio-system"
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A pod that serves some Gateways: at these ports, by these labels; `ours` if nobody else brought it."""
+
+    pod: WorkloadName
+    labels: Mapping[str, str]
+    ports: frozenset[int]
+    ours: bool
+
+
+def gateways_file(mesh: MeshDirectory) -> Path:
+    """The manifest, from the beginning, so that it can be followed."""
+    path = mesh.state / "gateways.json"
+    if not path.exists():
+        atomic.write(path, _manifest([]))
+    return path
+
+
+class GatewayPods:
+    """Keeps the manifest true to the Gateways in the store; `changed` is called when `ports` may have."""
+
+    def __init__(self, mesh: MeshDirectory, changed: Callable[[], None]) -> None:
+        self._path = mesh.state / "gateways.json"
+        self._folders = {kind: mesh.objects / kind for kind in KINDS}
+        self._changed = changed
+        #: The ports of each pod that serves Gateways.
+        self.ports: dict[WorkloadName, frozenset[int]] = {}
+
+    async def keep(self) -> None:
+        """Write it now and after every change, for ever."""
+        for folder in self._folders.values():
+            folder.mkdir(parents=True, exist_ok=True)
+        async for _ in self._changes():
+            found = serving({kind: list(_objects(folder)) for kind, folder in self._folders.items()})
+            text = _manifest([made for one in found if one.ours for made in (_pod(one), _service(one))])
+            if not self._path.exists() or self._path.read_text() != text:
+                atomic.write(self._path, text)
+            self.ports = {one.pod: one.ports for one in found}
+            self._changed()
+
+    async def _changes(self) -> AsyncIterator[None]:
+        with Inotify() as inotify:
+            for folder in self._folders.values():
+                # The store renames files into place, so the end of a write need not be watched.
+                inotify.add_watch(folder, Mask.MOVED_TO | Mask.DELETE)
+            yield
+            async for event in inotify:
+                if event.name is None or not str(event.name).startswith("."):
+                    yield
+
+
+def serving(stored: Mapping[str, Iterable[Object]]) -> list[Serving]:
+    """Who serves the Gateways among stored objects."""
+    pods = {_name(pod): _labels(pod) for pod in stored["Pod"] if MANAGED not in _labels(pod)}
+    found: dict[WorkloadName, Serving] = {}
+    for own, labels, ports, namespace in _wanted(stored):
+        fitting = [
+            name
+            for name, has in pods.items()
+            if labels.items() <= has.items() and namespace in ("", name.namespace)
+        ]
+        for name in fitting or [own]:
+            known = found.get(name)
+            joined = ports | known.ports if known else ports
+            found[name] = Serving(name, labels, joined, not fitting)
+    return [found[name] for name in sorted(found)]
+
+
+def _wanted(
+    stored: Mapping[str, Iterable[Object]],
+) -> Iterator[tuple[WorkloadName, dict[str, str], frozenset[int], str]]:
+    """Of each Gateway: the pod that we would make, the labels of any that would do, its ports, and the
+    namespace in which such a pod must be ("": any)."""
+    for gateway in stored["Gateway.networking.istio.io"]:
+        selector = dict(gateway["spec"].get("selector", {}))
+        ports = frozenset(server["port"]["number"] for server in gateway["spec"].get("servers", []))
+        yield WorkloadName(_ISTIO_NAMESPACE, f"istio-{selector.get('istio', 'gateway')}"), selector, ports, ""
+    ours = _our_classes(stored["GatewayClass"])
+    for gateway in stored["Gateway"]:
+        namespace, own = _name(gateway)
+        class_name = gateway["spec"]["gatewayClassName"]
+        if class_name in ours:
+            ports = frozenset(listener["port"] for listener in gateway["spec"]["listeners"])
+            yield WorkloadName(namespace, f"{own}-{class_name}"), {GATEWAY_NAME: own}, ports, namespace
+
+
+def _our_classes(classes: Iterable[Object]) -> set[str]:
+    said = {found["metadata"]["name"]: found["spec"]["controllerName"] for found in classes}
+    ours = {name for name, controller in said.items() if controller == GATEWAY_CONTROLLER}
+    return ours | (OWN_CLASSES - said.keys())
+
+
+def _pod(one: Serving) -> dict[str, Any]:
+    container: dict[str, Any] = {
+        "name": "gateway",
+        # All that answers is the Envoy that the agent starts beside it.
+        "command": ["sleep", "infinity"],
+        "ports": [{"name": f"p-{port}", "containerPort": port} for port in sorted(one.ports)],
+    }
+    if one.ports:
+        container["readinessProbe"] = {"tcpSocket": {"port": min(one.ports)}, "periodSeconds": 1}
+    spec = {"serviceAccountName": one.pod.name, "containers": [container]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": _metadata(one.pod, one.labels), "spec": spec}
+
+
+def _service(one: Serving) -> dict[str, Any]:
+    # Whatever the port, what comes is for the gateway's Envoy to tell apart.
+    ports = [{"name": f"tcp-{port}", "port": port} for port in sorted(one.ports)]
+    spec = {"selector": {MANAGED: one.pod.name}, "ports": ports}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(one.pod, {}), "spec": spec}
+
+
+def _metadata(name: WorkloadName, labels: Mapping[str, str]) -> dict[str, Any]:
+    return {"name": name.name, "namespace": name.namespace, "labels": {**labels, MANAGED: name.name}}
+
+
+def _manifest(items: list[dict[str, Any]]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}) + "\n"
+
+
+def _name(stored: Object) -> WorkloadName:
+    return WorkloadName(stored["metadata"].get("namespace") or "default", stored["metadata"]["name"])
+
+
+def _labels(pod: Object) -> Mapping[str, str]:
+    labels: Mapping[str, str] = pod["metadata"].get("labels") or {}
+    return labels
+
+
+def _objects(folder: Path) -> Iterator[Object]:
+    """Those of a folder of the store; it holds nothing that could not be read."""
+    for path in sorted(folder.glob("[!.]*.yaml")):
+        try:
+            yield json.loads(path.read_bytes())
+        except FileNotFoundError:
+            continue
