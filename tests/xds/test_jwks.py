@@ -47,9 +47,11 @@ class Node:
         self.start = self.keys.initial()
         self.mesh.apply({fetched.ref: fetched.fragment for fetched in self.start})
 
-    def want(self, *rules: Any) -> None:
+    def want(self, *rules: Any, name: str = "one") -> None:
         spec = {"jwtRules": [{"issuer": "https://issuer.example", **rule} for rule in rules]}
-        fragment = read(obj("security.istio.io/v1", "RequestAuthentication", spec))
+        policy = obj("security.istio.io/v1", "RequestAuthentication", spec)
+        policy["metadata"]["name"] = name
+        fragment = read(policy)
         assert fragment.problems == ()
         self.keys.follow(self.mesh.apply({fragment.ref: fragment}))
 
@@ -95,6 +97,14 @@ async def test_keys_are_fetched_and_refreshed(server: KeyServer, tmp_path: Path)
     server.answer = saying(NEW)
     await node.hear()
     assert node.rule_keys() == [kept(NEW)]
+
+
+async def test_each_policy_gets_its_keys(server: KeyServer, tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    for name in ("one", "two"):
+        node.want({"jwksUri": server.url(path=f"/{name}")}, name=name)
+        await node.hear()
+    assert node.rule_keys() == [kept(OLD)] * 2
 
 
 async def test_an_issuer_says_where_its_keys_are(server: KeyServer, tmp_path: Path) -> None:

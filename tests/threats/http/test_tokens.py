@@ -189,6 +189,18 @@ def test_no_client_tells_of_claims(serve: Serve, application: Application) -> No
 # --- which connections ------------------------------------------------------------------------------------
 
 
+def test_no_preflight_tells_of_claims_either(serve: Serve, application: Application) -> None:
+    """A browser's question brings no token, so `jwt_authn` does not look at it."""
+    port = Served(serve, application.port, authentication(believing(KNOWN, **TOLD))).port()
+    asks = [("origin", "https://web.example"), ("access-control-request-method", "GET")]
+    application.forget()
+    forged = [("x-user", "root"), ("X-Claims", "root")]
+    assert ask(port, get("/", *asks, *forged, bearer(OTHER.token()), method="OPTIONS")) == 200
+    assert ask2(port, fields("/", *asks, ("x-user", "root"), method="OPTIONS")) == 200
+    for seen in application.requests:
+        assert seen.values("x-user") == seen.values("x-claims") == []
+
+
 def test_every_caller_and_port_is_asked_but_one_that_is_declared_as_something_else(
     serve: Serve, application: Application
 ) -> None:
