@@ -51,12 +51,6 @@ class JwtRule:
     claim_headers: tuple[tuple[str, str], ...] = ()
     space_delimited_claims: tuple[str, ...] = ()
 
-    @property
-    def told_headers(self) -> tuple[str, ...]:
-        """The headers that tell of claims: nobody but the proxy may write them (rule 20)."""
-        named = (self.payload_header,) if self.payload_header else ()
-        return (*named, *(header for header, _ in self.claim_headers))
-
 
 @dataclass(frozen=True, slots=True)
 class RequestAuthentication:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
 from envoy_data_plane.envoy.config.core.v3 import DataSource, HttpUri, TypedExtensionConfig
 from envoy_data_plane.envoy.config.route.v3 import RouteMatch
 from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import (
@@ -17,10 +16,6 @@ from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import (
     FilterChainConfig,
     FilterChainConfigPerRoute,
 )
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
-    HeaderMutation as HeaderMutationFilter,
-)
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
 from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
     JwtAuthentication,
     JwtCacheConfig,
@@ -56,11 +51,6 @@ def dormant() -> HttpFilter:
 def per_route(parts: tuple[AuthenticationPart, ...]) -> Any:
     """An entry of `typed_per_filter_config`."""
     filters = [TypedExtensionConfig(name=naming.JWT_AUTHN, typed_config=typed(_tokens(parts)))]
-    if told := sorted({header for part in parts for header in part.rule.told_headers}):
-        # `jwt_authn` itself removes them only from requests that it looks at, so not from preflights.
-        removal = Mutations(request_mutations=[HeaderMutation(remove=header) for header in told])
-        strip = typed(HeaderMutationFilter(mutations=removal))
-        filters.insert(0, TypedExtensionConfig(name=naming.HEADER_MUTATION, typed_config=strip))
     return typed(FilterChainConfigPerRoute(filter_chain=FilterChain(filters=filters)))
 
 
@@ -98,6 +88,7 @@ def _provider(part: AuthenticationPart) -> JwtProvider:
         from_headers=[JwtHeader(name=name, value_prefix=prefix) for name, prefix in rule.headers],
         from_params=list(rule.params),
         from_cookies=list(rule.cookies),
+        # Envoy takes these headers from every request, whatever token it brings (rule 20).
         forward_payload_header=rule.payload_header,
         claim_to_headers=[
             JwtClaimToHeader(header_name=header, claim_name=claim) for header, claim in rule.claim_headers

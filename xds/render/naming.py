@@ -27,7 +27,6 @@ RBAC = "envoy.filters.http.rbac"
 #: Of RequestAuthentication; Envoy's own filter leaves the claims of a good token under its name and this key.
 AUTHENTICATION = "envoy.filters.http.filter_chain.jwt"
 JWT_AUTHN, PAYLOAD = "envoy.filters.http.jwt_authn", "payload"
-HEADER_MUTATION = "envoy.filters.http.header_mutation"
 #: Filters beside that one, which judges network policy: AuthorizationPolicy, and what would be if policies in
 #: audit mode counted.
 CUSTOM = "envoy.filters.http.filter_chain"
