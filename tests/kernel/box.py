@@ -41,7 +41,7 @@ _TWO_SLOTS: Mapping[str, Any] = {
     "sl_route": layout.RouteValue,
     "sl_peer": layout.PeerValue,
 }
-_EPHEMERAL = ("sl_flow", "sl_fragment", "sl_steered", "sl_reply", "sl_affinity")
+_EPHEMERAL = ("sl_flow", "sl_fragment", "sl_steered", "sl_reply", "sl_affinity", "sl_traffic")
 
 
 class Box:
