@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from mesh import steer
 from mesh.assemble import Change, Mesh
+from mesh.canonical import canonical
 from mesh.cidr import contains, prefix_of
 from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
 from mesh.identity import PORTS_KEY
@@ -157,7 +158,9 @@ class Node:
             for address in workload.addresses
             if mesh.owners.get(address) == name
         )
-        return WorkloadRecord(name, number, addresses, workload.node) if addresses else None
+        if not addresses:
+            return None
+        return WorkloadRecord(name, number, addresses, workload.node, canonical(workload))
 
     def _blocks(self) -> Mapping[str, BlockRecord]:
         mesh = self._mesh
