@@ -29,6 +29,7 @@ COMMANDS = {
     "diff": "what applying manifests would change",
     "render": "what Envoy and the kernel are told",
     "observe": "the connections and requests that were seen",
+    "metrics": "Istio's standard metrics of pods, and those of the agent",
     "demo": "a tour with a small shop",
 }
 
