@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from istio_integration.authorization_policy import read_authorization_policy
 from istio_integration.mesh_config import read_config_map
+from istio_integration.telemetry import read_telemetry
 from mesh.dialects import Dialect
 
 DIALECTS: Mapping[tuple[str, str], Dialect] = {
@@ -17,6 +18,8 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("security.istio.io/v1beta1", "AuthorizationPolicy"): Dialect(
         read_authorization_policy, fail_closed=True
     ),
+    ("telemetry.istio.io/v1", "Telemetry"): Dialect(read_telemetry),
+    ("telemetry.istio.io/v1alpha1", "Telemetry"): Dialect(read_telemetry),
     ("v1", "ConfigMap"): Dialect(read_config_map),
 }
 

@@ -35,6 +35,7 @@ from mesh.model import (
     Service,
     ServiceName,
     ServicePort,
+    Telemetry,
     TierPolicy,
     Workload,
     WorkloadName,
@@ -50,13 +51,14 @@ from mesh.references import (
     resolve,
     sources_of,
 )
+from mesh.telemetry import unknown_providers
 
 
 @dataclass(slots=True)
 class Change:
     """What an `apply` touched. `peers`: some workload's identity or address is another's now, or
     policies name other CIDRs; `config`: what the whole mesh is told; `names`: what DNS said, or which
-    names policies want to know of."""
+    names policies want to know of; `telemetry`: what is to be traced."""
 
     workloads: set[WorkloadName] = field(default_factory=set)
     services: set[ServiceName] = field(default_factory=set)
@@ -66,10 +68,11 @@ class Change:
     blocks: bool = False
     config: bool = False
     names: bool = False
+    telemetry: bool = False
 
     def __bool__(self) -> bool:
         named = self.workloads or self.services or self.routed or self.policies
-        return bool(named or self.peers or self.blocks or self.config or self.names)
+        return bool(named or self.peers or self.blocks or self.config or self.names or self.telemetry)
 
 
 class Mesh:
@@ -100,6 +103,7 @@ class Mesh:
         #: Addresses of nodes other than `hosts`.
         self.remote_nodes: frozenset[str] = frozenset()
         self.routes: dict[ObjectRef, Route] = {}
+        self.telemetries: dict[ObjectRef, Telemetry] = {}
         self.routes_to: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
         self._fragments: dict[ObjectRef, Fragment] = {}
         self._problems: dict[ObjectRef, tuple[Problem, ...]] = {}
@@ -225,6 +229,8 @@ class Mesh:
         for service in change.services | change.routed:
             self._check_routes(service)
         self._check_names()
+        if change.telemetry or change.config:
+            self._check_telemetries()
         if self.cidrs.version != version:
             change.blocks = True
             change.peers = True
@@ -287,6 +293,9 @@ class Mesh:
                     self._referring[source].add(ref)
                     change.names = change.names or source == "names"
                 self._stale.add(ref)
+            case Telemetry():
+                self.telemetries[ref] = noun
+                change.telemetry = True
             case Route():
                 self.routes[ref] = noun
                 for parent in noun.parents:
@@ -346,6 +355,9 @@ class Mesh:
                     self._referring[source].discard(ref)
                     change.names = change.names or source == "names"
                 self._stale.add(ref)
+            case Telemetry():
+                del self.telemetries[ref]
+                change.telemetry = True
             case Route():
                 del self.routes[ref]
                 for parent in noun.parents:
@@ -406,6 +418,18 @@ class Mesh:
         for ref, where in self._asked_names.items():
             text = "the mesh has no resolver, the pod kube-system/sluice-dns, so this matches nothing"
             self._tell(ref, [Problem(ref, where, text)] if missing else ())
+
+    def _check_telemetries(self) -> None:
+        text = "is no extension provider of tracing in MeshConfig, so nothing is traced"
+        for ref, telemetry in self.telemetries.items():
+            missing = unknown_providers(self.config, telemetry)
+            self._tell(
+                ref,
+                (
+                    Problem(ref, f"spec.tracing[{at}].providers[0].name", f"{name} {text}")
+                    for at, name in missing
+                ),
+            )
 
     def _touch(self, workload: Workload, change: Change) -> None:
         change.workloads.add(workload.name)

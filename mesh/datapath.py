@@ -35,6 +35,7 @@ from mesh.node import (
 )
 from mesh.proxy import Destination, L7Class, ProxyView, RoutedPort
 from mesh.references import AnyPolicy
+from mesh.telemetry import tracing
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -316,6 +317,11 @@ class Node:
         inbound, outbound = (self._classes(number) for number in (ingress, egress))
         for l7 in inbound:
             targets |= steer.providers(mesh, l7)
+        sent, got = (
+            tracing(mesh.config, mesh.telemetries.values(), mesh.workloads[name], direction)
+            for direction in (DIRECTIONS[1], DIRECTIONS[0])
+        )
+        targets |= steer.collectors(mesh, (sent, got))
         destinations = [
             found for service, port in sorted(targets) if (found := self._destination(egress, service, port))
         ]
@@ -326,6 +332,8 @@ class Node:
             outbound,
             inbound,
             steer.reasons(routed, (*inbound, *outbound)),
+            sent,
+            got,
         )
 
     def _classes(self, number: int) -> tuple[L7Class, ...]:

@@ -13,6 +13,7 @@ from mesh.model import (
     AuthorizationProvider,
     AuthorizationRule,
     Backend,
+    CustomTag,
     Direction,
     HttpMatch,
     NamePattern,
@@ -21,8 +22,10 @@ from mesh.model import (
     RouteMatch,
     RouteRule,
     ServiceName,
+    TracingProvider,
     WorkloadName,
 )
+from mesh.node import Canonical
 
 #: The number of the listener that routes; L7 classes are numbered from FIRST_CLASS up.
 ROUTING_LISTENER = 1
@@ -147,6 +150,19 @@ class RoutedPort:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracing:
+    """Spans of the requests that `pod` sends or gets: who takes them, how many of ALL begin a trace here,
+    what tags they have, and what the pod is called in them. Whose caller traces is traced."""
+
+    provider: TracingProvider
+    sampling: int
+    tags: tuple[CustomTag, ...]
+    pod: WorkloadName
+    service_name: str
+    canonical: Canonical
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyView:
     """Everything that the Envoy of `pod` serves. All tuples are sorted."""
 
@@ -156,3 +172,5 @@ class ProxyView:
     egress: tuple[L7Class, ...] = ()
     ingress: tuple[L7Class, ...] = ()
     reasons: tuple[str, ...] = ()
+    egress_tracing: Tracing | None = None
+    ingress_tracing: Tracing | None = None

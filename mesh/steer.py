@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from mesh.assemble import Mesh
 from mesh.model import Backend, RouteMatch, ServiceName
 from mesh.node import PortVerdict
-from mesh.proxy import Destination, L7Class, Part, RoutedPort, RouteEntry
+from mesh.proxy import Destination, L7Class, Part, RoutedPort, RouteEntry, Tracing
 
 
 def routed_ports(mesh: Mesh, caller: str, service: ServiceName) -> tuple[RoutedPort, ...]:
@@ -75,12 +75,24 @@ def providers(mesh: Mesh, l7: L7Class) -> set[tuple[ServiceName, int]]:
     found: set[tuple[ServiceName, int]] = set()
     for part in (*l7.authorization, *(l7.plain or ())):
         if part.provider is not None:
-            # `namespace/name.namespace.svc.cluster.local` in full (MeshConfig, service of a provider).
-            name, _, namespace = part.provider.service.rpartition("/")[2].partition(".")
-            service = ServiceName(namespace.partition(".")[0], name)
-            if service in mesh.services:
-                found.add((service, part.provider.port))
+            found |= _in_mesh(mesh, part.provider.service, part.provider.port)
     return found
+
+
+def collectors(mesh: Mesh, tracings: Iterable[Tracing | None]) -> set[tuple[ServiceName, int]]:
+    """The services of the mesh that take a pod's spans."""
+    found: set[tuple[ServiceName, int]] = set()
+    for tracing in tracings:
+        if tracing is not None:
+            found |= _in_mesh(mesh, tracing.provider.service, tracing.provider.port)
+    return found
+
+
+def _in_mesh(mesh: Mesh, host: str, port: int) -> set[tuple[ServiceName, int]]:
+    """`namespace/name.namespace.svc.cluster.local` in full (MeshConfig, service of a provider)."""
+    name, _, namespace = host.rpartition("/")[2].partition(".")
+    service = ServiceName(namespace.partition(".")[0], name)
+    return {(service, port)} if service in mesh.services else set()
 
 
 def reasons(routed: Iterable[RoutedPort], found: Iterable[L7Class]) -> tuple[str, ...]:

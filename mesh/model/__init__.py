@@ -89,6 +89,14 @@ from mesh.model.routing import (
     ValueMatch,
 )
 from mesh.model.selection import RESOLVER, Callers, Identity, Requirement, Selector
+from mesh.model.telemetry import (
+    ALL,
+    CustomTag,
+    MeshTracing,
+    Telemetry,
+    TracingProvider,
+    TracingRule,
+)
 from mesh.model.traffic_policy import (
     NO_TRAFFIC_POLICY,
     Balancer,
@@ -104,6 +112,7 @@ from mesh.model.traffic_policy import (
 )
 
 __all__ = [
+    "ALL",
     "CLUSTER_SUFFIX",
     "DEFAULT_CONFIG",
     "MESH_GATEWAY",
@@ -128,6 +137,7 @@ __all__ = [
     "ConnectionPool",
     "ConnectionRule",
     "CorsPolicy",
+    "CustomTag",
     "DestinationRule",
     "DirectResponse",
     "Direction",
@@ -144,6 +154,7 @@ __all__ = [
     "LearnedNames",
     "Locality",
     "MeshConfig",
+    "MeshTracing",
     "Mirror",
     "NamePattern",
     "NamePeer",
@@ -188,9 +199,12 @@ __all__ = [
     "Simple",
     "SliceEndpoint",
     "Subset",
+    "Telemetry",
     "Term",
     "TextMatch",
     "TierPolicy",
+    "TracingProvider",
+    "TracingRule",
     "TrafficPolicy",
     "ValueMatch",
     "Workload",
