@@ -13,10 +13,12 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 
 from mesh.model import PathNormalization
+from mesh.proxy import Tracing
 from xds.render import naming, protocol
 from xds.render.access_log import access_log
 from xds.render.clusters import ads
 from xds.render.encoding import typed
+from xds.render.tracing import trace
 
 #: Upgrades that pass; Envoy answers 403 to others.
 UPGRADES = ("websocket",)
@@ -30,8 +32,9 @@ def http(
     default_host: str,
     http_filters: tuple[HttpFilter, ...],
     normalization: PathNormalization,
+    tracing: Tracing | None = None,
 ) -> Filter:
-    """The filter that serves the route configuration `routes`."""
+    """The filter that serves the route configuration `routes`. Of `tracing` only its `structure` counts."""
     decode = normalization == "DECODE_AND_MERGE_SLASHES"
     manager = HttpConnectionManager(
         stat_prefix=routes,
@@ -56,4 +59,4 @@ def http(
         generate_request_id=False,
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
     )
-    return Filter(name=naming.HTTP_CONNECTION_MANAGER, typed_config=typed(manager))
+    return Filter(name=naming.HTTP_CONNECTION_MANAGER, typed_config=typed(trace(manager, tracing)))

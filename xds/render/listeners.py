@@ -37,7 +37,7 @@ from mesh.listener import (
     ingress_addresses,
 )
 from mesh.model import PathNormalization, ServiceName
-from mesh.proxy import ROUTING_LISTENER, L7Class
+from mesh.proxy import ROUTING_LISTENER, L7Class, Tracing
 from xds.render import chains, connection_manager, filters, naming
 from xds.render.encoding import encode, typed
 
@@ -49,7 +49,9 @@ Chain = tuple[ServiceName, int, tuple[str, ...]]
 
 
 @lru_cache(maxsize=8192)
-def routing_listener(ports: tuple[Chain, ...], normalization: PathNormalization) -> bytes:
+def routing_listener(
+    ports: tuple[Chain, ...], normalization: PathNormalization, tracing: Tracing | None = None
+) -> bytes:
     """One filter chain for each service port; a destination in none is closed, there is no default."""
     name = naming.ROUTING_LISTENER
     listener = _listener(name, egress_addresses(ROUTING_LISTENER), EGRESS_PORT, TrafficDirection.OUTBOUND)
@@ -62,7 +64,7 @@ def routing_listener(ports: tuple[Chain, ...], normalization: PathNormalization)
                 # Egress classes judge behind the route: see xds.render.clusters.
                 filters=[
                     connection_manager.http(
-                        routed, name, naming.host(service), (filters.router(),), normalization
+                        routed, name, naming.host(service), (filters.router(),), normalization, tracing
                     )
                 ],
             )
@@ -72,7 +74,7 @@ def routing_listener(ports: tuple[Chain, ...], normalization: PathNormalization)
 
 
 @lru_cache(maxsize=8192)
-def class_listener(shape: L7Class) -> bytes:
+def class_listener(shape: L7Class, tracing: Tracing | None = None) -> bytes:
     """The listener of one L7 class, of which only `structure` counts: everything that reaches it is for its
     rules to judge."""
     direction, number = shape.direction, shape.number
@@ -85,7 +87,7 @@ def class_listener(shape: L7Class) -> bytes:
         listener.transparent = True
         blocks = INGRESS_BLOCKS
     routes = naming.class_routes(direction, number)
-    http = connection_manager.http(routes, name, _NO_HOST, filters.judging(), shape.normalization)
+    http = connection_manager.http(routes, name, _NO_HOST, filters.judging(), shape.normalization, tracing)
     requests = FilterChain(name=name, filters=[http])
     if not chains.is_sniffed(shape):
         listener.filter_chains.append(_blackhole(name, blocks))

@@ -5,13 +5,18 @@ so that rendering a changed view costs about what has changed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES
-from mesh.model import DEFAULT_CONFIG, AuthorizationProvider, Direction, ObjectRef, PathNormalization
+from mesh.model import DEFAULT_CONFIG, Direction, ObjectRef, PathNormalization
 from mesh.proxy import Destination, L7Class, Part, ProxyView, RoutedPort
-from xds.render import clusters, endpoints, listeners, naming, providers, routes
+from xds.render import clusters, endpoints, listeners, naming, providers, routes, tracing
 from xds.render.resource import EnvoyResource, Rendered
 from xds.render.routes import Share, Shares, Target
+
+#: Name and port of a provider, and what it is spoken to in.
+Host = tuple[str, int]
+Protocol = Literal["grpc", "http"]
 
 
 def resources(view: ProxyView) -> Rendered:
@@ -35,7 +40,7 @@ def _routing(view: ProxyView) -> Iterator[EnvoyResource]:
     yield EnvoyResource(
         LISTENER,
         naming.ROUTING_LISTENER,
-        listeners.routing_listener(chains, _normalization(view)),
+        listeners.routing_listener(chains, _normalization(view), tracing.structure(view.egress_tracing)),
         _unique(entry.origin for routed in view.routed for entry in routed.entries),
     )
     egress = {found.number: found for found in view.egress}
@@ -46,7 +51,7 @@ def _routing(view: ProxyView) -> Iterator[EnvoyResource]:
         yield EnvoyResource(
             ROUTES,
             naming.routed_port(routed.service, routed.port),
-            routes.routed_port(routed, reached),
+            routes.routed_port(routed, reached, view.egress_tracing),
             _unique((*(entry.origin for entry in routed.entries), *_rule_origins(judges))),
         )
 
@@ -59,6 +64,7 @@ def _classes(view: ProxyView) -> Iterator[EnvoyResource]:
     for direction, found in both:
         if not found:
             continue
+        spans = view.egress_tracing if direction == "egress" else view.ingress_tracing
         yield EnvoyResource(
             CLUSTER,
             naming.passthrough(direction),
@@ -68,29 +74,34 @@ def _classes(view: ProxyView) -> Iterator[EnvoyResource]:
         for l7 in found:
             blame = _rule_origins((l7,))
             name = naming.class_listener(direction, l7.number)
-            yield EnvoyResource(LISTENER, name, listeners.class_listener(listeners.structure(l7)), blame)
+            shape, kept = listeners.structure(l7), tracing.structure(spans)
+            yield EnvoyResource(LISTENER, name, listeners.class_listener(shape, kept), blame)
             name = naming.class_routes(direction, l7.number)
-            yield EnvoyResource(ROUTES, name, routes.l7_class(l7), blame)
+            yield EnvoyResource(ROUTES, name, routes.l7_class(l7, spans), blame)
 
 
 def _providers(view: ProxyView) -> Iterator[EnvoyResource]:
-    """Services that are asked for consent. Of one in the mesh the view brings the destination; backends that
-    an egress class would have to judge are not asked, for they would be asked behind its back."""
+    """Services that are asked for consent, and those that take spans. Of one in the mesh the view brings the
+    destination; backends that an egress class would have to judge are not asked, for they would be asked
+    behind its back."""
     origins: dict[str, set[ObjectRef]] = {}
-    asked: dict[str, AuthorizationProvider] = {}  # providers of two names may be one service
+    asked: dict[str, tuple[Host, Protocol]] = {}  # providers of two names may be one service
+    for spans in (view.egress_tracing, view.ingress_tracing):
+        if spans is not None:
+            to = spans.provider
+            name = tracing.cluster_name(to)
+            asked[name] = (tracing.host(to), to.port), to.protocol
+            origins.setdefault(name, set())
     for l7 in (*view.egress, *view.ingress):
         for part in (*l7.authorization, *(l7.plain or ())):
             if part.provider is not None:
                 name = providers.cluster_name(part.provider)
-                asked[name] = part.provider
+                asked[name] = (providers.host(part.provider), part.provider.port), part.provider.kind
                 origins.setdefault(name, set()).add(part.origin)
     known = {(naming.host(found.service), found.port): found for found in view.destinations}
-    for name, provider in asked.items():
-        service = providers.host(provider), provider.port
+    for name, (service, kind) in asked.items():
         in_mesh, blame = known.get(service), _unique(origins[name])
-        yield EnvoyResource(
-            CLUSTER, name, providers.cluster(*service, provider.kind, in_mesh is not None), blame
-        )
+        yield EnvoyResource(CLUSTER, name, providers.cluster(*service, kind, in_mesh is not None), blame)
         if in_mesh is not None:
             backends = tuple(backend for part in in_mesh.parts if not part.l7 for backend in part.backends)
             yield EnvoyResource(ENDPOINTS, name, endpoints.endpoints(name, backends), blame)

@@ -32,13 +32,14 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
 from mesh.model import RouteBackend, RouteRule, ServiceName, ValueMatch
 from mesh.model import RouteMatch as Match
-from mesh.proxy import L7Class, RoutedPort, RouteEntry
+from mesh.proxy import L7Class, RoutedPort, RouteEntry, Tracing
 from xds.render import actions, filters, naming, rbac
 from xds.render.encoding import encode, typed
 from xds.render.headers import FORGEABLE, header_mutations, host_change
 from xds.render.paths import path_matcher, path_rewrite
 from xds.render.protocol import FOREVER
 from xds.render.redirects import redirect_action
+from xds.render.tracing import traced
 
 #: Istio's default for requests that are routed, and its default for requests that are passed on: only what
 #: never reached the application is sent again, such as a request on a connection that it was just closing.
@@ -66,7 +67,7 @@ Shares = tuple[tuple[Target, tuple[Share, ...]], ...]
 
 
 @lru_cache(maxsize=8192)
-def routed_port(routed: RoutedPort, destinations: Shares) -> bytes:
+def routed_port(routed: RoutedPort, destinations: Shares, tracing: Tracing | None = None) -> bytes:
     """The routes of one service port. No entry matches: 404."""
     name = naming.routed_port(routed.service, routed.port)
     shares = dict(destinations)
@@ -77,7 +78,7 @@ def routed_port(routed: RoutedPort, destinations: Shares) -> bytes:
                 VirtualHost(
                     name=name,
                     domains=["*"],
-                    routes=[_route(entry, routed.port, shares) for entry in routed.entries],
+                    routes=traced((_route(entry, routed.port, shares) for entry in routed.entries), tracing),
                     retry_policy=_retries(0),
                 )
             ],
@@ -87,7 +88,7 @@ def routed_port(routed: RoutedPort, destinations: Shares) -> bytes:
 
 
 @lru_cache(maxsize=8192)
-def l7_class(found: L7Class) -> bytes:
+def l7_class(found: L7Class, tracing: Tracing | None = None) -> bytes:
     """The route of a class: what its rules allow goes on to where it was sent, the rest gets 403."""
     name = naming.class_routes(found.direction, found.number)
 
@@ -102,10 +103,14 @@ def l7_class(found: L7Class) -> bytes:
                 VirtualHost(
                     name=name,
                     domains=["*"],
-                    routes=[
-                        *actions.routes(name, found.rules or (), forward),
-                        Route(name=name, match=RouteMatch(prefix="/"), route=forward()),
-                    ],
+                    routes=traced(
+                        (
+                            *actions.routes(name, found.rules or (), forward),
+                            Route(name=name, match=RouteMatch(prefix="/"), route=forward()),
+                        ),
+                        tracing,
+                        sorted(found.keys),
+                    ),
                     retry_policy=RetryPolicy(retry_on=_PASSED_RETRIES, num_retries=_RETRIES),
                     typed_per_filter_config=filters.asked(found),
                 )
