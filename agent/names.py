@@ -6,6 +6,7 @@ Follows the records in force, change by change. Knows no kernel and no time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from agent.entries import PROTOCOL_NUMBERS, rules_cookie
 from agent.judgement import Missing
@@ -102,6 +103,7 @@ def _backends(record: ServiceRecord) -> Iterator[tuple[str, int]]:
     return (backend for port in record.ports for backend in port.backends)
 
 
+@lru_cache(maxsize=4096)
 def pack(ip: str) -> bytes:
     """16 bytes of an address in a log; zeros if it is none (a pipe, or missing)."""
     try:
