@@ -22,6 +22,15 @@ _TEXT, _STRUCT = 3, 5
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 
 
+#: Field number -> short name.
+_FLAGS = {
+    1: "LH", 2: "UH", 3: "UT", 4: "LR", 5: "UR", 6: "UF", 7: "UC", 8: "UO", 9: "NR", 10: "DI",
+    11: "FI", 12: "RL", 13: "UAEX", 14: "RLSE", 15: "DC", 16: "URX", 17: "SI", 18: "IH", 19: "DPE",
+    20: "UMSDR", 21: "RFCF", 22: "NFCF", 23: "DT", 24: "UPE", 25: "NC", 26: "OM", 27: "DF", 28: "DR",
+    29: "UDO",
+}  # fmt: skip
+
+
 @dataclass(slots=True)
 class Address:
     """A socket address; ip "" where the entry has none."""
@@ -34,7 +43,10 @@ class Address:
 class LoggedRequest:
     """One HTTP request. `started` is seconds since the epoch; `remote` is the peer, whatever headers say of
     it; `local` is the address that was dialled; `route` is Envoy's name of the route taken; `said` is what
-    RBAC filters left, `tokens` why each rule about tokens refused (see `agent.judgement`)."""
+    RBAC filters left, `tokens` why each rule about tokens refused (see `agent.judgement`). `duration` is the
+    seconds until the last byte was sent, `lasted` until the request was over; `received` and `sent` are bytes
+    on the wire; `flags` are Envoy's response flags in short ("-": none); `grpc_status` is what the answer
+    said of itself, digits or empty."""
 
     remote: Address = field(default_factory=Address)
     local: Address = field(default_factory=Address)
@@ -49,6 +61,13 @@ class LoggedRequest:
     route: str = ""
     said: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[str, str] = field(default_factory=dict)
+    lasted: float = 0.0
+    received: int = 0
+    sent: int = 0
+    flags: str = "-"
+    cluster: str = ""
+    is_grpc: bool = False
+    grpc_status: str = ""
 
 
 def requests(message: bytes) -> Iterator[LoggedRequest]:
@@ -71,7 +90,7 @@ def _request(entry: bytes) -> LoggedRequest:
 
 
 def _common(request: LoggedRequest, message: bytes) -> None:
-    for number, _, data in fields(message):
+    for number, integer, data in fields(message):
         match number:
             case 3:
                 request.local = _address(data)
@@ -81,12 +100,22 @@ def _common(request: LoggedRequest, message: bytes) -> None:
                 request.duration = _seconds(data)
             case 13:
                 request.upstream = _address(data)
+            case 15:
+                request.cluster = text(data)
+            case 16:
+                request.flags = _flags(data)
             case 17:
                 request.said, request.tokens = _said(data)
             case 19:
                 request.route = text(data)
             case 20:  # downstream_direct_remote_address
                 request.remote = _address(data)
+            case 23:
+                request.lasted = _seconds(data)
+            case 29:  # downstream_wire_bytes_sent
+                request.sent = integer
+            case 30:  # downstream_wire_bytes_received
+                request.received = integer
 
 
 def _properties(request: LoggedRequest, message: bytes) -> None:
@@ -98,6 +127,9 @@ def _properties(request: LoggedRequest, message: bytes) -> None:
                 request.authority = text(data)
             case 5:
                 request.path = text(data)
+            case 13:
+                name, value = _entry(data)
+                request.is_grpc |= name == "content-type" and _is_grpc(value)
 
 
 def _response(request: LoggedRequest, message: bytes) -> None:
@@ -105,6 +137,10 @@ def _response(request: LoggedRequest, message: bytes) -> None:
         match number:
             case 1:
                 request.status = next((value for part, value, _ in fields(data) if part == 1), 0)
+            case 4 | 5:  # headers, and trailers, which have the last word
+                name, value = _entry(data)
+                if name == "grpc-status" and value.isascii() and value.isdigit():
+                    request.grpc_status = value
             case 6:
                 request.details = text(data)
 
@@ -134,6 +170,23 @@ def _pairs(struct: bytes) -> Iterator[tuple[str, bytes]]:
     for pair in _submessages(struct, 1):
         parts = {number: data for number, _, data in fields(pair)}
         yield text(parts.get(1, b"")), parts.get(2, b"")
+
+
+def _flags(message: bytes) -> str:
+    """envoy.data.accesslog.v3.ResponseFlags as %RESPONSE_FLAGS% prints them."""
+    found = (_FLAGS[number] for number, _, _ in fields(message) if number in _FLAGS)
+    return ",".join(found) or "-"
+
+
+def _is_grpc(content_type: str) -> bool:
+    rest = content_type.removeprefix("application/grpc")
+    return rest != content_type and (not rest or rest[0] in "+;")
+
+
+def _entry(message: bytes) -> tuple[str, str]:
+    """An entry of a map of strings."""
+    parts = {number: data for number, _, data in fields(message)}
+    return text(parts.get(1, b"")), text(parts.get(2, b""))
 
 
 def _address(message: bytes) -> Address:

@@ -1,4 +1,4 @@
-"""The agent's own HTTP interface on a Unix socket: status, is this pod enforced, flows. Read only."""
+"""The agent's own HTTP interface on a Unix socket: is this pod enforced, status, flows, metrics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from aiohttp import web
 
 from agent.flows import FlowLog
 from agent.node_agent import NodeAgent
+from agent.telemetry.scrape import CONTENT_TYPE
+from agent.telemetry.scrape import PATH as METRICS
 from mesh.flow import Flow
 from mesh.model import WorkloadName
 
@@ -17,7 +19,9 @@ DEFAULT_LAST = 100
 
 
 class Admin:
-    """`GET /status`, `GET /pods/<namespace>/<pod>`, `GET /proxies`, `GET /flows?last=N&follow=1`."""
+    """`GET /status`, `GET /pods/<namespace>/<pod>`, `GET /proxies`, `GET /flows?last=N&follow=1`, and
+    `GET /stats/prometheus` of the agent and all pods, below `/pods/<namespace>/<pod>` of one pod and its
+    Envoy."""
 
     def __init__(self, agent: NodeAgent) -> None:
         self._agent = agent
@@ -32,6 +36,8 @@ class Admin:
                 web.get("/pods/{namespace}/{pod}", self._pod),
                 web.get("/proxies", self._proxies),
                 web.get("/flows", self._show_flows),
+                web.get(METRICS, self._metrics),
+                web.get("/pods/{namespace}/{pod}" + METRICS, self._pod_metrics),
             ]
         )
         runner = web.AppRunner(app, access_log=None)
@@ -51,6 +57,15 @@ class Admin:
     async def _proxies(self, _: web.Request) -> web.Response:
         return web.json_response(self._agent.proxies())
 
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return _prometheus(await self._agent.metrics.node(self._agent.status()))
+
+    async def _pod_metrics(self, request: web.Request) -> web.Response:
+        pod = WorkloadName(request.match_info["namespace"], request.match_info["pod"])
+        if not self._agent.has(pod):
+            raise web.HTTPNotFound(text=f"pod {pod} is not on this node\n")
+        return _prometheus(await self._agent.metrics.pod(pod))
+
     async def _show_flows(self, request: web.Request) -> web.StreamResponse:
         try:
             last = int(request.query.get("last", DEFAULT_LAST))
@@ -64,6 +79,10 @@ class Admin:
         async for flow in self._flows.follow(last):
             await response.write(_line(flow))
         return response
+
+
+def _prometheus(text: str) -> web.Response:
+    return web.Response(text=text, headers={"Content-Type": CONTENT_TYPE})
 
 
 def _line(flow: Flow) -> bytes:

@@ -41,6 +41,11 @@ class EnvoyAdmin:
         stats = await self._stats(_CONNECTIONS)
         return sum(value for name, value in stats.items() if not name.startswith("listener.admin."))
 
+    async def prometheus(self) -> str:
+        """Envoy's own metrics that were ever used, in Prometheus' text format."""
+        _, body = await self._get("/stats/prometheus?usedonly")
+        return body
+
     async def _stats(self, pattern: str) -> dict[str, int]:
         _, body = await self._get(f"/stats?format=json&filter={_quoted(pattern)}")
         try:

@@ -16,11 +16,12 @@ from functools import partial
 
 from agent.access_log import LoggedRequest
 from agent.judgement import judge
-from agent.names import Names, Owner, pack, protocol_name
+from agent.names import Names, pack, protocol_name
 from bpf.layout import Audit, DropReason, Event, EventFlags, EventType, Verdict, address_text
 from mesh.dns import PORT, Observation
 from mesh.flow import Flow, FlowPath, FlowVerdict, Peer, Request
 from mesh.model import ServiceName
+from mesh.node import WorkloadRecord
 
 #: Flows kept for `last`, and those that wait for one slow follower.
 KEPT = 8192
@@ -182,8 +183,8 @@ class FlowTeller:
 def _of_event(
     record: bytes,
     offset: int,
-    source: Owner | None,
-    destination: Owner | None,
+    source: WorkloadRecord | None,
+    destination: WorkloadRecord | None,
     service: ServiceName | None,
     rules: tuple[str, ...],
     audit_rules: tuple[str, ...],
@@ -212,12 +213,14 @@ def _of_event(
     )
 
 
-def _peer(address: bytes, port: int, owner: Owner | None, security_id: int = 0, service: str = "") -> Peer:
+def _peer(
+    address: bytes, port: int, owner: WorkloadRecord | None, security_id: int = 0, service: str = ""
+) -> Peer:
     ip = address_text(address)
     if owner is None:
         return Peer(ip, port, security_id=security_id, service=service)
-    name, known_id = owner
-    return Peer(ip, port, name.namespace, name.name, security_id or known_id, service)
+    name = owner.name
+    return Peer(ip, port, name.namespace, name.name, security_id or owner.security_id, service)
 
 
 def _reason(event: Event) -> str:

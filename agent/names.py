@@ -5,28 +5,28 @@ Follows the records in force, change by change. Knows no kernel and no time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from agent.entries import PROTOCOL_NUMBERS, rules_cookie
 from agent.judgement import Missing
 from agent.records import Change
 from bpf.layout import packed_address
-from mesh.model import ServiceName, WorkloadName
+from mesh.model import ServiceName
 from mesh.node import PolicyClass, PolicySet, ServiceRecord, WorkloadRecord
 
 _AUTHORIZATION = "AuthorizationPolicy "
 _AUTHENTICATION = "RequestAuthentication "
-
-#: A workload and its security id.
-Owner = tuple[WorkloadName, int]
 
 
 class Names:
     """Look-ups by packed address or number."""
 
     def __init__(self) -> None:
-        self._workloads: dict[bytes, Owner] = {}
+        self._workloads: dict[bytes, WorkloadRecord] = {}
         self._services: dict[bytes, ServiceName] = {}
+        #: (address, port) of a backend -> the services that it stands behind.
+        self._behind: dict[tuple[str, int], tuple[ServiceName, ...]] = {}
         self._rules: dict[int, tuple[str, ...]] = {}
         self._listeners: dict[int, tuple[str, ...]] = {}
         self._logs: dict[str, list[str]] = {}
@@ -37,19 +37,27 @@ class Names:
             case WorkloadRecord() as record:
                 for address, _ in record.addresses:
                     packed = packed_address(address)
-                    if self._workloads.get(packed) == (record.name, record.security_id):
+                    if self._workloads.get(packed) == record:
                         del self._workloads[packed]
             case ServiceRecord() as record:
                 for vip in record.vips:
                     if self._services.get(packed_address(vip)) == record.name:
                         del self._services[packed_address(vip)]
+                for backend in _backends(record):
+                    others = tuple(name for name in self._behind.pop(backend, ()) if name != record.name)
+                    if others:
+                        self._behind[backend] = others
         match change.new:
             case WorkloadRecord() as record:
                 for address, _ in record.addresses:
-                    self._workloads[packed_address(address)] = (record.name, record.security_id)
+                    self._workloads[packed_address(address)] = record
             case ServiceRecord() as record:
                 for vip in record.vips:
                     self._services[packed_address(vip)] = record.name
+                own = (record.name,)
+                for backend in _backends(record):
+                    known = self._behind.get(backend)
+                    self._behind[backend] = tuple(sorted({*known, *own})) if known else own
             case PolicyClass(rules=rest, verdicts=verdicts):
                 # Never taken back: classes are named by content, and flows outlive them.
                 for rules in (rest, *(r for v in verdicts for r in (v.rules, v.audit_rules))):
@@ -60,13 +68,17 @@ class Names:
                 # Not taken back either, but the newest text of a policy counts.
                 self._logs |= {policy: [text for p, text in logs if p == policy] for policy in policies}
 
-    def workload(self, packed: bytes) -> Owner | None:
-        """The workload that has an address, and its security id."""
+    def workload(self, packed: bytes) -> WorkloadRecord | None:
+        """The workload that has an address."""
         return self._workloads.get(packed)
 
     def service(self, packed: bytes) -> ServiceName | None:
         """The service that has an address."""
         return self._services.get(packed)
+
+    def service_at(self, ip: str, port: int) -> ServiceName | None:
+        """The service that a backend stands behind, the first by name if it has several."""
+        return next(iter(self._behind.get((ip, port), ())), None)
 
     def rules(self, cookie: int) -> tuple[str, ...]:
         """The rules that decided; () for none, or if they are not known any more."""
@@ -89,6 +101,11 @@ class Names:
         return (*(own or known), *rules)
 
 
+def _backends(record: ServiceRecord) -> Iterator[tuple[str, int]]:
+    return (backend for port in record.ports for backend in port.backends)
+
+
+@lru_cache(maxsize=4096)
 def pack(ip: str) -> bytes:
     """16 bytes of an address in a log; zeros if it is none (a pipe, or missing)."""
     try:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from agent import last_good
+from agent.access_log import LoggedRequest
 from agent.client import DiscoveryClient
 from agent.enforcement import Enforcement
 from agent.flows import FlowLog, FlowTeller
@@ -29,12 +30,14 @@ from agent.proxy import Places
 from agent.records import Records
 from agent.resolving import Resolving
 from agent.sandbox import Sandbox, SandboxFolder
+from agent.telemetry.measuring import Measuring
 from agent.workloads import Workloads
 from mesh.discovery.envoy import LISTENER
 from mesh.discovery.resource import Resource, Snapshot
 from mesh.discovery.session import Acked, Event, Nacked
 from mesh.discovery.subscriber import Update
 from mesh.model import WorkloadName
+from mesh.node import WorkloadRecord
 from mesh.resources import GENERATION_TYPE, MANIFEST_TYPE, NODE_TYPES
 from mesh.rollout import Rollout, Serving
 
@@ -72,8 +75,11 @@ class NodeAgent:
             on_event=self._envoy_said,
             on_ready=self._envoy_is_ready,
             on_down=self._envoy_is_down,
-            on_request=lambda sandbox, request: self._teller.tell_request(sandbox.addresses, request),
+            on_request=self._envoy_served,
             on_stopped=self._envoy_has_ended,
+        )
+        self.metrics = Measuring(
+            self._names, self._kernel.table("sl_traffic"), self._in_kernel, self._proxies.metrics
         )
         self._sandboxes: dict[WorkloadName, Sandbox] = {}
         self._routed: set[WorkloadName] = set()
@@ -83,6 +89,9 @@ class NodeAgent:
         self._wanted = 0
         self._number: int | None = None
         self._applied = 0
+        #: When generations came that are not in force yet; seconds that all others took, and how many.
+        self._received: dict[int, float] = {}
+        self._applying = (0.0, 0)
         #: The generation under way may stand in the desired tables in part: it must go through.
         self._committed = False
         #: The generation to begin with is what the kernel enforces already.
@@ -120,6 +129,7 @@ class NodeAgent:
             tasks.create_task(self._follow_sandboxes())
             tasks.create_task(self._follow_events())
             tasks.create_task(self._conduct())
+            tasks.create_task(self.metrics.run(lambda: self._sandboxes))
 
     def status(self) -> dict[str, Any]:
         """The state of the node, as the admin interface shows it."""
@@ -136,6 +146,7 @@ class NodeAgent:
             "kernel_generation": self._enforcement.generation,
             "pods": [self._pod_status(pod) for pod in sorted(pods)],
             "problems": problems,
+            "applying": {"seconds": self._applying[0], "count": self._applying[1]},
             "counters": {**self._kernel.counters(), "flows_untold": self.flows.lost},
         }
 
@@ -157,6 +168,10 @@ class NodeAgent:
             }
             for pod in sorted(self._sandboxes)
         ]
+
+    def has(self, pod: WorkloadName) -> bool:
+        """Is the pod on this node?"""
+        return pod in self._sandboxes
 
     def is_enforced(self, pod: WorkloadName) -> bool:
         """May the pod's processes start? Its sandbox is known, its hooks attached, its policy in force."""
@@ -195,6 +210,7 @@ class NodeAgent:
             self._newest_manifests = update
         if generation is not None:
             self._wanted = generation.number
+            self._received[generation.number] = _now()
             self._wake.set()
 
     def _envoy_said(self, pod: WorkloadName, event: Event) -> None:
@@ -206,6 +222,10 @@ class NodeAgent:
                 log.error("Envoy of pod %s refuses %s %s: %s", pod, kind, name, message)
                 self._rollout.refused(pod, type_url, name, message)
                 self._wake.set()
+
+    def _envoy_served(self, sandbox: Sandbox, request: LoggedRequest) -> None:
+        self._teller.tell_request(sandbox.addresses, request)
+        self.metrics.add_request(sandbox, request)
 
     def _envoy_is_ready(self, pod: WorkloadName, revision: int) -> None:
         if not self._rollout.is_ready(pod):
@@ -320,6 +340,8 @@ class NodeAgent:
     async def _enforce_generation(self, number: int) -> None:
         changes = list(self._records.begun())
         await self._in_kernel(self._enforcement.take, changes)
+        if any(isinstance(change.old, WorkloadRecord) for change in changes):
+            await self.metrics.look()
         for change in changes:
             self._names.follow(change)
             self._resolving.follow(change)
@@ -330,6 +352,7 @@ class NodeAgent:
         if self._rollout.warming is not None:
             self._rollout.flipped(_now())
         self._applied, self._number = number, None
+        self._note_applied(number)
         self._adopting = self._committed = False
         log.info("generation %d is in force: %d records changed", number, len(changes))
         self._answer()
@@ -338,6 +361,13 @@ class NodeAgent:
         self._save()
         # What came meanwhile is begun in the next round.
         self._wake.set()
+
+    def _note_applied(self, number: int) -> None:
+        """How long it took since it had come; generations that were skipped are nobody's."""
+        came = self._received.get(number)
+        self._received = {later: at for later, at in self._received.items() if later > number}
+        if came is not None:
+            self._applying = (self._applying[0] + _now() - came, self._applying[1] + 1)
 
     async def _enforce(self, *, always: bool = False) -> None:
         proxied = self._proxies.running() | self._rollout.needed

@@ -99,6 +99,17 @@ class Proxies:
         proxy = self._proxies.get(pod)
         return proxy.pid if proxy else None
 
+    async def metrics(self, pod: WorkloadName) -> str:
+        """What a pod's Envoy counts itself, in Prometheus' text format; "" if none answers."""
+        proxy = self._proxies.get(pod)
+        if proxy is None or proxy.pid is None:
+            return ""
+        try:
+            return await proxy.metrics()
+        except OSError as error:
+            log.warning("the Envoy of pod %s does not tell its metrics: %s", pod, error)
+            return ""
+
     def error(self, pod: WorkloadName) -> str:
         """Why the pod's proxy does not run or serve; "" when nothing is wrong."""
         proxy = self._proxies.get(pod)

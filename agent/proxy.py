@@ -135,6 +135,10 @@ class Proxy:
         self._listeners = frozenset(snapshot.get(LISTENER, {}))
         self._relay.serve(revision, snapshot)
 
+    async def metrics(self) -> str:
+        """Envoy's own, in Prometheus' text format. Raises OSError."""
+        return await self._admin.prometheus()
+
     async def stop(self, *, drain: bool) -> None:
         """End the Envoy, if `drain` when its connections have ended or the limit is reached, and the
         relay. Cancelled while it drains, the proxy goes on as before."""

@@ -39,8 +39,13 @@ enum icmp_type {
 	ICMPV6_MLD2_REPORT = 143,
 };
 
+enum sock_flags {
+	SOCK_DONE = 1, /* the peer's FIN has come */
+};
+
 enum tcp_state {
 	TCP_TIME_WAIT = 6,
+	TCP_CLOSE = 7,
 	TCP_LISTEN = 10,
 	TCP_NEW_SYN_RECV = 12,
 };
@@ -70,11 +75,25 @@ struct sock_common {
 	volatile unsigned char skc_state;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
+	unsigned long skc_flags;
 };
 
 struct sock {
 	struct sock_common __sk_common;
 	struct sock_cgroup_data sk_cgrp_data;
+};
+
+struct inet_sock {
+	__be16 inet_sport;
+};
+
+struct tcp_sock {
+	__u64 bytes_received;
+	__u64 bytes_sent;
+	__u64 bytes_retrans;
+	__u32 snd_nxt;
+	__u32 write_seq;
+	__u8 bpf_sock_ops_cb_flags;
 };
 
 struct seq_file;
@@ -91,3 +110,5 @@ struct bpf_iter__tcp {
 #pragma clang attribute pop
 
 extern int bpf_sock_destroy(struct sock_common *sock) __ksym;
+extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym;
+extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym;

@@ -23,6 +23,7 @@ struct addr {
 enum {
 	SL_HOST_ID = 1,
 	SL_WORLD_ID = 2,
+	SL_FIRST_WORKLOAD_ID = 256,
 };
 
 enum sl_verdict {
@@ -47,6 +48,7 @@ enum sl_config {
 	SL_CFG_PROXY_LEVEL = 2,    /* its depth, for the ancestor helpers */
 	SL_CFG_HOST_REACHES = 3,   /* 1: the node reaches its own pods (rule 11) */
 	SL_CFG_EVENTS = 4,         /* 1: flow events are written */
+	SL_CFG_TRAFFIC = 5,        /* 1: TCP connections are counted in sl_traffic */
 	SL_CFG_WORDS = 8,
 };
 
@@ -246,6 +248,24 @@ struct flow_value {
 	__u32 pad;
 };
 
+/* sl_traffic: hash, one end of TCP connections that no Envoy carries -> how many, and their bytes as this
+ * end's sockets had sent and received them when they closed. */
+struct traffic_key {
+	struct addr pod;
+	struct addr peer;    /* zero: outside the mesh */
+	struct addr vip;     /* service address that the pod dialled, or zero */
+	__u16 port_be;       /* of the end that did not open */
+	__u8 opener;         /* 1: the pod opened them */
+	__u8 pad;
+};
+
+struct traffic_value {
+	__u64 opened;
+	__u64 closed;
+	__u64 sent;
+	__u64 received;
+};
+
 /* sl_event: ring buffer of struct event. */
 enum event_type {
 	SL_EVENT_CONNECT = 1, /* verdict of a connect or sendmsg hook (denied or steered) */
@@ -307,7 +327,8 @@ enum counter {
 	SL_COUNT_FLOWS_LOST = 1,  /* flow entries that could not be written */
 	SL_COUNT_DROPPED = 2,     /* + enum drop_reason */
 	SL_COUNT_AUDITED = 18,    /* + enum sl_verdict that it would be: events, told or not */
-	SL_COUNTERS = 21,
+	SL_COUNT_TRAFFIC_LOST = 21, /* connections for which sl_traffic had no room */
+	SL_COUNTERS = 22,
 };
 
 /* sl_bulk: mmapable array, questions and answers of the program bulk_verdict (tests only). */

@@ -92,6 +92,7 @@ class Config(IntEnum):
     PROXY_LEVEL = 2
     HOST_REACHES = 3
     EVENTS = 4
+    TRAFFIC = 5
     WORDS = 8
 
 
@@ -165,7 +166,8 @@ class Counter(IntEnum):
     FLOWS_LOST = 1
     DROPPED = 2
     AUDITED = 18
-    COUNTERS = 21
+    TRAFFIC_LOST = 21
+    COUNTERS = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,6 +425,28 @@ class FlowValue(Struct):
     listener: int = 0
     ifindex_a: int = 0
     ifindex_b: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficKey(Struct):
+    """One end of TCP connections; addresses are packed."""
+
+    FORMAT = struct.Struct("=16s16s16sHBx")
+    PORTS = ("port",)
+    pod: bytes
+    peer: bytes
+    vip: bytes
+    port: int
+    opener: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficValue(Struct):
+    FORMAT = struct.Struct("=QQQQ")
+    opened: int = 0
+    closed: int = 0
+    sent: int = 0
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True)

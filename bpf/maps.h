@@ -195,6 +195,13 @@ struct {
 } sl_affinity SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1 << 14);
+	__type(key, struct traffic_key);
+	__type(value, struct traffic_value);
+} sl_traffic SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 22);
 } sl_event SEC(".maps");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
 /* Hands what a steered client dialled to the socket that its Envoy accepts, which answers
- * SO_ORIGINAL_DST with it. An ordinary connection costs two comparisons. */
+ * SO_ORIGINAL_DST with it. An ordinary connection costs a few comparisons, and what `traffic.h` counts. */
 #pragma once
 
 static __always_inline void hand_over(struct bpf_sock_ops *ctx)
@@ -53,6 +53,8 @@ int sock_ops(struct bpf_sock_ops *ctx)
 		hand_over(ctx);
 	else if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB && ctx->local_port == EGRESS_PORT)
 		take_over(ctx);
+	else if (ctx->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB || ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		count_opened(ctx);
 	return 1;
 }
 

@@ -20,25 +20,6 @@ static __always_inline bool is_proxy_socket(struct sock_common *skc)
 	return ancestor && BPF_CORE_READ(ancestor, kn, id) == proxies;
 }
 
-static __always_inline bool read_socket(struct sock_common *skc, struct tuple *t)
-{
-	__u16 family = skc->skc_family;
-
-	if (family == AF_INET6) {
-		BPF_CORE_READ_INTO(&t->src, skc, skc_v6_rcv_saddr);
-		BPF_CORE_READ_INTO(&t->dst, skc, skc_v6_daddr);
-	} else if (family == AF_INET) {
-		t->src = mapped(skc->skc_rcv_saddr);
-		t->dst = mapped(skc->skc_daddr);
-	} else {
-		return false;
-	}
-	t->src_port_be = bpf_htons(skc->skc_num);
-	t->dst_port_be = t->policy_port_be = skc->skc_dport;
-	t->protocol = IPPROTO_TCP;
-	return true;
-}
-
 /* Without an entry nobody knows who opened it: both ways are tried, as tc does. */
 SUBPROGRAM int judge_stray(const struct tuple *t, bool proxy, __u32 now)
 {

@@ -13,6 +13,7 @@ from istio_integration.destination_rule import read_destination_rule
 from istio_integration.gateway import read_gateway
 from istio_integration.mesh_config import read_config_map
 from istio_integration.request_authentication import read_request_authentication
+from istio_integration.telemetry import read_telemetry
 from istio_integration.virtual_service import read_virtual_service
 from mesh.dialects import Dialect
 
@@ -34,6 +35,8 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("security.istio.io/v1beta1", "RequestAuthentication"): Dialect(
         read_request_authentication, fail_closed=True
     ),
+    ("telemetry.istio.io/v1", "Telemetry"): Dialect(read_telemetry),
+    ("telemetry.istio.io/v1alpha1", "Telemetry"): Dialect(read_telemetry),
     ("v1", "ConfigMap"): Dialect(read_config_map),
 }
 

@@ -1,8 +1,8 @@
 """MeshConfig: the key `mesh` of the ConfigMap `istio` (istio/api, mesh/v1alpha1/config.proto).
 
-Read as far as policy needs it: root namespace, trust domain, path normalization and the external
-authorization providers. What else stands there belongs to other features and is left alone. Every
-other ConfigMap is read as it is without Istio.
+Read as far as policy and tracing need it: root namespace, trust domain, path normalization, providers of
+external authorization and of tracing, and what is traced by default. What else stands there belongs to other
+features and is left alone. Every other ConfigMap is read as it is without Istio.
 """
 
 from __future__ import annotations
@@ -11,40 +11,25 @@ import re
 
 import yaml
 
-from istio_integration.duration import duration_ms
-from mesh.dialects.reading import Fields, Reader, shown
+from istio_integration.extension_providers import authorization_provider, tracing_provider
+from istio_integration.sampling import hundredths
+from istio_integration.telemetry import custom_tag
+from mesh.dialects.reading import Reader, shown
 from mesh.dialects.secret import read_trust_bundle
-from mesh.dialects.syntax import name, port, printable, token
+from mesh.dialects.syntax import name, printable
 from mesh.model import (
     DEFAULT_CONFIG,
-    AuthorizationProvider,
     MeshConfig,
+    MeshTracing,
     ObjectRef,
     PathNormalization,
-    TextMatch,
+    TracingProvider,
     TrustBundle,
 )
 
 _NAME = re.compile(r"istio(-.+)?")
-
-BODY = Fields(("maxRequestBytes", "allowPartialMessage"), refused=("packAsBytes",))
-GRPC = Fields(
-    ("service", "port", "timeout", "failOpen", "statusOnError", "includeRequestBodyInCheck"),
-    refused=("clearRouteCache",),
-)
-HTTP = Fields(
-    (
-        *GRPC.read,
-        "pathPrefix",
-        "includeRequestHeadersInCheck",
-        "includeHeadersInCheck",
-        "includeAdditionalHeadersInCheck",
-        "headersToUpstreamOnAllow",
-        "headersToDownstreamOnDeny",
-        "headersToDownstreamOnAllow",
-    ),
-    refused=("clearRouteCache",),
-)
+#: The provider that `defaultConfig.tracing.zipkin.address` stands for.
+_LEGACY = "defaultConfig.tracing.zipkin"
 
 _MODES: dict[str, PathNormalization] = {
     # Ours is stricter than Istio's, whose default is BASE.
@@ -67,74 +52,42 @@ def read_config_map(root: Reader, ref: ObjectRef) -> tuple[MeshConfig | TrustBun
         return ()
     mesh = data.part(content, "data.mesh").mapping()
     normalization = mesh.at("pathNormalization").mapping().at("normalization")
-    found = [_provider(item) for item in mesh.at("extensionProviders").items()]
+    items = mesh.at("extensionProviders").items()
+    found = [authorization_provider(item) for item in items]
     config = MeshConfig(
         root_namespace=name(mesh.at("rootNamespace"), DEFAULT_CONFIG.root_namespace, label=True),
         trust_domain=printable(mesh.at("trustDomain"), 253) or DEFAULT_CONFIG.trust_domain,
         trust_domain_aliases=tuple(printable(item, 253) for item in mesh.at("trustDomainAliases").items()),
         path_normalization=_MODES[normalization.choice(tuple(_MODES), "DEFAULT")],
         providers=tuple(sorted((p for p in found if p is not None), key=lambda p: p.name)),
+        tracing=_tracing(mesh, items),
     )
     return (config,)
 
 
-def _provider(item: Reader) -> AuthorizationProvider | None:
-    """None for providers of other features (tracing, logs, metrics)."""
-    grpc, http = item.mapping().at("envoyExtAuthzGrpc"), item.at("envoyExtAuthzHttp")
-    if not grpc.present and not http.present:
-        return None
-    item.at("name").require()
-    reader = grpc.fields(GRPC) if grpc.present else http.fields(HTTP)
-    reader.at("service").require()
-    reader.at("port").require()
-    body = reader.at("includeRequestBodyInCheck").fields(BODY)
-    # includeHeadersInCheck is the former name.
-    included = reader.at("includeRequestHeadersInCheck")
-    included = included if included.present else reader.at("includeHeadersInCheck")
-    return AuthorizationProvider(
-        name=printable(item.at("name"), 253),
-        kind="grpc" if grpc.present else "http",
-        service=printable(reader.at("service"), 253),
-        port=port(reader.at("port")),
-        timeout_ms=duration_ms(reader.at("timeout"), 600_000, at_least=0),
-        fail_open=reader.at("failOpen").boolean(),
-        status_on_error=_status(reader.at("statusOnError")),
-        path_prefix=printable(reader.at("pathPrefix"), 1024),
-        include_request_headers=_matches(included),
-        include_additional_headers=tuple(
-            sorted(
-                (token(value, key).lower(), printable(value, 4096))
-                for key, value in reader.at("includeAdditionalHeadersInCheck").entries()
-            )
-        ),
-        headers_to_upstream_on_allow=_matches(reader.at("headersToUpstreamOnAllow")),
-        headers_to_downstream_on_deny=_matches(reader.at("headersToDownstreamOnDeny")),
-        headers_to_downstream_on_allow=_matches(reader.at("headersToDownstreamOnAllow")),
-        body_bytes=body.at("maxRequestBytes").integer(1, 1 << 30, 0),
-        allow_partial_body=body.at("allowPartialMessage").boolean(),
+def _tracing(mesh: Reader, items: list[Reader]) -> MeshTracing:
+    """`defaultProviders` names the collector; where it does not, the older `enableTracing` may."""
+    providers = [found for item in items if (found := tracing_provider(item)) is not None]
+    defaults = mesh.at("defaultProviders").mapping().at("tracing").items(at_most=1)
+    default = printable(defaults[0], 253) if defaults else ""
+    known = mesh.at("defaultConfig").mapping().at("tracing").mapping()
+    address = known.at("zipkin").mapping().at("address")
+    if mesh.at("enableTracing").boolean() and address.present and not default:
+        providers.append(_legacy(address))
+        default = _LEGACY
+    sampling = known.at("sampling")
+    tags = known.at("customTags")
+    return MeshTracing(
+        tuple(sorted(providers, key=lambda provider: provider.name)),
+        default,
+        hundredths(sampling) if sampling.present else DEFAULT_CONFIG.tracing.sampling,
+        tuple(sorted(custom_tag(name, tag) for name, tag in tags.entries())),
     )
 
 
-def _matches(group: Reader) -> tuple[TextMatch, ...]:
-    """Names of headers: exact, prefix* or *suffix."""
-    found = []
-    for item in group.items():
-        written = printable(item, 256).lower()
-        if written.startswith("*"):
-            found.append(TextMatch("suffix", written[1:]))
-        elif written.endswith("*"):
-            found.append(TextMatch("prefix", written[:-1]))
-        else:
-            found.append(TextMatch("exact", token(item, written)))
-    return tuple(dict.fromkeys(found))
-
-
-def _status(reader: Reader) -> int:
-    """A status code, as text in Istio's API."""
-    if not reader.present:
-        return 403
-    code = str(reader.value)
-    if not (code.isascii() and code.isdigit() and 200 <= int(code) <= 599):
-        reader.refuse(f"{shown(reader.value)} is not a status code from 200 to 599")
-        return 403
-    return int(code)
+def _legacy(address: Reader) -> TracingProvider:
+    host, _, number = printable(address, 260).rpartition(":")
+    if not (host and number.isascii() and number.isdigit() and 0 < int(number) < 65536):
+        address.refuse(f"{shown(address.value)} is not an address such as zipkin.istio-system:9411")
+        host, number = "", "1"
+    return TracingProvider(_LEGACY, "zipkin", host, int(number), "/api/v2/spans")

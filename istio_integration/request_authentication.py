@@ -113,7 +113,7 @@ def _output(reader: Reader, read_from: set[str]) -> str:
 
 def _keys(item: Reader, issuer: str) -> str | KeySource:
     inline, uri = item.at("jwks"), item.at("jwksUri")
-    wait = duration_ms(item.at("timeout"), 5_000)
+    wait = duration_ms(item.at("timeout"), 5_000, at_least=0)
     if item.at("timeout").sound and not 0 < wait <= 60_000:
         item.at("timeout").refuse("must be more than 0 and at most 60s")
     if inline.present and uri.present:

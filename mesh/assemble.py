@@ -48,6 +48,7 @@ from mesh.model import (
     Service,
     ServiceName,
     ServicePort,
+    Telemetry,
     TierPolicy,
     TrustBundle,
     Workload,
@@ -68,6 +69,7 @@ from mesh.references import (
 )
 from mesh.route_problems import route_problems
 from mesh.route_table import RouteTable
+from mesh.telemetry import unknown_providers
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ class Change:
     policies name other CIDRs; `config`: what the whole mesh is told; `names`: what DNS said, or which
     names policies want to know of; `routed`: services that other routes or DestinationRules bind now;
     `callers`: there are others, or they are told apart by other labels; `gateways`: they, or what they
-    may use; `keys`: where policies want keys from."""
+    may use; `keys`: where policies want keys from; `telemetry`: what is to be traced."""
 
     workloads: set[WorkloadName] = field(default_factory=set)
     services: set[ServiceName] = field(default_factory=set)
@@ -89,6 +91,7 @@ class Change:
     callers: bool = False
     gateways: bool = False
     keys: bool = False
+    telemetry: bool = False
 
     def __bool__(self) -> bool:
         return any(getattr(self, found.name) for found in fields(self))
@@ -128,6 +131,7 @@ class Mesh:
         self.gateways = Gateways()
         self.grants = Grants()
         self.credentials: dict[ObjectRef, Secret | TrustBundle] = {}
+        self.telemetries: dict[ObjectRef, Telemetry] = {}
         self._fragments: dict[ObjectRef, Fragment] = {}
         self._problems: dict[ObjectRef, tuple[Problem, ...]] = {}
         # Two, for a Pod and a Service of one name are equal as keys.
@@ -252,6 +256,8 @@ class Mesh:
         if change.gateways or change.workloads:
             self._check_gateways()
         self._check_keys()
+        if change.telemetry or change.config:
+            self._check_telemetries()
         if self.cidrs.version != version:
             change.blocks = True
             change.peers = True
@@ -319,6 +325,9 @@ class Mesh:
                     change.names = change.names or source == "names"
                     change.keys = change.keys or source == "keys"
                 self._stale.add(ref)
+            case Telemetry():
+                self.telemetries[ref] = noun
+                change.telemetry = True
             case Route():
                 change.routed |= self.routes.put(noun, self.services)
                 self._ask_callers(_caller_labels(noun), change)
@@ -392,6 +401,9 @@ class Mesh:
                         change.keys = True
                         self._tell(ref, ())
                 self._stale.add(ref)
+            case Telemetry():
+                del self.telemetries[ref]
+                change.telemetry = True
             case Route():
                 change.routed |= self.routes.remove(ref, self.services)
                 self._forget_callers(_caller_labels(noun), change)
@@ -493,6 +505,18 @@ class Mesh:
             return None
         rest = "the keys from before stay in force" if known.keys else "until then its tokens get 401"
         return Problem(ref, f"spec.{field}", f"no keys from {source.uri}: {known.failure}; {rest}")
+
+    def _check_telemetries(self) -> None:
+        text = "is no extension provider of tracing in MeshConfig, so nothing is traced"
+        for ref, telemetry in self.telemetries.items():
+            missing = unknown_providers(self.config, telemetry)
+            self._tell(
+                ref,
+                (
+                    Problem(ref, f"spec.tracing[{at}].providers[0].name", f"{name} {text}")
+                    for at, name in missing
+                ),
+            )
 
     def _touch(self, workload: Workload, change: Change) -> None:
         change.workloads.add(workload.name)

@@ -15,6 +15,7 @@ from mesh import steer
 from mesh.assemble import Change, Mesh
 from mesh.balance import balanced_ports
 from mesh.caller import Caller
+from mesh.canonical import canonical
 from mesh.cidr import contains, prefix_of
 from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
 from mesh.gateway_ports import credentials, gateway_ports
@@ -47,6 +48,7 @@ from mesh.node import (
 )
 from mesh.proxy import Destination, L7Class, ProxyView, RoutedPort, Target
 from mesh.references import AnyPolicy
+from mesh.telemetry import tracing
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -176,7 +178,9 @@ class Node:
             for address in workload.addresses
             if mesh.owners.get(address) == name
         )
-        return WorkloadRecord(name, number, addresses, workload.node) if addresses else None
+        if not addresses:
+            return None
+        return WorkloadRecord(name, number, addresses, workload.node, canonical(workload))
 
     def _blocks(self) -> Mapping[str, BlockRecord]:
         mesh = self._mesh
@@ -365,6 +369,11 @@ class Node:
         inbound, outbound = (self._classes(number) for number in (ingress, egress))
         for l7 in inbound:
             targets |= steer.providers(mesh, l7)
+        sent, got = (
+            tracing(mesh.config, mesh.telemetries.values(), mesh.workloads[name], direction)
+            for direction in (DIRECTIONS[1], DIRECTIONS[0])
+        )
+        targets |= steer.collectors(mesh, (sent, got))
         destinations = [
             found for target in sorted(targets) if (found := self._destination(egress, caller, target))
         ]
@@ -377,6 +386,8 @@ class Node:
             steer.reasons(routed, (*inbound, *outbound), gateway),
             gateway,
             credentials(mesh, gateway),
+            sent,
+            got,
         )
 
     def _classes(self, number: int) -> tuple[L7Class, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mesh.model import Protocol, ServiceName, WorkloadName
 
@@ -36,6 +36,21 @@ def stable_id(*parts: object) -> int:
     return int.from_bytes(digest, "big") or 1
 
 
+class Canonical(NamedTuple):
+    """What metrics and traces call a workload (`mesh.canonical`). `workload` is what owns the Pod, else its
+    own name; `app` and `version` are its labels, empty where it has none."""
+
+    workload: str
+    app: str
+    version: str
+    service: str
+    revision: str
+
+
+#: Of whom nothing is known.
+NOBODY = Canonical("", "", "", "", "latest")
+
+
 @dataclass(frozen=True, slots=True)
 class WorkloadRecord:
     """A workload anywhere in the mesh. Each address has the id of the set of policy CIDRs
@@ -45,6 +60,7 @@ class WorkloadRecord:
     security_id: int
     addresses: tuple[tuple[str, int], ...]
     node: str
+    telemetry: Canonical = NOBODY
 
 
 @dataclass(frozen=True, slots=True)

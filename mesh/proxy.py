@@ -17,6 +17,7 @@ from mesh.model import (
     Backend,
     ConnectionMatch,
     ConnectionRule,
+    CustomTag,
     Direction,
     HttpMatch,
     JwtRule,
@@ -30,10 +31,12 @@ from mesh.model import (
     Secret,
     ServerTls,
     ServiceName,
+    TracingProvider,
     TrafficPolicy,
     TrustBundle,
     WorkloadName,
 )
+from mesh.node import Canonical
 
 #: The number of the listener that routes; L7 classes are numbered from FIRST_CLASS up.
 ROUTING_LISTENER = 1
@@ -262,6 +265,19 @@ class GatewayPort:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracing:
+    """Spans of the requests that `pod` sends or gets: who takes them, how many of ALL begin a trace here,
+    what tags they have, and what the pod is called in them. Whose caller traces is traced."""
+
+    provider: TracingProvider
+    sampling: int
+    tags: tuple[CustomTag, ...]
+    pod: WorkloadName
+    service_name: str
+    canonical: Canonical
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyView:
     """Everything that the Envoy of `pod` serves. All tuples are sorted."""
 
@@ -273,6 +289,8 @@ class ProxyView:
     reasons: tuple[str, ...] = ()
     gateway: tuple[GatewayPort, ...] = ()
     credentials: tuple[Secret | TrustBundle, ...] = ()
+    egress_tracing: Tracing | None = None
+    ingress_tracing: Tracing | None = None
 
 
 def _targets(entries: Iterable[RouteEntry | ConnectionEntry]) -> frozenset[Target]:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import fields, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar, get_args
 
 from mesh.model import Direction, Protocol, ServiceName, WorkloadName
 from mesh.node import (
     BlockRecord,
+    Canonical,
     Generation,
     Manifest,
     NamesRecord,
@@ -100,9 +101,18 @@ def _word(value: object, alternatives: Any) -> None:
         raise ValueError(f"{value!r} is none of {', '.join(map(repr, get_args(alternatives)))}")
 
 
-def _named(
-    kind: type[WorkloadRecord] | type[PodRecord] | type[Manifest],
-) -> Callable[..., Record]:
+def _workload(*values: Any) -> WorkloadRecord:
+    name, *rest, telemetry = values
+    return _exactly(WorkloadRecord, (WorkloadName(*name), *rest, _canonical(tuple(telemetry))))
+
+
+@lru_cache(maxsize=16384)
+def _canonical(values: tuple[str, ...]) -> Canonical:
+    """The pods of one Deployment share one value."""
+    return Canonical(*values)
+
+
+def _named(kind: type[PodRecord] | type[Manifest]) -> Callable[..., Record]:
     def read(*values: Any) -> Record:
         name, *rest = values
         return _exactly(kind, (WorkloadName(*name), *rest))
@@ -141,7 +151,7 @@ def _plainly(kind: type[BlockRecord] | type[NamesRecord] | type[Generation]) -> 
 
 
 _READERS: dict[str, Callable[..., Record]] = {
-    TABLE_TYPES["workloads"]: _named(WorkloadRecord),
+    TABLE_TYPES["workloads"]: _workload,
     TABLE_TYPES["blocks"]: _plainly(BlockRecord),
     TABLE_TYPES["services"]: _service,
     TABLE_TYPES["classes"]: _class,

@@ -38,6 +38,7 @@ from mesh.proxy import (
     RoutedPort,
     RouteEntry,
     Target,
+    Tracing,
 )
 from mesh.route_table import age
 
@@ -214,12 +215,24 @@ def providers(mesh: Mesh, l7: L7Class) -> set[Target]:
     found: set[Target] = set()
     for part in (*l7.authorization, *(l7.plain or ())):
         if part.provider is not None:
-            # `namespace/name.namespace.svc.cluster.local` in full (MeshConfig, service of a provider).
-            name, _, namespace = part.provider.service.rpartition("/")[2].partition(".")
-            service = ServiceName(namespace.partition(".")[0], name)
-            if service in mesh.services:
-                found.add(Target(service, part.provider.port))
+            found |= _in_mesh(mesh, part.provider.service, part.provider.port)
     return found
+
+
+def collectors(mesh: Mesh, tracings: Iterable[Tracing | None]) -> set[Target]:
+    """The services of the mesh that take a pod's spans."""
+    found: set[Target] = set()
+    for tracing in tracings:
+        if tracing is not None:
+            found |= _in_mesh(mesh, tracing.provider.service, tracing.provider.port)
+    return found
+
+
+def _in_mesh(mesh: Mesh, host: str, port: int) -> set[Target]:
+    """`namespace/name.namespace.svc.cluster.local` in full (MeshConfig, service of a provider)."""
+    name, _, namespace = host.rpartition("/")[2].partition(".")
+    service = ServiceName(namespace.partition(".")[0], name)
+    return {Target(service, port)} if service in mesh.services else set()
 
 
 def reasons(

@@ -33,6 +33,7 @@ COMMANDS = {
     "proxy-config": "what a pod's Envoy has, as it says itself",
     "proxy-status": "does each Envoy have what it was sent, and what did it refuse",
     "trace": "a look into the kernel: connect times, round trips and resets, drops",
+    "metrics": "Istio's standard metrics of pods, and those of the agent",
     "demo": "a tour with a small shop",
 }
 

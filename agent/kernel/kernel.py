@@ -32,6 +32,7 @@ _CGROUP_HOOKS = {
     "getpeername4": libbpf.CGROUP_INET4_GETPEERNAME,
     "getpeername6": libbpf.CGROUP_INET6_GETPEERNAME,
     "sock_ops": libbpf.CGROUP_SOCK_OPS,
+    "sock_release": libbpf.CGROUP_INET_SOCK_RELEASE,
 }
 _POD_HOOKS = {"to_pod": libbpf.TCX_EGRESS, "from_pod": libbpf.TCX_INGRESS}
 _PROXY_HOOKS = {"original_dst": libbpf.CGROUP_GETSOCKOPT}
@@ -78,6 +79,7 @@ class Kernel:
         if kernel.generation == 0:
             kernel.set_config(Config.HOST_REACHES, 1)
             kernel.set_config(Config.EVENTS, 1)
+            kernel.set_config(Config.TRAFFIC, 1)
         kernel._attach_cgroup(proxies, _PROXY_HOOKS)
         kernel._attach_cgroup(cgroup, _CGROUP_HOOKS)
         if programs.reloaded:
@@ -161,9 +163,10 @@ class Kernel:
         return self._ring
 
     def counters(self) -> Mapping[str, int]:
-        """Counts since the maps were made: "events_lost", "flows_lost", "dropped_<reason>", and
-        "audit_denied", "_allowed" and "_steered": what would have been so, and was not."""
-        names = {"events_lost": int(Counter.EVENTS_LOST), "flows_lost": int(Counter.FLOWS_LOST)}
+        """Counts since the maps were made: "events_lost", "flows_lost", "traffic_lost", "dropped_<reason>",
+        and "audit_denied", "_allowed" and "_steered": what would have been so, and was not."""
+        lost = (Counter.EVENTS_LOST, Counter.FLOWS_LOST, Counter.TRAFFIC_LOST)
+        names = {counter.name.lower(): int(counter) for counter in lost}
         for reason in DropReason:
             if reason:
                 names[f"dropped_{reason.name.lower()}"] = Counter.DROPPED + reason

@@ -27,6 +27,7 @@ CGROUP_GETSOCKOPT = 21
 TRACE_ITER = 28
 CGROUP_INET4_GETPEERNAME = 29
 CGROUP_INET6_GETPEERNAME = 30
+CGROUP_INET_SOCK_RELEASE = 34
 SK_LOOKUP = 36
 TCX_INGRESS = 46
 TCX_EGRESS = 47
@@ -139,6 +140,7 @@ for _name, _result, _arguments in (
     ("bpf_map_lookup_elem", c_int, (c_int, c_char_p, c_void_p)),
     ("bpf_map_update_elem", c_int, (c_int, c_char_p, c_char_p, c_uint64)),
     ("bpf_map_delete_elem", c_int, (c_int, c_char_p)),
+    ("bpf_map_lookup_and_delete_elem", c_int, (c_int, c_char_p, c_void_p)),
     ("bpf_map_update_batch", c_int, (c_int, c_char_p, c_char_p, POINTER(c_uint32), c_void_p)),
     ("bpf_map_delete_batch", c_int, (c_int, c_char_p, POINTER(c_uint32), c_void_p)),
     (
@@ -260,6 +262,16 @@ def lookup(fd: int, key: bytes, size: int) -> bytes | None:
         if ctypes.get_errno() == errno.ENOENT:
             return None
         raise failure("look up a key of", _name_of(fd))
+    return value.raw
+
+
+def take(fd: int, key: bytes, size: int) -> bytes | None:
+    """The last value of an entry that is gone then, None when the key is absent."""
+    value = ctypes.create_string_buffer(size)
+    if _lib.bpf_map_lookup_and_delete_elem(fd, key, value) < 0:
+        if ctypes.get_errno() == errno.ENOENT:
+            return None
+        raise failure("take a key of", _name_of(fd))
     return value.raw
 
 

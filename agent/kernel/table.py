@@ -44,6 +44,10 @@ class Table:
                 raise ValueError(f"{self.name} has {self.key_size} bytes of key, {self.value_size} of value")
             libbpf.update_batch(self.fd, keys, values, len(part), self._flags)
 
+    def take(self, key: bytes) -> bytes | None:
+        """The last value of an entry, which is deleted: nothing that was counted meanwhile is lost."""
+        return libbpf.take(self.fd, key, self.value_size)
+
     def delete(self, keys: Iterable[bytes]) -> None:
         """Absent keys are skipped."""
         for part in _chunks(keys):

@@ -6,6 +6,7 @@ cannot be read has no effect. This file knows nothing of who may talk to whom.
 
 from __future__ import annotations
 
+import re
 from typing import Literal, cast
 
 from mesh.dialects.reading import Reader, shown
@@ -43,6 +44,8 @@ Family = Literal["IPv4", "IPv6"]
 _FAMILIES: tuple[Family, ...] = ("IPv4", "IPv6")
 _AFFINITY_SECONDS = 10800  # API reference, ClientIPConfig.timeoutSeconds
 _MAX_AFFINITY_SECONDS = 86400
+#: What a CronJob calls its Jobs: its own name and the minute since the epoch.
+_CRON_JOB = re.compile(r"(.+)-[0-9]{8,10}")
 
 
 def read_namespace(root: Reader, ref: ObjectRef) -> tuple[Namespace, ...]:
@@ -83,8 +86,26 @@ def read_pod(root: Reader, ref: ObjectRef) -> tuple[Workload, ...]:
         hostname=name(spec.at("hostname"), label=True),
         subdomain=name(spec.at("subdomain"), label=True),
         uid=root.at("metadata").at("uid").text(),
+        owner=_owner(root.at("metadata")),
     )
     return (workload,)
+
+
+def _owner(metadata: Reader) -> str:
+    """The name of what made the pod, as Istio names workloads: behind a ReplicaSet stands a Deployment,
+    behind a Job with a time in its name a CronJob."""
+    for item in metadata.at("ownerReferences").items():
+        owner = item.mapping()
+        if not owner.at("controller").boolean():
+            continue
+        kind, found = owner.at("kind").text(), name(owner.at("name"))
+        if kind == "ReplicaSet":
+            revision = metadata.at("labels").mapping().at("pod-template-hash").text()
+            return found.removesuffix(f"-{revision}")
+        if kind == "Job" and (timed := _CRON_JOB.fullmatch(found)):
+            return timed[1]
+        return found
+    return ""
 
 
 def _pod_addresses(status: Reader) -> tuple[str, ...]:

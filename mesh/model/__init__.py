@@ -107,6 +107,14 @@ from mesh.model.routing import (
     ValueMatch,
 )
 from mesh.model.selection import RESOLVER, Callers, Identity, Requirement, Selector
+from mesh.model.telemetry import (
+    ALL,
+    CustomTag,
+    MeshTracing,
+    Telemetry,
+    TracingProvider,
+    TracingRule,
+)
 from mesh.model.traffic_policy import (
     NO_TRAFFIC_POLICY,
     Balancer,
@@ -122,6 +130,7 @@ from mesh.model.traffic_policy import (
 )
 
 __all__ = [
+    "ALL",
     "CLUSTER_SUFFIX",
     "DEFAULT_CONFIG",
     "GATEWAY_CONTROLLER",
@@ -148,6 +157,7 @@ __all__ = [
     "ConnectionPool",
     "ConnectionRule",
     "CorsPolicy",
+    "CustomTag",
     "DestinationRule",
     "DirectResponse",
     "Direction",
@@ -174,6 +184,7 @@ __all__ = [
     "ListenerProtocol",
     "Locality",
     "MeshConfig",
+    "MeshTracing",
     "Mirror",
     "NamePattern",
     "NamePeer",
@@ -225,12 +236,15 @@ __all__ = [
     "SliceEndpoint",
     "SubjectName",
     "Subset",
+    "Telemetry",
     "Term",
     "TextMatch",
     "TierPolicy",
     "TlsMode",
     "TlsTarget",
     "TlsVersion",
+    "TracingProvider",
+    "TracingRule",
     "TrafficPolicy",
     "TrustBundle",
     "ValueMatch",

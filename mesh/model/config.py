@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mesh.model.authorization import AuthorizationProvider
+from mesh.model.telemetry import DEFAULT_TRACING, MeshTracing
 
 PathNormalization = Literal["NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"]
 
@@ -19,6 +20,7 @@ class MeshConfig:
     trust_domain_aliases: tuple[str, ...] = ()
     path_normalization: PathNormalization = "MERGE_SLASHES"
     providers: tuple[AuthorizationProvider, ...] = ()
+    tracing: MeshTracing = DEFAULT_TRACING
 
 
 #: Where nobody has said anything.

@@ -13,6 +13,7 @@ from mesh.model.inventory import CidrGroup, EndpointSlice, LearnedNames, Namespa
 from mesh.model.names import ObjectRef, Problem
 from mesh.model.network_policy import Policy, TierPolicy
 from mesh.model.routing import Route
+from mesh.model.telemetry import Telemetry
 from mesh.model.traffic_policy import DestinationRule
 
 Noun = (
@@ -37,6 +38,7 @@ Noun = (
     | Secret
     | TrustBundle
     | BackendTls
+    | Telemetry
 )
 
 

@@ -27,7 +27,7 @@ class NamedPort:
 class Workload:
     """A Pod. `addresses` are canonical text, IPv4 first; `labels` are the pod's own, sorted. `hostname`
     is its name in DNS below the headless Service `subdomain` of its namespace; `uid` tells it from others
-    that had its name."""
+    that had its name. `owner` is what made it (a Deployment, say), empty for a Pod made by hand."""
 
     name: WorkloadName
     labels: tuple[tuple[str, str], ...]
@@ -39,6 +39,7 @@ class Workload:
     hostname: str = ""
     subdomain: str = ""
     uid: str = ""
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

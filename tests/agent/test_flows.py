@@ -119,7 +119,7 @@ def test_an_address_that_changed_hands_is_told_by_its_new_owner() -> None:
     new = WorkloadRecord(CLIENT, 301, (("10.0.0.2", 0),), "node1")
     made.follow(Change("type", "b", None, new))
     made.follow(Change("type", "a", old, None))
-    assert made.workload(packed_address("10.0.0.2")) == (CLIENT, 301)
+    assert made.workload(packed_address("10.0.0.2")) == new
 
 
 def logged(

@@ -41,7 +41,7 @@ _TWO_SLOTS: Mapping[str, Any] = {
     "sl_route": layout.RouteValue,
     "sl_peer": layout.PeerValue,
 }
-_EPHEMERAL = ("sl_flow", "sl_fragment", "sl_steered", "sl_reply", "sl_affinity")
+_EPHEMERAL = ("sl_flow", "sl_fragment", "sl_steered", "sl_reply", "sl_affinity", "sl_traffic")
 
 
 class Box:
@@ -248,7 +248,7 @@ class Box:
 
     def route(self, vip: str, port: int, view: int = 0) -> None:
         self.wanted.put(
-            "sl_route", layout.RouteKey(view, packed_address(vip), port, TCP), layout.RouteSlot(present=1)
+            "sl_route", layout.RouteKey(view, packed_address(vip), port, TCP), layout.RouteSlot(action=layout.RouteAction.STEER)
         )
 
     def forget(self, pod: Pod) -> None:

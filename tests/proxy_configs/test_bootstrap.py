@@ -6,8 +6,11 @@ import json
 from typing import Any
 
 import pytest
+import re2
 
 from proxy_configs import bootstrap
+
+WEB = "web.shop.svc.cluster.local"
 
 
 @pytest.fixture
@@ -64,3 +67,20 @@ def test_names_cannot_break_out_of_their_place() -> None:
         bootstrap(namespace="n", pod=hostile, address="::1", discovery="d", access_log="l", admin="a")
     )
     assert found["node"]["metadata"]["NAME"] == hostile
+
+
+@pytest.mark.parametrize(
+    ("stat", "tag"),
+    [
+        (f"cluster.outbound|80||{WEB}.upstream_rq_total", f"outbound|80||{WEB}"),
+        ("cluster.PassthroughCluster.upstream_rq_total", "PassthroughCluster"),
+        (f"http.{WEB}:80.downstream_rq_total", f"{WEB}:80"),
+        ("http.inbound|256.downstream_rq_total", "inbound|256"),
+    ],
+)
+def test_a_dot_in_the_name_of_a_service_does_not_end_up_in_the_name_of_a_metric(
+    config: dict[str, Any], stat: str, tag: str
+) -> None:
+    found = [re2.search(one["regex"], stat) for one in config["stats_config"]["stats_tags"]]
+    (match,) = [one for one in found if one]
+    assert (match[2], match[1]) == (tag, f"{tag}.")

@@ -361,9 +361,12 @@ def test_more_requests_than_the_pool_holds_are_answered_503(serve: Serve) -> Non
     try:
         for connection in waiting:
             connection.sendall(b"GET /slow HTTP/1.1\r\nhost: web\r\n\r\n")
+        held = "cluster.outbound|80|v1|web.shop.svc.cluster.local.upstream_rq_pending_active: 1"
         deadline = time.monotonic() + 10
-        while shop.ask("/slow").status != 503:
-            assert time.monotonic() < deadline
+        while held not in shop.proxy.admin("/stats"):
+            assert time.monotonic() < deadline, "the pool does not fill"
+            time.sleep(0.01)
+        assert shop.ask("/slow").status == 503
     finally:
         for connection in waiting:
             connection.close()

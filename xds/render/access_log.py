@@ -1,4 +1,4 @@
-"""Where requests are reported: to the agent, which makes flow records of them.
+"""Where requests are reported: to the agent, which makes flow records and metrics of them.
 
 The log's name is the listener's, so the agent knows the class that judged; the metadata of the RBAC filter
 (`enforced_effective_policy_id`) names the rule that allowed, the route's name the rule that routed. The
@@ -33,7 +33,11 @@ def access_log(listener: str) -> AccessLog:
                     grpc_service=GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=naming.AGENT)),
                     transport_api_version=ApiVersion.V3,
                     buffer_flush_interval=_FLUSH,
-                )
+                ),
+                # What a metric needs to tell gRPC from other HTTP, and how a call ended.
+                additional_request_headers_to_log=["content-type"],
+                additional_response_headers_to_log=["grpc-status"],
+                additional_response_trailers_to_log=["grpc-status"],
             )
         ),
     )

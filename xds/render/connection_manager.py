@@ -13,10 +13,12 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 
 from mesh.model import PathNormalization
+from mesh.proxy import Tracing
 from xds.render import naming, protocol
 from xds.render.access_log import access_log
 from xds.render.clusters import ads
 from xds.render.encoding import typed
+from xds.render.tracing import trace
 
 #: Upgrades that pass; Envoy answers 403 to others.
 UPGRADES = ("websocket",)
@@ -30,11 +32,13 @@ def http(
     default_host: str,
     http_filters: tuple[HttpFilter, ...],
     normalization: PathNormalization,
+    tracing: Tracing | None = None,
     *,
     edge: bool = False,
 ) -> Filter:
     """The filter that serves the route configuration `routes`; at the `edge` of the mesh, where a Gateway is,
-    the address of the peer is the client's, and is added to X-Forwarded-For."""
+    the address of the peer is the client's, and is added to X-Forwarded-For. Of `tracing` only its
+    `structure` counts."""
     decode = normalization == "DECODE_AND_MERGE_SLASHES"
     manager = HttpConnectionManager(
         stat_prefix=routes,
@@ -59,4 +63,4 @@ def http(
         generate_request_id=False,
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
     )
-    return Filter(name=naming.HTTP_CONNECTION_MANAGER, typed_config=typed(manager))
+    return Filter(name=naming.HTTP_CONNECTION_MANAGER, typed_config=typed(trace(manager, tracing)))

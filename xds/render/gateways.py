@@ -26,7 +26,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
 
 from mesh.model import HashKey, PathNormalization
-from mesh.proxy import GatewayPort, GatewayServer, Target
+from mesh.proxy import GatewayPort, GatewayServer, Target, Tracing
 from mesh.proxy import VirtualHost as Host
 from xds.render import (
     connection_manager,
@@ -40,6 +40,7 @@ from xds.render import (
 from xds.render.encoding import encode, typed
 from xds.render.headers import FORGEABLE
 from xds.render.routes import LARGEST_BODY, Reached, route
+from xds.render.tracing import traced
 
 #: For HTTP/1.0 requests without Host: this is nobody's.
 _NO_HOST = "http10.invalid"
@@ -48,9 +49,12 @@ _EVERY = ("0.0.0.0", "::")
 
 @lru_cache(maxsize=1024)
 def listener(
-    port: GatewayPort, normalization: PathNormalization, hashes: tuple[tuple[Target, HashKey], ...]
+    port: GatewayPort,
+    normalization: PathNormalization,
+    hashes: tuple[tuple[Target, HashKey], ...],
+    tracing: Tracing | None = None,
 ) -> bytes:
-    """`hashes` are what targets of connections are hashed by."""
+    """`hashes` are what targets of connections are hashed by; of `tracing` only its `structure` counts."""
     name = naming.gateway_listener(port.bind, port.port)
     first, *others = (
         Address(socket_address=SocketAddress(address=address, port_value=port.port))
@@ -62,7 +66,9 @@ def listener(
         additional_addresses=[AdditionalAddress(address=address) for address in others],
         enable_reuse_port=False,
         traffic_direction=TrafficDirection.OUTBOUND,
-        filter_chains=[c for server in port.servers for c in _chains(server, name, normalization, hashes)],
+        filter_chains=[
+            c for server in port.servers for c in _chains(server, name, normalization, hashes, tracing)
+        ],
     )
     if any(server.tls or server.server_names or _by_name(server) for server in port.servers):
         found.listener_filters = [
@@ -72,12 +78,14 @@ def listener(
 
 
 @lru_cache(maxsize=4096)
-def routes(server: GatewayServer, port: int, reached: tuple[Reached, ...]) -> bytes:
+def routes(
+    server: GatewayServer, port: int, reached: tuple[Reached, ...], tracing: Tracing | None = None
+) -> bytes:
     """No host or no entry fits: 404."""
     return encode(
         RouteConfiguration(
             name=server.name,
-            virtual_hosts=[_host(host, server, port, reached) for host in server.hosts],
+            virtual_hosts=[_host(host, server, port, reached, tracing) for host in server.hosts],
             request_headers_to_remove=list(FORGEABLE),
             max_direct_response_body_size_bytes=LARGEST_BODY,
             # A Host that names its port is for the same host.
@@ -86,13 +94,15 @@ def routes(server: GatewayServer, port: int, reached: tuple[Reached, ...]) -> by
     )
 
 
-def _host(host: Host, server: GatewayServer, port: int, reached: Sequence[Reached]) -> VirtualHost:
+def _host(
+    host: Host, server: GatewayServer, port: int, reached: Sequence[Reached], tracing: Tracing | None
+) -> VirtualHost:
     known = {found.target: found for found in reached}
     tls = VirtualHostTlsRequirementType.ALL if server.https_redirect else VirtualHostTlsRequirementType.NONE
     return VirtualHost(
         name=naming.gateway_host(host.host, port),
         domains=[host.host],
-        routes=[route(entry, port, known) for entry in host.entries],
+        routes=traced((route(entry, port, known) for entry in host.entries), tracing),
         retry_policy=retries.routed(retries.DEFAULT),
         require_tls=tls,
     )
@@ -103,6 +113,7 @@ def _chains(
     listener: str,
     normalization: PathNormalization,
     hashes: tuple[tuple[Target, HashKey], ...],
+    tracing: Tracing | None,
 ) -> Iterator[FilterChain]:
     match = FilterChainMatch(server_names=list(server.server_names))
     if server.tls:
@@ -111,7 +122,7 @@ def _chains(
     if server.http:
         http_filters = (*route_filters.dormant(), filters.router())
         manager = connection_manager.http(
-            server.name, listener, _NO_HOST, http_filters, normalization, edge=True
+            server.name, listener, _NO_HOST, http_filters, normalization, tracing, edge=True
         )
         yield FilterChain(
             name=server.name, filter_chain_match=match, filters=[manager], transport_socket=secured

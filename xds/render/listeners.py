@@ -42,7 +42,7 @@ from mesh.listener import (
     ingress_addresses,
 )
 from mesh.model import HashKey, PathNormalization, ServiceName
-from mesh.proxy import ROUTING_LISTENER, ConnectionEntry, L7Class, Target
+from mesh.proxy import ROUTING_LISTENER, ConnectionEntry, L7Class, Target, Tracing
 from xds.render import chains, connection_manager, connections, filters, naming, route_filters
 from xds.render.encoding import encode, typed
 
@@ -73,13 +73,15 @@ class Chain:
 
 
 @lru_cache(maxsize=8192)
-def routing_listener(ports: tuple[Chain, ...], normalization: PathNormalization) -> bytes:
+def routing_listener(
+    ports: tuple[Chain, ...], normalization: PathNormalization, tracing: Tracing | None = None
+) -> bytes:
     """A filter chain or two for each service port; a destination in none is closed, there is no default."""
     name = naming.ROUTING_LISTENER
     listener = _listener(name, egress_addresses(ROUTING_LISTENER), EGRESS_PORT, TrafficDirection.OUTBOUND)
     for chain in ports:
         if chain.http:
-            listener.filter_chains.append(_requests_chain(chain, normalization))
+            listener.filter_chains.append(_requests_chain(chain, normalization, tracing))
         if chain.connections:
             match = FilterChainMatch(destination_port=chain.port, prefix_ranges=_ranges(chain.vips))
             onward = connections.onward(chain.connections[0].rule, dict(chain.hashes))
@@ -97,12 +99,12 @@ def routing_listener(ports: tuple[Chain, ...], normalization: PathNormalization)
     return encode(listener)
 
 
-def _requests_chain(chain: Chain, normalization: PathNormalization) -> FilterChain:
+def _requests_chain(chain: Chain, normalization: PathNormalization, tracing: Tracing | None) -> FilterChain:
     """Egress classes judge behind the route: see xds.render.clusters."""
     name = naming.routed_port(chain.service, chain.port)
     http_filters = (*route_filters.dormant(), filters.router())
     manager = connection_manager.http(
-        name, naming.ROUTING_LISTENER, chain.service.host, http_filters, normalization
+        name, naming.ROUTING_LISTENER, chain.service.host, http_filters, normalization, tracing
     )
     match = FilterChainMatch(destination_port=chain.port, prefix_ranges=_ranges(chain.vips))
     if chain.sniffed:
@@ -122,7 +124,7 @@ def _not_to(ports: Sequence[int]) -> ListenerFilterChainMatchPredicate:
 
 
 @lru_cache(maxsize=8192)
-def class_listener(shape: L7Class) -> bytes:
+def class_listener(shape: L7Class, tracing: Tracing | None = None) -> bytes:
     """The listener of one L7 class, of which only `structure` counts: everything that reaches it is for its
     rules to judge."""
     direction, number = shape.direction, shape.number
@@ -135,7 +137,7 @@ def class_listener(shape: L7Class) -> bytes:
         listener.transparent = True
         blocks = INGRESS_BLOCKS
     routes = naming.class_routes(direction, number)
-    http = connection_manager.http(routes, name, _NO_HOST, filters.judging(), shape.normalization)
+    http = connection_manager.http(routes, name, _NO_HOST, filters.judging(), shape.normalization, tracing)
     requests = FilterChain(name=name, filters=[http])
     if not chains.is_sniffed(shape):
         listener.filter_chains.append(_blackhole(name, blocks))

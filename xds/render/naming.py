@@ -51,6 +51,12 @@ PREVIOUS_PRIORITIES = "envoy.retry_priorities.previous_priorities"
 PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
 HTTP_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
+#: Tracers, and where the resource's attributes come from.
+OPENTELEMETRY, ZIPKIN, DATADOG = (f"envoy.tracers.{name}" for name in ("opentelemetry", "zipkin", "datadog"))
+STATIC_RESOURCE = "envoy.tracers.opentelemetry.resource_detectors.static_config"
+PARENT_SAMPLER = "envoy.tracers.opentelemetry.samplers.parent_based"
+RATIO_SAMPLER = "envoy.tracers.opentelemetry.samplers.trace_id_ratio_based"
+
 _LISTENER = {"egress": ROUTING_LISTENER, "ingress": "virtualInbound"}
 _ROUTES = {"egress": "outbound", "ingress": "inbound"}
 
@@ -99,8 +105,8 @@ def rbac_policy(origin: ObjectRef, field: str) -> str:
 
 
 def provider(host: str, port: int, kind: str) -> str:
-    """The cluster of an external authorization service, such as `outbound|9000|grpc|authz.shop...`: apart
-    from that of routes to the same port, for it fixes the protocol."""
+    """The cluster of an extension provider, such as `outbound|9000|grpc|authz.shop...`: apart from that of
+    routes to the same port, for it fixes the protocol."""
     return f"outbound|{port}|{kind}|{host}"
 
 

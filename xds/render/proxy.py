@@ -6,21 +6,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
 from mesh.model import (
     DEFAULT_CONFIG,
-    AuthorizationProvider,
     Direction,
     ObjectRef,
     PathNormalization,
     Secret,
 )
 from mesh.proxy import Destination, GatewayPort, L7Class, Part, ProxyView, RoutedPort, Target
-from xds.render import clusters, downstream_tls, endpoints, gateways, listeners, naming, providers, routes
+from xds.render import (
+    clusters,
+    downstream_tls,
+    endpoints,
+    gateways,
+    listeners,
+    naming,
+    providers,
+    routes,
+    tracing,
+)
 from xds.render.balancing import to_the_dialled_address
 from xds.render.resource import EnvoyResource, Rendered
 from xds.render.routes import Reached, Share
+
+#: Name and port of a provider, and what it is spoken to in.
+Host = tuple[str, int]
+Protocol = Literal["grpc", "http"]
 
 
 def resources(view: ProxyView) -> Rendered:
@@ -50,7 +64,7 @@ def _routing(view: ProxyView) -> Iterator[EnvoyResource]:
     yield EnvoyResource(
         LISTENER,
         naming.ROUTING_LISTENER,
-        listeners.routing_listener(chains, _normalization(view)),
+        listeners.routing_listener(chains, _normalization(view), tracing.structure(view.egress_tracing)),
         _unique(origin for routed in view.routed for origin in routed.origins),
     )
     for routed in view.routed:
@@ -61,7 +75,7 @@ def _routing(view: ProxyView) -> Iterator[EnvoyResource]:
         yield EnvoyResource(
             ROUTES,
             naming.routed_port(routed.service, routed.port),
-            routes.routed_port(routed, own),
+            routes.routed_port(routed, own, view.egress_tracing),
             _unique((*routed.origins, *_rule_origins(judges))),
         )
 
@@ -74,6 +88,7 @@ def _classes(view: ProxyView) -> Iterator[EnvoyResource]:
     for direction, found in both:
         if not found:
             continue
+        spans = view.egress_tracing if direction == "egress" else view.ingress_tracing
         yield EnvoyResource(
             CLUSTER,
             naming.passthrough(direction),
@@ -83,9 +98,10 @@ def _classes(view: ProxyView) -> Iterator[EnvoyResource]:
         for l7 in found:
             blame = _rule_origins((l7,))
             name = naming.class_listener(direction, l7.number)
-            yield EnvoyResource(LISTENER, name, listeners.class_listener(listeners.structure(l7)), blame)
+            shape, kept = listeners.structure(l7), tracing.structure(spans)
+            yield EnvoyResource(LISTENER, name, listeners.class_listener(shape, kept), blame)
             name = naming.class_routes(direction, l7.number)
-            yield EnvoyResource(ROUTES, name, routes.l7_class(l7), blame)
+            yield EnvoyResource(ROUTES, name, routes.l7_class(l7, spans), blame)
 
 
 def _keyless(view: ProxyView) -> Iterator[EnvoyResource]:
@@ -98,23 +114,27 @@ def _keyless(view: ProxyView) -> Iterator[EnvoyResource]:
 
 
 def _providers(view: ProxyView) -> Iterator[EnvoyResource]:
-    """Services that are asked for consent. Of one in the mesh the view brings the destination; backends that
-    an egress class would have to judge are not asked, for they would be asked behind its back."""
+    """Services that are asked for consent, and those that take spans. Of one in the mesh the view brings the
+    destination; backends that an egress class would have to judge are not asked, for they would be asked
+    behind its back."""
     origins: dict[str, set[ObjectRef]] = {}
-    asked: dict[str, AuthorizationProvider] = {}  # providers of two names may be one service
+    asked: dict[str, tuple[Host, Protocol]] = {}  # providers of two names may be one service
+    for spans in (view.egress_tracing, view.ingress_tracing):
+        if spans is not None:
+            to = spans.provider
+            name = tracing.cluster_name(to)
+            asked[name] = (tracing.host(to), to.port), to.protocol
+            origins.setdefault(name, set())
     for l7 in (*view.egress, *view.ingress):
         for part in (*l7.authorization, *(l7.plain or ())):
             if part.provider is not None:
                 name = providers.cluster_name(part.provider)
-                asked[name] = part.provider
+                asked[name] = (providers.host(part.provider), part.provider.port), part.provider.kind
                 origins.setdefault(name, set()).add(part.origin)
     known = {(d.target.service.host, d.target.port): d for d in view.destinations if not d.target.subset}
-    for name, provider in asked.items():
-        service = providers.host(provider), provider.port
+    for name, (service, kind) in asked.items():
         in_mesh, blame = known.get(service), _unique(origins[name])
-        yield EnvoyResource(
-            CLUSTER, name, providers.cluster(*service, provider.kind, in_mesh is not None), blame
-        )
+        yield EnvoyResource(CLUSTER, name, providers.cluster(*service, kind, in_mesh is not None), blame)
         if in_mesh is not None:
             backends = tuple(backend for part in in_mesh.parts if not part.l7 for backend in part.backends)
             yield EnvoyResource(ENDPOINTS, name, endpoints.endpoints(name, backends), blame)
@@ -126,13 +146,17 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
     for port in view.gateway:
         blame = _unique(origin for server in port.servers for origin in server.origins)
         name = naming.gateway_listener(port.bind, port.port)
-        body = gateways.listener(_structure(port), _normalization(view), hashes)
+        body = gateways.listener(
+            _structure(port), _normalization(view), hashes, tracing.structure(view.egress_tracing)
+        )
         yield EnvoyResource(LISTENER, name, body, blame)
         for server in port.servers:
             if server.http:
                 own = tuple(reached[target] for target in sorted(server.targets) if target in reached)
                 senders = _unique((*server.origins, *(entry.origin for entry in server.all)))
-                yield EnvoyResource(ROUTES, server.name, gateways.routes(server, port.port, own), senders)
+                yield EnvoyResource(
+                    ROUTES, server.name, gateways.routes(server, port.port, own, view.egress_tracing), senders
+                )
     for found in view.credentials:
         if isinstance(found, Secret) and found.certificate:
             name, body = naming.secret(found.ref), downstream_tls.certificate(found)

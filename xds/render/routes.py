@@ -28,7 +28,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 
 from mesh.model import HashKey, RouteBackend, RouteRule
 from mesh.model import RouteMatch as Match
-from mesh.proxy import L7Class, RoutedPort, RouteEntry, Target
+from mesh.proxy import L7Class, RoutedPort, RouteEntry, Target, Tracing
 from xds.render import actions, balancing, filters, naming, rbac, retries, route_filters
 from xds.render.encoding import encode
 from xds.render.headers import FORGEABLE, header_mutations, host_change
@@ -36,6 +36,7 @@ from xds.render.paths import path_rewrite
 from xds.render.protocol import FOREVER
 from xds.render.redirects import redirect_action
 from xds.render.request_match import request_match
+from xds.render.tracing import traced
 
 #: Envoy wants the sum of a route's weights to fit 32 bits.
 _LARGEST_SUM = 1 << 31
@@ -70,7 +71,7 @@ class Reached:
 
 
 @lru_cache(maxsize=8192)
-def routed_port(routed: RoutedPort, reached: tuple[Reached, ...]) -> bytes:
+def routed_port(routed: RoutedPort, reached: tuple[Reached, ...], tracing: Tracing | None = None) -> bytes:
     """The routes of one service port. No entry matches: 404."""
     name = naming.routed_port(routed.service, routed.port)
     known = {found.target: found for found in reached}
@@ -81,7 +82,7 @@ def routed_port(routed: RoutedPort, reached: tuple[Reached, ...]) -> bytes:
                 VirtualHost(
                     name=name,
                     domains=["*"],
-                    routes=[route(entry, routed.port, known) for entry in routed.entries],
+                    routes=traced((route(entry, routed.port, known) for entry in routed.entries), tracing),
                     retry_policy=retries.routed(retries.DEFAULT),
                 )
             ],
@@ -92,7 +93,7 @@ def routed_port(routed: RoutedPort, reached: tuple[Reached, ...]) -> bytes:
 
 
 @lru_cache(maxsize=8192)
-def l7_class(found: L7Class) -> bytes:
+def l7_class(found: L7Class, tracing: Tracing | None = None) -> bytes:
     """The route of a class: what its rules allow goes on to where it was sent, the rest gets 403."""
     name = naming.class_routes(found.direction, found.number)
 
@@ -107,10 +108,14 @@ def l7_class(found: L7Class) -> bytes:
                 VirtualHost(
                     name=name,
                     domains=["*"],
-                    routes=[
-                        *actions.routes(name, found.rules or (), forward),
-                        Route(name=name, match=RouteMatch(prefix="/"), route=forward()),
-                    ],
+                    routes=traced(
+                        (
+                            *actions.routes(name, found.rules or (), forward),
+                            Route(name=name, match=RouteMatch(prefix="/"), route=forward()),
+                        ),
+                        tracing,
+                        sorted(found.keys),
+                    ),
                     retry_policy=retries.passed(),
                     typed_per_filter_config=filters.asked(found),
                 )

@@ -65,6 +65,24 @@ def test_a_bare_pod_has_the_default_account_no_node_no_address_and_is_not_ready(
     assert workload() == Workload(WorkloadName("shop", "web-1"), (), "default", "")
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "labels", "owner"),
+    [
+        ("ReplicaSet", "web-7d9f8b", {"pod-template-hash": "7d9f8b"}, "web"),
+        ("ReplicaSet", "web", {}, "web"),
+        ("StatefulSet", "db", {}, "db"),
+        ("Job", "report-29391840", {}, "report"),
+        ("Job", "migrate-2", {}, "migrate-2"),
+    ],
+)
+def test_what_made_a_pod_is_named_as_istio_names_workloads(
+    kind: str, name: str, labels: dict[str, str], owner: str
+) -> None:
+    other = {"kind": "Node", "name": "n1", "apiVersion": "v1", "uid": "1"}
+    own = {"kind": kind, "name": name, "apiVersion": "apps/v1", "uid": "2", "controller": True}
+    assert workload(ownerReferences=[other, own], labels=labels).owner == owner
+
+
 def test_a_pod_that_has_ended_has_no_address_for_it_may_be_anothers() -> None:
     ended = workload(None, READY | {"podIP": "10.0.0.9", "phase": "Succeeded"})
     assert (ended.addresses, ended.ready) == ((), False)

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from agent.access_log import requests
+from agent.access_log import LoggedRequest, requests
 from agent.flows import FlowLog, FlowTeller
 from agent.names import Names
 from agent.records import Change
@@ -208,3 +208,30 @@ def test_the_agent_reads_which_rule_refused_a_token(
         proxy.stop()
     found = {flow.l7.path: (flow.verdict, flow.policies) for flow in log.last(99) if flow.l7}
     assert found == {path: (verdict, keys) for path, (_, verdict, keys) in cases.items()}
+
+
+def test_a_record_has_what_metrics_are_made_of(
+    folder: Path, servers: dict[str, Backend], messages: queue.Queue[bytes]
+) -> None:
+    proxy = Proxy(
+        view(
+            routed=(routed("api", entry(prefix("/api"), to("api"))),),
+            destinations=(destination("api", part(servers["one"].port)),),
+        ),
+        folder,
+    )
+    try:
+        port = proxy.ports["api.shop.svc.cluster.local:80"]
+        ask(port, "/api", headers=[("content-type", "application/grpc")])
+        ask(port, "/none")
+        found: dict[str, LoggedRequest] = {}
+        while len(found) < 2:
+            found |= {request.path: request for request in requests(messages.get(timeout=10))}
+    finally:
+        proxy.stop()
+    api, none = found["/api"], found["/none"]
+    assert (api.cluster, api.is_grpc, api.flags) == ("outbound|80||api.shop.svc.cluster.local", True, "-")
+    assert 0 < api.lasted < 10
+    assert api.received > len("GET /api HTTP/1.1")
+    assert api.sent > len("HTTP/1.1 200 OK")
+    assert (none.cluster, none.is_grpc, none.flags) == ("", False, "NR")

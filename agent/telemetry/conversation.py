@@ -1,0 +1,139 @@
+"""Who talked to whom about what: the labels of Istio's standard metrics, in Istio's order.
+
+https://istio.io/latest/docs/reference/config/metrics. A client cannot make labels up: a name of a service is
+that of a Service the mesh knows, never the Host that was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+from mesh.model import CLUSTER_SUFFIX, ServiceName
+from mesh.node import NOBODY, Canonical, WorkloadRecord
+
+Reporter = Literal["source", "destination"]
+Protocol = Literal["http", "grpc", "tcp"]
+
+UNKNOWN = "unknown"
+#: Istio's name of a cluster that has not been given one.
+_CLUSTER = "Kubernetes"
+
+
+class Party(NamedTuple):
+    """One end; the pods of a workload are one party."""
+
+    namespace: str
+    canonical: Canonical
+
+
+class Host(NamedTuple):
+    """The three labels that name a service."""
+
+    host: str = UNKNOWN
+    name: str = UNKNOWN
+    namespace: str = UNKNOWN
+
+
+class Conversation(NamedTuple):
+    """What one series counts. None: that end is no workload of the mesh. `code`, `grpc_status` and `flags`
+    are those of requests."""
+
+    reporter: Reporter
+    source: Party | None
+    destination: Party | None
+    service: Host
+    protocol: Protocol
+    code: str = ""
+    grpc_status: str = ""
+    flags: str = "-"
+
+
+def party(record: WorkloadRecord | None) -> Party | None:
+    """Who a workload is in metrics."""
+    return Party(record.name.namespace, record.telemetry) if record else None
+
+
+@lru_cache(maxsize=4096)
+def host(service: ServiceName) -> Host:
+    """A service that the mesh knows."""
+    return Host(service.host, service.name, service.namespace)
+
+
+@lru_cache(maxsize=4096)
+def host_of_cluster(name: str) -> Host | None:
+    """The service that one of Envoy's clusters leads to, by its name such as `outbound|80||api.shop.svc...`;
+    None for the clusters that lead wherever the client meant to go."""
+    direction, _, rest = name.partition("|")
+    found = rest.rpartition("|")[2]
+    if direction != "outbound" or not found:
+        return None
+    short, _, namespace = found.removesuffix(f".{CLUSTER_SUFFIX}").partition(".")
+    return Host(found, short, namespace) if found.endswith(CLUSTER_SUFFIX) else Host(found, found)
+
+
+def labels(said: Conversation) -> str:
+    """The series' labels as Prometheus reads them, without braces."""
+    inbound, source, destination = said.reporter == "destination", said.source, said.destination
+    service = said.service
+    if inbound and destination and service.host == UNKNOWN:
+        # As Istio: who was reached is known even where no Service leads there.
+        canonical = destination.canonical.service
+        service = Host(canonical, canonical, destination.namespace)
+    pairs: list[tuple[str, str]] = [
+        ("reporter", said.reporter),
+        *_party("source", source, 0),
+        *_party("destination", destination, 1)[:5],
+        ("destination_service", service.host),
+        *_party("destination", destination, 1)[5:7],
+        ("destination_service_name", service.name),
+        ("destination_service_namespace", service.namespace),
+        *_party("destination", destination, 1)[7:],
+        ("request_protocol", said.protocol),
+    ]
+    if said.protocol != "tcp":
+        pairs += [("response_code", said.code), ("grpc_response_status", said.grpc_status)]
+    pairs += [
+        ("response_flags", said.flags),
+        # Who asks cannot know; who is asked has seen that there was no certificate.
+        ("connection_security_policy", "none" if inbound else UNKNOWN),
+    ]
+    return text(pairs)
+
+
+def text(pairs: Iterable[tuple[str, str]]) -> str:
+    """Labels in Prometheus' text format."""
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs)
+
+
+def _party(end: str, found: Party | None, order: int) -> list[tuple[str, str]]:
+    """The labels of one end. Istio orders them differently for source and destination."""
+    namespace, canonical = found if found else ("", NOBODY)
+    named = {
+        "workload": canonical.workload or UNKNOWN,
+        "canonical_service": canonical.service or UNKNOWN,
+        "canonical_revision": canonical.revision,
+        "workload_namespace": namespace or UNKNOWN,
+        "principal": UNKNOWN,
+        "app": canonical.app or UNKNOWN,
+        "version": canonical.version or UNKNOWN,
+        "cluster": _CLUSTER if found else UNKNOWN,
+    }
+    return [(f"{end}_{name}", named[name]) for name in _ORDERS[order]]
+
+
+_ORDERS = (
+    (
+        "workload", "canonical_service", "canonical_revision", "workload_namespace",
+        "principal", "app", "version", "cluster",
+    ),
+    (
+        "workload", "workload_namespace", "principal", "app", "version",
+        "canonical_service", "canonical_revision", "cluster",
+    ),
+)  # fmt: skip
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

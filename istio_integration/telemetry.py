@@ -1,0 +1,81 @@
+"""Telemetry of telemetry.istio.io, v1 and v1alpha1 (istio/api, telemetry.proto): tracing.
+
+It makes nothing reachable and nothing judged, so one that cannot be read has no effect. This file knows
+nothing of who is traced in the end (`mesh.telemetry`).
+"""
+
+from __future__ import annotations
+
+from istio_integration.sampling import hundredths
+from mesh.dialects.reading import Fields, Reader
+from mesh.dialects.selection import pod_key, selector
+from mesh.dialects.syntax import label_value, printable, token
+from mesh.model import CustomTag, Direction, ObjectRef, Requirement, Telemetry, TracingRule
+
+OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
+SPEC = Fields(("selector", "tracing"), refused=("targetRef", "targetRefs", "accessLogging", "metrics"))
+WORKLOADS = Fields(("matchLabels",))
+TRACING = Fields(
+    ("match", "providers", "randomSamplingPercentage", "disableSpanReporting", "customTags"),
+    refused=("useRequestIdForTraceSampling", "enableIstioTags", "disableContextPropagation"),
+)
+MATCH = Fields(("mode",))
+PROVIDER = Fields(("name",))
+TAG = Fields(("literal", "environment", "header"), refused=("formatter",))
+LITERAL = Fields(("value",))
+NAMED = Fields(("name", "defaultValue"))
+
+#: Whether it makes Envoys run. Ours to refuse: it would be silently dropped otherwise.
+STEER = "sluice.io/steer"
+
+_MODES: dict[str, tuple[Direction, ...]] = {
+    "CLIENT_AND_SERVER": ("egress", "ingress"),
+    "CLIENT": ("egress",),
+    "SERVER": ("ingress",),
+}
+
+
+def read_telemetry(root: Reader, ref: ObjectRef) -> tuple[Telemetry, ...]:
+    root.fields(OBJECT)
+    steer = root.at("metadata").mapping().at("annotations").mapping().at(STEER)
+    if steer.choice(("true", "false"), "false") == "true":
+        steer.refuse("is not supported yet: tracing rides along where an Envoy runs for another reason")
+    spec = root.at("spec").fields(SPEC)
+    chosen = spec.at("selector").fields(WORKLOADS)
+    wanted = [
+        Requirement(pod_key(value, key), "In", (label_value(value),))
+        for key, value in chosen.at("matchLabels").entries()
+    ]
+    rules = tuple(_tracing(item) for item in spec.at("tracing").items())
+    return (Telemetry(ref, selector(wanted) if wanted else None, rules),)
+
+
+def _tracing(item: Reader) -> TracingRule:
+    item.fields(TRACING)
+    mode = item.at("match").fields(MATCH).at("mode").choice(tuple(_MODES), "CLIENT_AND_SERVER")
+    names = [printable(one.fields(PROVIDER).at("name"), 253) for one in item.at("providers").items(at_most=1)]
+    disabled, sampling = item.at("disableSpanReporting"), item.at("randomSamplingPercentage")
+    tags = item.at("customTags")
+    return TracingRule(
+        _MODES.get(mode, ("egress", "ingress")),
+        names[0] if names else None,
+        hundredths(sampling) if sampling.present else None,
+        disabled.boolean() if disabled.present else None,
+        tuple(sorted(custom_tag(name, tag) for name, tag in tags.entries())) if tags.present else None,
+    )
+
+
+def custom_tag(name: str, tag: Reader) -> CustomTag:
+    """One entry of `customTags`, in Telemetry as in MeshConfig."""
+    tag.fields(TAG)
+    kinds = [key for key in TAG.read if tag.at(key).present]
+    if len(kinds) != 1 and tag.sound:
+        tag.refuse(f"needs exactly one of {', '.join(TAG.read)}")
+    named = tag.at("header" if tag.at("header").present else "environment").fields(NAMED)
+    default = printable(named.at("defaultValue"), 4096)
+    if tag.at("literal").present:
+        return CustomTag(name, "literal", printable(tag.at("literal").fields(LITERAL).at("value"), 4096))
+    named.at("name").require()
+    if tag.at("header").present:
+        return CustomTag(name, "header", token(named.at("name"), named.at("name").text() or "x"), default)
+    return CustomTag(name, "environment", printable(named.at("name"), 256), default)

@@ -1,0 +1,133 @@
+"""Who is traced: MeshConfig, root namespace, namespace, workload, each field by the narrowest (rule 20)."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesh.datapath import Node
+from mesh.model import ServiceName, WorkloadName
+from mesh.proxy import ProxyView
+from tests.mesh.shop import CANARY, GET_ONLY, SHOP, documents, mesh_of
+from xds.dialects import read
+
+CONFIG = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |
+    extensionProviders:
+    - {name: otel, opentelemetry: {service: otel.shop.svc.cluster.local, port: 4317}}
+    - {name: zipkin, zipkin: {service: zipkin.example.com, port: 9411}}
+    DEFAULT
+"""
+DEFAULT = CONFIG.replace("DEFAULT", "defaultProviders: {tracing: [otel]}")
+CONFIG = CONFIG.replace("DEFAULT", "")
+
+OTEL = """
+apiVersion: v1
+kind: Service
+metadata: {name: otel, namespace: shop}
+spec: {selector: {app: stranger}, ports: [{name: grpc, port: 4317}]}
+"""
+
+
+def telemetry(namespace: str, spec: str, name: str = "one") -> str:
+    return f"""
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {{name: {name}, namespace: {namespace}}}
+spec: {spec}
+"""
+
+
+def view(*texts: str, pod: str = "shop/storefront") -> ProxyView:
+    return Node(mesh_of(SHOP, CANARY, GET_ONLY, OTEL, *texts), "here").proxies[pod]
+
+
+def found(*texts: str, pod: str = "shop/storefront") -> tuple[str, int, str, int] | None:
+    """Provider and sampling of what it sends and gets; None: nothing is traced."""
+    shown = view(*texts, pod=pod)
+    parts = [
+        (t.provider.name, t.sampling) if t else ("", 0) for t in (shown.egress_tracing, shown.ingress_tracing)
+    ]
+    return None if parts == [("", 0)] * 2 else (*parts[0], *parts[1])
+
+
+def tracing(namespace: str, rule: str, name: str = "one") -> str:
+    return telemetry(namespace, f"{{tracing: [{rule}]}}", name)
+
+
+ROOT = tracing("istio-system", "{providers: [{name: otel}], randomSamplingPercentage: 10}")
+SHOPS = tracing("shop", "{randomSamplingPercentage: 50}")
+STREETS = tracing("street", "{randomSamplingPercentage: 50}")
+BEHIND = tracing("shop", "{randomSamplingPercentage: 7}", "zero")
+SENT = tracing("shop", "{match: {mode: CLIENT}, randomSamplingPercentage: 5}")
+GOT = tracing("shop", "{match: {mode: SERVER}, disableSpanReporting: true}")
+ONES = telemetry(
+    "shop", "{selector: {matchLabels: {app: storefront}}, tracing: [{providers: [{name: zipkin}]}]}", "two"
+)
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ((CONFIG,), None),
+        ((DEFAULT,), ("otel", 100, "otel", 100)),
+        ((CONFIG, ROOT), ("otel", 1000, "otel", 1000)),
+        ((CONFIG, SHOPS), None),
+        ((CONFIG, ROOT, SHOPS), ("otel", 5000, "otel", 5000)),
+        ((CONFIG, ROOT, SHOPS, ONES), ("zipkin", 5000, "zipkin", 5000)),
+        ((CONFIG, ROOT, STREETS), ("otel", 1000, "otel", 1000)),
+        ((CONFIG, ROOT, SENT), ("otel", 500, "otel", 1000)),
+        ((CONFIG, ROOT, GOT), ("otel", 1000, "", 0)),
+        ((DEFAULT, SHOPS, BEHIND), ("otel", 5000, "otel", 5000)),
+    ],
+)
+def test_each_field_is_the_narrowest_ones_and_of_several_at_one_level_the_first_by_name(
+    texts: tuple[str, ...], expected: tuple[str, int, str, int] | None
+) -> None:
+    assert found(*texts) == expected
+
+
+def test_spans_say_who_the_workload_is() -> None:
+    tracing = view(DEFAULT, pod="shop/reviews-v1").ingress_tracing
+    assert tracing is not None
+    assert (tracing.service_name, tracing.pod) == ("reviews.shop", WorkloadName("shop", "reviews-v1"))
+    assert tracing.canonical.revision == "v1"
+
+
+def test_a_collector_in_the_mesh_is_a_destination_of_the_proxy() -> None:
+    reached = {(d.service, d.port) for d in view(DEFAULT).destinations}
+    assert (ServiceName("shop", "otel"), 4317) in reached
+    assert (ServiceName("shop", "otel"), 4317) not in {(d.service, d.port) for d in view(CONFIG).destinations}
+
+
+def test_tracing_rides_along_and_steers_nobody() -> None:
+    """Rule 20."""
+    node = Node(mesh_of(SHOP, OTEL, DEFAULT, ROOT), "here")
+    assert node.proxies == {}
+    assert not any(pod.reasons for pod in node.state.pods.values())
+
+
+def test_a_telemetry_that_comes_and_goes_leaves_nothing() -> None:
+    mesh = mesh_of(SHOP, CANARY, CONFIG, OTEL)
+    node = Node(mesh, "here")
+    before = dict(node.proxies)
+    (document,) = documents(ROOT)
+    fragment = read(document)
+    node.update(mesh.apply({fragment.ref: fragment}))
+    assert node.proxies["shop/storefront"].egress_tracing is not None
+    node.update(mesh.apply({fragment.ref: None}))
+    assert node.proxies == before
+
+
+def test_a_provider_that_mesh_config_does_not_know_is_a_problem_until_it_does() -> None:
+    mesh = mesh_of(SHOP, CONFIG, telemetry("shop", "{tracing: [{providers: [{name: jaeger}]}]}"))
+    (problem,) = mesh.problems
+    assert problem.field == "spec.tracing[0].providers[0].name"
+    assert problem.message.startswith("jaeger is no extension provider of tracing")
+    (document,) = documents(CONFIG.replace("name: otel", "name: jaeger"))
+    fragment = read(document)
+    mesh.apply({fragment.ref: fragment})
+    assert mesh.problems == ()

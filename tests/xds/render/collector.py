@@ -1,0 +1,125 @@
+"""Collectors of spans: OTLP over gRPC (opentelemetry-proto, read from the wire) and what comes by HTTP."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import grpc
+
+from mesh.discovery.wire import fields, text
+
+SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
+
+
+@dataclass(frozen=True)
+class Span:
+    trace: str
+    id: str
+    parent: str
+    name: str
+    tags: dict[str, str]
+    resource: dict[str, str] = field(default_factory=dict)
+
+
+def spans(request: bytes) -> Iterator[Span]:
+    """Of one ExportTraceServiceRequest."""
+    for resource_spans in _parts(request, 1):
+        resource = {k: v for part in _parts(resource_spans, 1) for k, v in _attributes(part, 1)}
+        for scope in _parts(resource_spans, 2):
+            for span in _parts(scope, 2):
+                values = {number: data for number, _, data in fields(span)}
+                ids = (values.get(number, b"").hex() for number in (1, 2, 4))
+                yield Span(*ids, text(values.get(5, b"")), dict(_attributes(span, 9)), resource)
+
+
+def _parts(message: bytes, number: int) -> Iterator[bytes]:
+    return (data for found, _, data in fields(message) if found == number)
+
+
+def _attributes(message: bytes, number: int) -> Iterator[tuple[str, str]]:
+    for pair in _parts(message, number):
+        values = {number: data for number, _, data in fields(pair)}
+        for value in _parts(values.get(2, b""), 1):
+            yield text(values[1]), text(value)
+        if 2 in values and not any(True for _ in _parts(values[2], 1)):
+            yield text(values[1]), ""
+
+
+class OtlpCollector:
+    """Takes what Envoys export."""
+
+    def __init__(self) -> None:
+        self._spans: queue.Queue[Span] = queue.Queue()
+        self._server = grpc.server(ThreadPoolExecutor(4))
+        handlers = {"Export": grpc.unary_unary_rpc_method_handler(self._export)}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        self.port: int = self._server.add_insecure_port("127.0.0.1:0")
+        self._server.start()
+
+    def take(self, count: int, timeout: float = 15) -> list[Span]:
+        """The next spans; raises queue.Empty when they do not come within `timeout` seconds each."""
+        return [self._spans.get(timeout=timeout) for _ in range(count)]
+
+    def stop(self) -> None:
+        self._server.stop(grace=None).wait()
+
+    def _export(self, request: bytes, _: grpc.ServicerContext) -> bytes:
+        for span in spans(request):
+            self._spans.put(span)
+        return b""
+
+
+class HttpCollector:
+    """Keeps every body that is sent to it, with its path and headers."""
+
+    def __init__(self) -> None:
+        self.received: queue.Queue[tuple[str, dict[str, str], bytes]] = queue.Queue()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def zipkin(body: bytes) -> list[Span]:
+    """Of one POST to /api/v2/spans."""
+    found: list[dict[str, Any]] = json.loads(body)
+    return [
+        Span(s["traceId"], s["id"], s.get("parentId", ""), s.get("name", ""), s.get("tags", {}))
+        for s in found
+    ]
+
+
+def _handler(collector: HttpCollector) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            if "chunked" in self.headers.get("transfer-encoding", ""):
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            collector.received.put((self.path, headers, body))
+            self.send_response(202)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+    return Handler
