@@ -247,9 +247,8 @@ class Box:
         self._offset += size
 
     def route(self, vip: str, port: int, view: int = 0) -> None:
-        self.wanted.put(
-            "sl_route", layout.RouteKey(view, packed_address(vip), port, TCP), layout.RouteSlot(action=layout.RouteAction.STEER)
-        )
+        steer = layout.RouteSlot(action=layout.RouteAction.STEER)
+        self.wanted.put("sl_route", layout.RouteKey(view, packed_address(vip), port, TCP), steer)
 
     def forget(self, pod: Pod) -> None:
         """At once, and until the next `apply`: as if the agent had not heard of the pod."""

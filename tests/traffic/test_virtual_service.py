@@ -357,15 +357,16 @@ def test_more_requests_than_the_pool_holds_are_answered_503(serve: Serve) -> Non
         virtual_service({"retries": {"attempts": 0}, "route": [to(subset="v1")]}),
         versions(connectionPool=pool),
     )
-    waiting = [socket.create_connection(("127.0.0.1", shop.port())) for _ in range(2)]
+    waiting: list[socket.socket] = []
+    cluster = "cluster.outbound|80|v1|web.shop.svc.cluster.local"
     try:
-        for connection in waiting:
-            connection.sendall(b"GET /slow HTTP/1.1\r\nhost: web\r\n\r\n")
-        held = "cluster.outbound|80|v1|web.shop.svc.cluster.local.upstream_rq_pending_active: 1"
-        deadline = time.monotonic() + 10
-        while held not in shop.proxy.admin("/stats"):
-            assert time.monotonic() < deadline, "the pool does not fill"
-            time.sleep(0.01)
+        for held in ("upstream_rq_active: 1", "upstream_rq_pending_active: 1"):
+            waiting.append(socket.create_connection(("127.0.0.1", shop.port())))
+            waiting[-1].sendall(b"GET /slow HTTP/1.1\r\nhost: web\r\n\r\n")
+            deadline = time.monotonic() + 10
+            while f"{cluster}.{held}" not in shop.proxy.admin("/stats"):
+                assert time.monotonic() < deadline, "the pool does not fill"
+                time.sleep(0.01)
         assert shop.ask("/slow").status == 503
     finally:
         for connection in waiting:
