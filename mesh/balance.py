@@ -4,7 +4,7 @@ backends by weight, or by the client's address. The kernel does it (rule 20).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,7 +12,7 @@ from mesh import connection_rules, steer
 from mesh.assemble import Mesh
 from mesh.caller import Caller
 from mesh.model import Backend, RouteBackend, ServiceName, ServicePort, TrafficPolicy
-from mesh.proxy import Target
+from mesh.proxy import RoutedPort, Target
 from mesh.shares import parts
 
 #: The kernel refuses connections to them.
@@ -39,13 +39,16 @@ class BalancedPort:
         return tuple((backend.address, backend.port, count) for (backend, _), count in found if count)
 
 
-def balanced_ports(mesh: Mesh, caller: Caller, service: ServiceName) -> tuple[BalancedPort, ...]:
-    """The ports of a service at which a rule shares a caller's connections out without an Envoy."""
+def balanced_ports(
+    mesh: Mesh, caller: Caller, service: ServiceName, routed: Iterable[RoutedPort]
+) -> tuple[BalancedPort, ...]:
+    """The ports of a service at which a rule shares a caller's connections out without an Envoy; `routed` are
+    those that go through one."""
     found = mesh.services.get(service)
     if found is None or not mesh.vips.get(service):
         return ()
-    routed = {port.port for port in steer.routed_ports(mesh, caller, service)}
-    ports = (port for port in found.ports if port.protocol != "TCP" or port.port not in routed)
+    steered = {port.port for port in routed}
+    ports = (port for port in found.ports if port.protocol != "TCP" or port.port not in steered)
     return tuple(one for port in ports if (one := _balanced(mesh, caller, service, port)))
 
 

@@ -42,6 +42,9 @@ class CallerIndex:
     def __len__(self) -> int:
         return len(self._all)
 
+    def __contains__(self, caller: object) -> bool:
+        return caller in self._all
+
     @property
     def all(self) -> Iterable[Caller]:
         return self._all.keys()

@@ -6,14 +6,14 @@ last `NodeState`, mapping by mapping. It knows records, not map entries, and no 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from mesh import steer
 from mesh.assemble import Change, Mesh
-from mesh.balance import balanced_ports
+from mesh.bindings import Bindings, Routing
 from mesh.caller import Caller
 from mesh.canonical import canonical
 from mesh.cidr import contains, prefix_of
@@ -25,17 +25,14 @@ from mesh.model import (
     Backend,
     Direction,
     ObjectRef,
-    Protocol,
     RequestAuthentication,
     ServiceName,
     WorkloadName,
 )
 from mesh.node import (
-    EVERYONE,
     HOST_ID,
     REMOTE_NODE_ID,
     WORLD_ID,
-    Balance,
     BlockRecord,
     NamesRecord,
     NodeState,
@@ -46,7 +43,7 @@ from mesh.node import (
     ServiceRecord,
     WorkloadRecord,
 )
-from mesh.proxy import Destination, L7Class, ProxyView, RoutedPort, Target
+from mesh.proxy import Destination, L7Class, ProxyView, Target
 from mesh.references import AnyPolicy
 from mesh.telemetry import tracing
 
@@ -81,10 +78,10 @@ class Node:
         #: Pod -> what its Envoy has to do, for the pods that need one.
         self.proxies: Mapping[str, ProxyView] = {}
         self._locals: set[WorkloadName] = set()
-        self._routed: dict[tuple[Caller, ServiceName], tuple[RoutedPort, ...]] = {}
-        #: Everything that is routed for a caller, joined.
-        self._routes: dict[Caller, tuple[RoutedPort, ...]] = {}
-        self._destinations: dict[tuple[int, Caller, Target], Destination | None] = {}
+        self._bindings = Bindings(mesh)
+        self._destinations: dict[Target, dict[tuple[int, Caller], Destination | None]] = {}
+        #: By egress set and caller: what the caller's routes lead to.
+        self._reached: dict[tuple[int, Caller], tuple[Destination, ...]] = {}
         #: Does some policy name single addresses, which may become a pod's?
         self._names_addresses = False
         self._subjects: dict[int, _Subject] = {}
@@ -131,12 +128,8 @@ class Node:
                 self._settle(name, state)
         if change.blocks or (change.peers and self._names_addresses):
             state = replace(state, blocks=_same(state.blocks, self._blocks()))
-        touched = change.services | change.routed
-        self._forget_routes(change)
-        if change.callers:
-            touched |= self._mesh.routed()
-        touched |= self._mesh.routes.leading_to(change.services) & self._mesh.services.keys()
-        if touched:
+        if touched := self._bindings.forget(change) | change.services:
+            self._forget_destinations(touched)
             state = replace(state, services=_patched(state.services, touched, self._service))
         stale = change.blocks or self._known.keys() != self._compiled_for
         if stale:
@@ -216,62 +209,18 @@ class Node:
                 port.port,
                 port.protocol,
                 tuple((b.address, b.port) for b in mesh.backends[name].get((port.port, port.protocol), ())),
-                self._views(name, port.port) if port.protocol == "TCP" else (),
-                self._balanced(name, port.port, port.protocol),
+                self._bindings.views(name, port.port) if port.protocol == "TCP" else (),
+                self._bindings.balanced(name, port.port, port.protocol),
             )
             for port in service.ports
         )
         return ServiceRecord(name, vips, service.affinity_seconds, ports)
 
-    def _views(self, service: ServiceName, port: int) -> tuple[str, ...]:
-        """Whose connections to this port a route steers."""
-        mesh = self._mesh
-        if not mesh.routes.at(service, port) and not mesh.destination_rules.at(service):
-            return ()
-        bound = {c for c in mesh.callers.all if any(r.port == port for r in self._routed_at(c, service))}
-        everyone = len(bound) == len(mesh.callers)
-        return (EVERYONE,) if everyone and bound else tuple(sorted(map(str, bound)))
-
-    def _balanced(self, service: ServiceName, port: int, protocol: Protocol) -> tuple[Balance, ...]:
-        """What the kernel makes of this port for whom."""
-        mesh = self._mesh
-        if not mesh.routes.at(service, port) and not mesh.destination_rules.at(service):
-            return ()
-        found: defaultdict[tuple[bool, tuple[tuple[str, int, int], ...]], list[str]] = defaultdict(list)
-        for caller in mesh.callers.all:
-            for one in balanced_ports(mesh, caller, service):
-                if (one.port.port, one.port.protocol) == (port, protocol):
-                    found[one.by_client, one.plain].append(str(caller))
-        views = [(EVERYONE,) if len(names) == len(mesh.callers) else names for names in found.values()]
-        return tuple(
-            (view, *what) for what, names in zip(found, views, strict=True) for view in sorted(names)
-        )
-
-    def _routed_at(self, caller: Caller, service: ServiceName) -> tuple[RoutedPort, ...]:
-        key = (caller, service)
-        if key not in self._routed:
-            self._routed[key] = steer.routed_ports(self._mesh, *key)
-        return self._routed[key]
-
-    def _routes_for(self, caller: Caller) -> tuple[RoutedPort, ...]:
-        if caller not in self._routes:
-            found = [port for name in self._mesh.routed() for port in self._routed_at(caller, name)]
-            self._routes[caller] = tuple(sorted(found, key=lambda port: (port.service, port.port)))
-        return self._routes[caller]
-
-    def _forget_routes(self, change: Change) -> None:
-        """What was computed of routes and may be otherwise now."""
-        touched = change.services | change.routed
-        if change.config or change.callers:
-            self._routed.clear()
-        if touched or change.config or change.callers:
-            self._routes.clear()
-            for key in [key for key in self._routed if key[1] in touched]:
-                del self._routed[key]
-        if change.peers or change.policies or change.config or change.callers:
-            self._destinations.clear()
-        for place in [place for place in self._destinations if place[2].service in touched]:
-            del self._destinations[place]
+    def _forget_destinations(self, services: Iterable[ServiceName]) -> None:
+        touched = set(services)
+        for target in [target for target in self._destinations if target.service in touched]:
+            del self._destinations[target]
+        self._reached.clear()
 
     def _all_peers(self, state: NodeState) -> Peers:
         keys = {(HOST_ID, 0), (WORLD_ID, 0), *self._known}
@@ -302,6 +251,9 @@ class Node:
                     self._selecting[number] = selecting ^ {ref}
 
     def _pods(self, change: Change, stale: bool) -> None:
+        if change.peers or change.policies or change.config:
+            self._destinations.clear()
+            self._reached.clear()
         used: dict[int, _Subject] = {}
         sets = {name: self._sets(name, used, stale) for name in sorted(self._locals)}
         self._subjects = used
@@ -363,9 +315,8 @@ class Node:
         caller = mesh.callers.of(name)
         gateway = gateway_ports(mesh, name)
         # Nothing but its Envoy calls from a pod that serves Gateways, and that is never steered (rule 4).
-        routed = () if gateway else self._routes_for(caller)
-        targets = {target for port in routed for target in port.targets}
-        targets |= {target for port in gateway for server in port.servers for target in server.targets}
+        routing = Routing() if gateway else self._bindings.routing(caller)
+        targets = {target for port in gateway for server in port.servers for target in server.targets}
         inbound, outbound = (self._classes(number) for number in (ingress, egress))
         for l7 in inbound:
             targets |= steer.providers(mesh, l7)
@@ -374,16 +325,18 @@ class Node:
             for direction in (DIRECTIONS[1], DIRECTIONS[0])
         )
         targets |= steer.collectors(mesh, (sent, got))
-        destinations = [
-            found for target in sorted(targets) if (found := self._destination(egress, caller, target))
-        ]
+        destinations = self._reached_by(egress, caller, routing)
+        if more := targets - set(routing.targets):
+            every = sorted({*routing.targets, *more})
+            found = (self._destination(egress, caller, target) for target in every)
+            destinations = tuple(destination for destination in found if destination)
         return ProxyView(
             name,
-            routed,
-            tuple(destinations),
+            routing.ports,
+            destinations,
             outbound,
             inbound,
-            steer.reasons(routed, (*inbound, *outbound), gateway),
+            steer.reasons(routing.ports, (*inbound, *outbound), gateway),
             gateway,
             credentials(mesh, gateway),
             sent,
@@ -394,13 +347,21 @@ class Node:
         listeners = self._subjects[number].compiled.listeners if number else {}
         return tuple(l7 for _, l7 in sorted(listeners.items()))
 
+    def _reached_by(self, egress: int, caller: Caller, routing: Routing) -> tuple[Destination, ...]:
+        key = (egress, caller)
+        if key not in self._reached:
+            found = (self._destination(egress, caller, target) for target in routing.targets)
+            self._reached[key] = tuple(destination for destination in found if destination)
+        return self._reached[key]
+
     def _destination(self, egress: int, caller: Caller, target: Target) -> Destination | None:
-        key = (egress, caller, target)
-        if key not in self._destinations:
-            self._destinations[key] = steer.destination(
-                self._mesh, caller, target, lambda backend: self._routed_to(egress, backend)
+        kind = self._bindings.kind(caller, target.service)
+        known = self._destinations.setdefault(target, {})
+        if (egress, kind) not in known:
+            known[egress, kind] = steer.destination(
+                self._mesh, kind, target, lambda backend: self._routed_to(egress, backend)
             )
-        return self._destinations[key]
+        return known[egress, kind]
 
     def _routed_to(self, egress: int, backend: Backend) -> PortVerdict:
         """The verdict on a backend that a route sends HTTP to."""

@@ -232,10 +232,11 @@ def _routes_at(mesh: Mesh, service: ServiceName) -> Iterator[dict[str, Any]]:
     """Rules that route callers of a Service, or share them out, and whom they bind (rule 3)."""
     found: defaultdict[tuple[str, int, str], set[str]] = defaultdict(set)
     for caller in mesh.callers.all:
-        for routed in steer.routed_ports(mesh, caller, service):
+        steered = steer.routed_ports(mesh, caller, service)
+        for routed in steered:
             for key in routed.keys:
                 found[key, routed.port, CALLER].add(str(caller))
-        for balanced in balanced_ports(mesh, caller, service):
+        for balanced in balanced_ports(mesh, caller, service, steered):
             found[balanced.key, balanced.port.port, KERNEL].add(str(caller))
     for (key, port, where), bound in sorted(found.items()):
         kind, name, field = key.split(" ", 2)

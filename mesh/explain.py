@@ -145,7 +145,7 @@ def _shared_out(
     reasons: list[dict[str, str]],
 ) -> list[tuple[Backend, float | None]]:
     """The backends among which the kernel chooses, with their share where a rule says it."""
-    ports = balanced_ports(mesh, mesh.callers.of(caller.name), service)
+    ports = balanced_ports(mesh, mesh.callers.of(caller.name), service, ())
     found = next((b for b in ports if (b.port.port, b.port.protocol) == (port, protocol)), None)
     if found is None:
         ready = mesh.backends[service].get((port, protocol), ())

@@ -7,9 +7,10 @@ A view holds everything that shapes them, so equal views mean equal resources.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
+from mesh.hashed import Hashed
 from mesh.model import (
     NO_TRAFFIC_POLICY,
     AuthorizationProvider,
@@ -149,8 +150,7 @@ class Part:
     backends: tuple[Backend, ...]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Target:
+class Target(NamedTuple):
     """Where a route of this proxy sends: a service port, or a subset of what stands behind it."""
 
     service: ServiceName
@@ -164,12 +164,14 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(Hashed):
     """What stands behind a target for this proxy, and how it is to be reached."""
 
     target: Target
     parts: tuple[Part, ...]
     policy: TrafficPolicy = NO_TRAFFIC_POLICY
+
+    __hash__ = Hashed.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ class ConnectionEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class RoutedPort:
+class RoutedPort(Hashed):
     """A service address:port whose requests this proxy routes; no entry fits: 404. Connections that are not
     HTTP take `connections`; without any there are none such: what is not HTTP gets 400. Without `entries`
     nobody looks for HTTP."""
@@ -202,20 +204,21 @@ class RoutedPort:
     vips: tuple[str, ...]
     entries: tuple[RouteEntry, ...] = ()
     connections: tuple[ConnectionEntry, ...] = ()
+    #: Everything to which it sends.
+    targets: frozenset[Target] = field(init=False, compare=False, repr=False)
+    #: The rules for which it exists, such as `HTTPRoute shop/api rules[0]`.
+    keys: frozenset[str] = field(init=False, compare=False, repr=False)
+
+    __hash__ = Hashed.__hash__
+
+    def __post_init__(self) -> None:
+        named = (f"{entry.origin} {entry.rule.field}" for entry in self.all if entry.rule.field)
+        object.__setattr__(self, "targets", _targets(self.all))
+        object.__setattr__(self, "keys", frozenset(named))
 
     @property
     def all(self) -> tuple[RouteEntry | ConnectionEntry, ...]:
         return (*self.entries, *self.connections)
-
-    @property
-    def targets(self) -> frozenset[Target]:
-        """Everything to which it sends."""
-        return _targets(self.all)
-
-    @property
-    def keys(self) -> frozenset[str]:
-        """The rules for which it exists, such as `HTTPRoute shop/api rules[0]`."""
-        return frozenset(f"{entry.origin} {entry.rule.field}" for entry in self.all if entry.rule.field)
 
     @property
     def origins(self) -> frozenset[ObjectRef]:

@@ -42,6 +42,20 @@ class RouteTable:
             if MESH_GATEWAY in route.gateways and _host(route, service, port)
         ]
 
+    def is_bound(self, service: ServiceName) -> bool:
+        """Does some route bind callers of a service?"""
+        return any(True for _ in self.binding_somebody(service))
+
+    def binding_somebody(self, service: ServiceName) -> Iterator[Route]:
+        """The routes that bind somebody at some port of a service."""
+        for ref in self._to.get(service, set()) | self._patterns:
+            route = self.all[ref]
+            if MESH_GATEWAY in route.gateways and (
+                any(parent.service == service for parent in route.parents)
+                or any(covers(host, service.host) for host in route.hosts)
+            ):
+                yield route
+
     def binding(self, caller: Caller, service: ServiceName, port: int, root: str) -> list[Route]:
         """The routes that bind a caller of a service port (GEP-1226): those of the caller's own namespace if
         there are any, else those of the service's namespace, else of the `root` namespace, as far as they

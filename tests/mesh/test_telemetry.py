@@ -98,9 +98,11 @@ def test_spans_say_who_the_workload_is() -> None:
 
 
 def test_a_collector_in_the_mesh_is_a_destination_of_the_proxy() -> None:
-    reached = {(d.service, d.port) for d in view(DEFAULT).destinations}
+    reached = {(d.target.service, d.target.port) for d in view(DEFAULT).destinations}
     assert (ServiceName("shop", "otel"), 4317) in reached
-    assert (ServiceName("shop", "otel"), 4317) not in {(d.service, d.port) for d in view(CONFIG).destinations}
+    assert (ServiceName("shop", "otel"), 4317) not in {
+        (d.target.service, d.target.port) for d in view(CONFIG).destinations
+    }
 
 
 def test_tracing_rides_along_and_steers_nobody() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal
 
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
@@ -16,7 +17,7 @@ from mesh.model import (
     PathNormalization,
     Secret,
 )
-from mesh.proxy import Destination, GatewayPort, L7Class, Part, ProxyView, RoutedPort, Target
+from mesh.proxy import Destination, GatewayPort, L7Class, Part, ProxyView, RoutedPort, Target, Tracing
 from xds.render import (
     clusters,
     downstream_tls,
@@ -47,37 +48,67 @@ def resources(view: ProxyView) -> Rendered:
     )
 
 
-def _routing(view: ProxyView) -> Iterator[EnvoyResource]:
-    origins = _senders(view)
-    for destination in view.destinations:
-        blame = origins.get(destination.target, ())
-        for part in _parts(destination):
-            name = naming.cluster(destination.target, part.l7)
-            body = clusters.service_cluster(name, part.l7 != 0, destination.policy)
-            yield EnvoyResource(CLUSTER, name, body, blame)
-            if not to_the_dialled_address(destination.policy.balancer):
-                yield EnvoyResource(ENDPOINTS, name, endpoints.endpoints(name, part.backends), blame)
-    if not view.routed:
-        return
-    reached = {found.target: found for found in _reached(view)}
-    chains = tuple(_chain(routed, reached) for routed in view.routed)
-    yield EnvoyResource(
-        LISTENER,
-        naming.ROUTING_LISTENER,
-        listeners.routing_listener(chains, _normalization(view), tracing.structure(view.egress_tracing)),
-        _unique(origin for routed in view.routed for origin in routed.origins),
+def _routing(view: ProxyView) -> tuple[EnvoyResource, ...]:
+    return _routed(
+        view.routed,
+        view.destinations,
+        view.gateway,
+        view.egress,
+        _normalization(view),
+        view.egress_tracing,
     )
-    for routed in view.routed:
-        if not routed.entries:
-            continue
-        own = tuple(reached[target] for target in sorted(routed.targets) if target in reached)
-        judges = (share.l7 for found in own for share in found.shares if share.l7)
-        yield EnvoyResource(
-            ROUTES,
-            naming.routed_port(routed.service, routed.port),
-            routes.routed_port(routed, own, view.egress_tracing),
-            _unique((*routed.origins, *_rule_origins(judges))),
-        )
+
+
+@lru_cache(maxsize=256)
+def _routed(
+    ports: tuple[RoutedPort, ...],
+    destinations: tuple[Destination, ...],
+    gateway: tuple[GatewayPort, ...],
+    egress: tuple[L7Class, ...],
+    normalization: PathNormalization,
+    spans: Tracing | None,
+) -> tuple[EnvoyResource, ...]:
+    """Pods for which the same is routed share it. Made of parts that are remembered, so that a change of one
+    route in a thousand costs about one."""
+    senders = _senders(ports, gateway)
+    found = [
+        resource
+        for destination in destinations
+        for resource in _reaching(destination, senders.get(destination.target, ()))
+    ]
+    if not ports:
+        return tuple(found)
+    reached = {one.target: one for one in _reached(destinations, egress)}
+    chains = tuple(_chain(routed, reached) for routed in ports)
+    body = listeners.routing_listener(chains, normalization, tracing.structure(spans))
+    blame = _unique(origin for routed in ports for origin in routed.origins)
+    found.append(EnvoyResource(LISTENER, naming.ROUTING_LISTENER, body, blame))
+    for routed in ports:
+        if routed.entries:
+            own = tuple(reached[target] for target in sorted(routed.targets) if target in reached)
+            found.append(_routes(routed, own, spans))
+    return tuple(found)
+
+
+@lru_cache(maxsize=65536)
+def _reaching(destination: Destination, senders: tuple[ObjectRef, ...]) -> tuple[EnvoyResource, ...]:
+    found = []
+    for part in _parts(destination):
+        name = naming.cluster(destination.target, part.l7)
+        body = clusters.service_cluster(name, part.l7 != 0, destination.policy)
+        found.append(EnvoyResource(CLUSTER, name, body, senders))
+        if not to_the_dialled_address(destination.policy.balancer):
+            body = endpoints.endpoints(name, part.backends)
+            found.append(EnvoyResource(ENDPOINTS, name, body, senders))
+    return tuple(found)
+
+
+@lru_cache(maxsize=65536)
+def _routes(routed: RoutedPort, reached: tuple[Reached, ...], spans: Tracing | None) -> EnvoyResource:
+    judges = (share.l7 for found in reached for share in found.shares if share.l7)
+    body = routes.routed_port(routed, reached, spans)
+    blame = _unique((*routed.origins, *_rule_origins(judges)))
+    return EnvoyResource(ROUTES, naming.routed_port(routed.service, routed.port), body, blame)
 
 
 def _classes(view: ProxyView) -> Iterator[EnvoyResource]:
@@ -141,7 +172,9 @@ def _providers(view: ProxyView) -> Iterator[EnvoyResource]:
 
 
 def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
-    reached = {found.target: found for found in _reached(view)}
+    if not view.gateway:
+        return
+    reached = {found.target: found for found in _reached(view.destinations, view.egress)}
     hashes = tuple((found.target, found.hash) for found in reached.values() if found.hash)
     for port in view.gateway:
         blame = _unique(origin for server in port.servers for origin in server.origins)
@@ -193,11 +226,11 @@ def _shares(destination: Destination, egress: dict[int, L7Class]) -> tuple[Share
     return tuple(Share(judge, len(part.backends)) for judge, part in zip(judges, parts, strict=True))
 
 
-def _reached(view: ProxyView) -> Iterator[Reached]:
-    egress = {found.number: found for found in view.egress}
-    for destination in view.destinations:
+def _reached(destinations: Iterable[Destination], egress: Iterable[L7Class]) -> Iterator[Reached]:
+    judges = {found.number: found for found in egress}
+    for destination in destinations:
         balancer = destination.policy.balancer
-        yield Reached(destination.target, _shares(destination, egress), balancer.hash if balancer else None)
+        yield Reached(destination.target, _shares(destination, judges), balancer.hash if balancer else None)
 
 
 def _chain(routed: RoutedPort, reached: Mapping[Target, Reached]) -> listeners.Chain:
@@ -213,10 +246,12 @@ def _chain(routed: RoutedPort, reached: Mapping[Target, Reached]) -> listeners.C
     )
 
 
-def _senders(view: ProxyView) -> dict[Target, tuple[ObjectRef, ...]]:
+def _senders(
+    ports: Iterable[RoutedPort], gateway: Iterable[GatewayPort]
+) -> dict[Target, tuple[ObjectRef, ...]]:
     senders: dict[Target, set[ObjectRef]] = {}
-    servers = [server for port in view.gateway for server in port.servers]
-    entries = [entry for routed in view.routed for entry in routed.all]
+    servers = [server for port in gateway for server in port.servers]
+    entries = [entry for routed in ports for entry in routed.all]
     entries += [entry for server in servers for entry in server.all]
     for entry in entries:
         for target in map(Target.of, entry.rule.targets):

@@ -1,0 +1,163 @@
+"""What is routed for whom, kept current: the answers of `mesh.steer` and `mesh.balance`, each computed once.
+
+Most callers get one answer about a service: only those whose namespace or labels some rule about it names can
+get another. So answers are kept by *kind* of caller, and a mesh of a hundred namespaces costs little more
+than one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from mesh import steer
+from mesh.assemble import Change, Mesh
+from mesh.balance import BalancedPort, balanced_ports
+from mesh.caller import Caller
+from mesh.model import Callers, DestinationRule, Protocol, Route, ServiceName
+from mesh.node import EVERYONE, Balance
+from mesh.proxy import RoutedPort, Target
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """By what rules about a service tell callers apart."""
+
+    namespaces: frozenset[str]
+    labels: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    routed: tuple[RoutedPort, ...]
+    balanced: tuple[BalancedPort, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Everything that is routed for a caller: ports by service, and all to whom they send, sorted."""
+
+    ports: tuple[RoutedPort, ...] = ()
+    targets: tuple[Target, ...] = ()
+
+
+class Bindings:
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._asked: dict[ServiceName, _Asked] = {}
+        self._bound: defaultdict[ServiceName, dict[Caller, _Bound]] = defaultdict(dict)
+        self._routing: dict[Caller, Routing] = {}
+        self._services: tuple[ServiceName, ...] | None = None
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def kind(self, caller: Caller, service: ServiceName) -> Caller:
+        """The caller, as far as rules about a service can tell it from others."""
+        asked = self._asked.get(service)
+        if asked is None:
+            asked = self._asked[service] = self._ask(service)
+        namespace = caller.namespace if caller.namespace in asked.namespaces else ""
+        if not caller.labels or not asked.labels:
+            return Caller(namespace)
+        return Caller(namespace, tuple(pair for pair in caller.labels if pair[0] in asked.labels))
+
+    def routing(self, caller: Caller) -> Routing:
+        found = self._routing.get(caller)
+        if found is None:
+            ports = tuple(p for service in self._routed() for p in self._at(caller, service).routed)
+            targets = {target for port in ports for target in port.targets}
+            found = self._routing[caller] = Routing(ports, tuple(sorted(targets)))
+        return found
+
+    def views(self, service: ServiceName, port: int) -> tuple[str, ...]:
+        """Whose connections to a TCP port a route steers."""
+        if not self._concerns(service):
+            return ()
+        bound = [
+            caller
+            for caller in self._mesh.callers.all
+            if any(found.port == port for found in self._at(caller, service).routed)
+        ]
+        return _named(bound, len(self._mesh.callers))
+
+    def balanced(self, service: ServiceName, port: int, protocol: Protocol) -> tuple[Balance, ...]:
+        """What the kernel makes of a port for whom."""
+        if not self._concerns(service):
+            return ()
+        found: defaultdict[tuple[bool, tuple[tuple[str, int, int], ...]], list[Caller]] = defaultdict(list)
+        for caller in self._mesh.callers.all:
+            for one in self._at(caller, service).balanced:
+                if (one.port.port, one.port.protocol) == (port, protocol):
+                    found[one.by_client, one.plain].append(caller)
+        every = len(self._mesh.callers)
+        return tuple(sorted((view, *what) for what, who in found.items() for view in _named(who, every)))
+
+    # --- changing ----------------------------------------------------------------------------
+
+    def forget(self, change: Change) -> set[ServiceName]:
+        """What may be otherwise after a change. Returns the services about which an answer may be another."""
+        routes = self._mesh.routes
+        touched = change.services | change.routed
+        touched |= routes.leading_to(touched)
+        if change.config:
+            touched |= self._bound.keys() | self._mesh.routed()
+        if touched:
+            self._services = None
+            self._routing.clear()
+        for service in touched:
+            self._bound.pop(service, None)
+            self._asked.pop(service, None)
+        if change.callers:
+            # Whom a rule binds is told by name or as "everyone".
+            touched |= self._mesh.routed()
+            self._routing = {c: r for c, r in self._routing.items() if c in self._mesh.callers}
+        return touched
+
+    # --- asking ------------------------------------------------------------------------------
+
+    def _routed(self) -> tuple[ServiceName, ...]:
+        if self._services is None:
+            self._services = tuple(sorted(self._mesh.routed()))
+        return self._services
+
+    def _concerns(self, service: ServiceName) -> bool:
+        return self._mesh.routes.is_bound(service) or bool(self._mesh.destination_rules.at(service))
+
+    def _at(self, caller: Caller, service: ServiceName) -> _Bound:
+        kind, known = self.kind(caller, service), self._bound[service]
+        found = known.get(kind)
+        if found is None:
+            routed = steer.routed_ports(self._mesh, kind, service)
+            found = known[kind] = _Bound(routed, balanced_ports(self._mesh, kind, service, routed))
+        return found
+
+    def _ask(self, service: ServiceName) -> _Asked:
+        mesh = self._mesh
+        routes = list(mesh.routes.binding_somebody(service))
+        services = {service}
+        for route in routes:
+            # What is done with whole connections depends on how their targets are reached.
+            services |= {t.service for rule in route.connections for t in rule.backends if t.service}
+        rules = [rule for name in services for rule in mesh.destination_rules.at(name)]
+        spoken: list[Route | DestinationRule] = [*routes, *rules]
+        namespaces = {found.ref.namespace for found in spoken}
+        namespaces.update(name for found in spoken for name in found.exported)
+        callers = [*_callers(mesh, routes), *(rule.callers for rule in rules if rule.callers)]
+        namespaces.update(found.namespace for found in callers)
+        labels = frozenset(key for found in callers for key, _ in found.labels)
+        return _Asked(frozenset(namespaces), labels)
+
+
+def _callers(mesh: Mesh, routes: Iterable[Route]) -> Iterator[Callers]:
+    """Whom matches of routes, and of those to whom they delegate, mean."""
+    for route in routes:
+        yield from (match.callers for rule in route.all_rules for match in rule.matches)
+        for rule in route.rules:
+            if rule.delegate and (delegate := mesh.routes.all.get(rule.delegate)):
+                yield from (match.callers for inner in delegate.rules for match in inner.matches)
+
+
+def _named(callers: Iterable[Caller], every: int) -> tuple[str, ...]:
+    names = sorted(map(str, callers))
+    return (EVERYONE,) if names and len(names) == every else tuple(names)
