@@ -325,7 +325,7 @@ class Node:
             for direction in (DIRECTIONS[1], DIRECTIONS[0])
         )
         targets |= steer.collectors(mesh, (sent, got))
-        destinations = self._reached_by(egress, caller, routing)
+        destinations = () if gateway else self._reached_by(egress, caller, routing)
         if more := targets - set(routing.targets):
             every = sorted({*routing.targets, *more})
             found = (self._destination(egress, caller, target) for target in every)

@@ -83,6 +83,6 @@ def _rank(rule: DestinationRule) -> tuple[tuple[bool, int], str, ObjectRef]:
 
 
 def _spoken_of(rule: DestinationRule, services: Iterable[ServiceName]) -> set[ServiceName]:
-    if service := service_of(rule.host):
+    if not is_pattern(rule.host) and (service := service_of(rule.host)):
         return {service}
     return {name for name in services if covers(rule.host, name.host)}

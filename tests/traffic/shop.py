@@ -63,7 +63,7 @@ class Shop:
 
     def __init__(self, *objects: Object, accept: Iterable[str] = ()) -> None:
         """Raises AssertionError for problems that do not hold one of the texts in `accept`."""
-        text = yaml.safe_dump_all([*_pods(), *_services(), *objects])
+        text = yaml.safe_dump_all([*base(), *objects])
         documents = parse(text, "the test")
         assert not documents.problems
         self.mesh, found = Manifests({o.ref: o for o in documents.objects}).mesh()
@@ -131,6 +131,11 @@ def pod(name: str, address: str, labels: Mapping[str, str], namespace: str = "sh
     found["metadata"]["labels"] = dict(labels)
     found["status"] = {"podIPs": [{"ip": address}], "conditions": [{"type": "Ready", "status": "True"}]}
     return found
+
+
+def base() -> list[Object]:
+    """What is there without any rule."""
+    return [*_pods(), *_services()]
 
 
 def _pods() -> list[Object]:
