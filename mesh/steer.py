@@ -137,7 +137,11 @@ def resolved(mesh: Mesh, route: Route, rule: RouteRule, dialled: int) -> RouteRu
 
 def precedence(match: RouteMatch) -> tuple[int, int, int, int, int]:
     """Gateway API, HTTPRouteRule.matches: exact path, then the longest prefix, a method, most
-    headers, most query parameters. Expressions, whose place is ours to choose, follow exact paths."""
+    headers, most query parameters. Expressions, whose place is ours to choose, follow exact paths.
+    GRPCRouteRule.matches: most characters of the service, then of the method, most headers."""
+    if match.call is not None:
+        service, method = match.call
+        return 0 if match.path.kind == "exact" else 2, -service, -method, -len(match.headers), 0
     kind = {"exact": 0, "regex": 1, "prefix": 2, "start": 2}[match.path.kind]
     length = len(match.path.value.rstrip("/")) if match.path.kind == "prefix" else len(match.path.value)
     headers = [header for header in match.headers if header.name != ":method"]
