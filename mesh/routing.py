@@ -53,8 +53,7 @@ def _replaced(change: PathChange, match: PathMatch, path: str) -> str:
         case "start":
             head = change.value + (head[len(match.value) :] if match.kind in ("start", "prefix") else "")
         case "prefix":
-            rest = head[len(match.value.rstrip("/")) :].lstrip("/")
-            head = f"{change.value.rstrip('/')}/{rest}" if rest else change.value or "/"
+            head = change.value.rstrip("/") + head[len(match.value.rstrip("/")) :] or "/"
     return head + mark + query
 
 

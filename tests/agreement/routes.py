@@ -131,6 +131,17 @@ def _grpc_match(rng: random.Random) -> Object:
     return ({"method": found} if found else {}) | ({"headers": headers} if headers else {})
 
 
+def _url_rewrite(rng: random.Random, matches: Sequence[Object]) -> Object:
+    by_prefix = [match.get("path", {}).get("type") for match in matches] == ["PathPrefix"]
+    kind, field = rng.choice(
+        (("ReplaceFullPath", "replaceFullPath"), ("ReplacePrefixMatch", "replacePrefixMatch"))[
+            : 1 + by_prefix
+        ]
+    )
+    path = {"type": kind, field: rng.choice(("/new", "/new/", "/"))}
+    return {"type": "URLRewrite", "urlRewrite": {"path": path}}
+
+
 def _gateway_route(kind: str, match: Callable[[random.Random], Object]) -> Callable[..., list[Object]]:
     def make(rng: random.Random, service: str) -> list[Object]:
         found = []
@@ -144,6 +155,8 @@ def _gateway_route(kind: str, match: Callable[[random.Random], Object]) -> Calla
                 }
                 if matches := [match(rng) for _ in range(rng.choice((0, 1, 1, 2)))]:
                     rule["matches"] = matches
+                if kind == "HTTPRoute" and rng.random() < 0.4:
+                    rule["filters"].append(_url_rewrite(rng, matches))
                 rules.append(rule)
             spec = {"parentRefs": [{"group": "", "kind": "Service", "name": service}], "rules": rules}
             route = object_of("gateway.networking.k8s.io/v1", kind, f"{service}-{name}", "shop", spec)
@@ -285,7 +298,8 @@ def _virtual_service(rng: random.Random, service: str) -> list[Object]:
             rule["delegate"] = {"name": delegate["metadata"]["name"]}
     for rule in (rule for route in found for rule in route["spec"]["http"]):
         if rng.random() < 0.3:
-            rule["rewrite"] = {"uri": rng.choice(("/new", "/new/"))}
+            change = {"match": "^/(a)(/.*)?$", "rewrite": r"\2/\1"}
+            rule["rewrite"] = rng.choice(({"uri": "/new"}, {"uri": "/new/"}, {"uriRegexRewrite": change}))
     return found
 
 
