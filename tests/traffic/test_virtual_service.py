@@ -380,13 +380,16 @@ def test_more_requests_than_the_pool_holds_are_answered_503(serve: Serve) -> Non
     )
     waiting = [socket.create_connection(("127.0.0.1", shop.port())) for _ in range(2)]
     try:
-        for connection in waiting:
-            connection.sendall(b"GET /slow HTTP/1.1\r\nhost: web\r\n\r\n")
         deadline = time.monotonic() + 10
-        pending = "/stats?filter=outbound.80.v1.*upstream_rq_pending_active"
-        while not shop.proxy.admin(pending).strip().endswith(": 1"):
-            assert time.monotonic() < deadline, "the requests do not arrive"
-            time.sleep(0.01)
+        # The first has the only connection, the second waits for it.
+        for connection, gauge in zip(
+            waiting, ("upstream_rq_active", "upstream_rq_pending_active"), strict=True
+        ):
+            connection.sendall(b"GET /slow HTTP/1.1\r\nhost: web\r\n\r\n")
+            asked = f"/stats?filter=outbound.80.v1.*{gauge}$"
+            while not shop.proxy.admin(asked).strip().endswith(": 1"):
+                assert time.monotonic() < deadline, "the requests do not arrive"
+                time.sleep(0.01)
         assert shop.ask("/slow").status == 503
     finally:
         for connection in waiting:
