@@ -368,6 +368,11 @@ class Node:
         destinations = [
             found for target in sorted(targets) if (found := self._destination(egress, caller, target))
         ]
+        if gateway:
+            # Browsers speak HTTP/2 to whoever offers it, and most of what stands behind does not.
+            destinations = [
+                replace(found, version=steer.version(mesh, found.target)) for found in destinations
+            ]
         return ProxyView(
             name,
             routed,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from mesh import connection_rules, delegation
+from mesh import connection_rules, delegation, protocols
 from mesh.assemble import Mesh
 from mesh.caller import Caller
 from mesh.model import (
@@ -28,7 +28,7 @@ from mesh.model import (
     TrafficPolicy,
 )
 from mesh.node import PortVerdict
-from mesh.protocols import declared
+from mesh.protocols import Version, declared
 from mesh.proxy import (
     ConnectionEntry,
     Destination,
@@ -211,6 +211,12 @@ def destination(
     if len(parts) > 1 and not parts[0]:
         del parts[0]
     return Destination(target, tuple(Part(n, tuple(sorted(b))) for n, b in sorted(parts.items())), found[1])
+
+
+def version(mesh: Mesh, target: Target) -> Version:
+    """In what a gateway speaks to a target, by what its Service says of the port, as in Istio."""
+    ports = mesh.services[target.service].ports
+    return next((protocols.version(port) for port in ports if port.port == target.port), "http/1.1")
 
 
 def providers(mesh: Mesh, l7: L7Class) -> set[Target]:

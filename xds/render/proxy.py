@@ -39,7 +39,7 @@ def _routing(view: ProxyView) -> Iterator[EnvoyResource]:
         blame = origins.get(destination.target, ())
         for part in _parts(destination):
             name = naming.cluster(destination.target, part.l7)
-            body = clusters.service_cluster(name, part.l7 != 0, destination.policy)
+            body = clusters.service_cluster(name, part.l7 != 0, destination.policy, destination.version)
             yield EnvoyResource(CLUSTER, name, body, blame)
             if not to_the_dialled_address(destination.policy.balancer):
                 yield EnvoyResource(ENDPOINTS, name, endpoints.endpoints(name, part.backends), blame)
@@ -145,7 +145,7 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
 def _structure(port: GatewayPort) -> GatewayPort:
     """What of a port its listener is made of: not what requests are asked."""
     servers = (
-        replace(server, hosts=(), https_redirect=False, origins=()) if server.http else server
+        replace(server, hosts=(), https_redirect=False, origins=(), elsewhere=()) if server.http else server
         for server in port.servers
     )
     return replace(port, servers=tuple(servers))
