@@ -7,17 +7,13 @@ exact path or an expression is the whole path, and without a uri match the first
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import replace
-from itertools import groupby
-from typing import Literal
 
 from istio_integration.hosts import authority
 from istio_integration.http_answers import path
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import expression, printable
 from mesh.expression import compile_expression
-from mesh.model import PathChange, Rewrite, RouteMatch, RouteRule
+from mesh.model import PathChange, Rewrite
 
 REWRITE = Fields(("uri", "authority", "uriRegexRewrite"))
 REGEX_REWRITE = Fields(("match", "rewrite"))
@@ -27,7 +23,7 @@ _GROUP = re.compile(r"\\(.?)", re.DOTALL)
 
 def rewrite(reader: Reader, header: str | None, fallback: str | None) -> Rewrite | None:
     """`header` is what the route's header changes make of the authority, `fallback` what those of its only
-    destination do. A path change is of kind `start`, or `regex`."""
+    destination do."""
     reader.fields(REWRITE)
     uri, substitution = reader.at("uri"), reader.at("uriRegexRewrite").fields(REGEX_REWRITE)
     authority(reader.at("authority"))
@@ -59,19 +55,3 @@ def _substitution(reader: Reader) -> PathChange:
                 text.refuse(f"{shown(found)}: after a backslash stands another or a group, 0 to {groups}")
                 break
     return PathChange("regex", found, pattern.text())
-
-
-def by_match(rule: RouteRule) -> Iterator[RouteRule]:
-    """The rule, cut where the kind of its path change depends on the match; the order stays."""
-    change = rule.rewrite and rule.rewrite.path
-    if rule.rewrite is None or not change or change.kind == "regex" or rule.delegate is not None:
-        yield rule
-        return
-    for kind, matches in groupby(rule.matches, _kind):
-        yield replace(
-            rule, matches=tuple(matches), rewrite=replace(rule.rewrite, path=replace(change, kind=kind))
-        )
-
-
-def _kind(match: RouteMatch) -> Literal["full", "start"]:
-    return "full" if match.path.kind in ("exact", "regex") else "start"

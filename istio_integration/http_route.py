@@ -7,8 +7,6 @@ which Istio makes Envoy apply them: of several destinations each one's first, of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from istio_integration.destinations import destination, mirrors, weights
 from istio_integration.duration import duration_ms
 from istio_integration.headers import Headers, joined, read_headers
@@ -17,7 +15,7 @@ from istio_integration.http_cors import cors
 from istio_integration.http_faults import fault
 from istio_integration.http_match import http_match
 from istio_integration.http_retries import retries
-from istio_integration.http_rewrite import by_match, rewrite
+from istio_integration.http_rewrite import rewrite
 from mesh.dialects.reading import Fields, Reader
 from mesh.dialects.syntax import name, printable
 from mesh.model import HeaderChange, ObjectRef, RouteBackend, RouteMatch, RouteRule
@@ -47,8 +45,8 @@ DELEGATE = Fields(("name", "namespace"))
 _LOST = 503
 
 
-def http_rules(item: Reader, delegated: bool) -> Iterator[RouteRule]:
-    """Rules with the field of this one; `delegated` is one of a VirtualService without hosts."""
+def http_rule(item: Reader, delegated: bool) -> RouteRule:
+    """`delegated` is one of a VirtualService without hosts."""
     item.fields(HTTP_ROUTE)
     printable(item.at("name"), 253)
     _one_answer(item, delegated)
@@ -56,24 +54,22 @@ def http_rules(item: Reader, delegated: bool) -> Iterator[RouteRule]:
     headers = read_headers(item.at("headers"))
     backends, authority = _backends(item.at("route"), headers)
     redirected, responded = item.at("redirect"), item.at("directResponse")
-    yield from by_match(
-        RouteRule(
-            field=item.rule_field,
-            matches=matches,
-            backends=backends,
-            request_headers=HeaderChange() if backends else headers.request,
-            response_headers=HeaderChange() if backends else headers.response,
-            redirect=redirect(redirected, matches) if redirected.present else None,
-            rewrite=rewrite(item.at("rewrite"), headers.authority, authority),
-            direct=direct_response(responded) if responded.present else None,
-            timeout_ms=duration_ms(item.at("timeout")),
-            retries=retries(item.at("retries")),
-            fault=fault(item.at("fault")),
-            mirrors=mirrors(item),
-            cors=cors(item.at("corsPolicy")),
-            delegate=_delegate(item.at("delegate")),
-            lost=_LOST,
-        )
+    return RouteRule(
+        field=item.rule_field,
+        matches=matches,
+        backends=backends,
+        request_headers=HeaderChange() if backends else headers.request,
+        response_headers=HeaderChange() if backends else headers.response,
+        redirect=redirect(redirected, matches) if redirected.present else None,
+        rewrite=rewrite(item.at("rewrite"), headers.authority, authority),
+        direct=direct_response(responded) if responded.present else None,
+        timeout_ms=duration_ms(item.at("timeout")),
+        retries=retries(item.at("retries")),
+        fault=fault(item.at("fault")),
+        mirrors=mirrors(item),
+        cors=cors(item.at("corsPolicy")),
+        delegate=_delegate(item.at("delegate")),
+        lost=_LOST,
     )
 
 

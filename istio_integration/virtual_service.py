@@ -9,7 +9,7 @@ from __future__ import annotations
 from istio_integration.callers import gateways
 from istio_integration.connection_route import tcp_rule, tls_rule
 from istio_integration.hosts import exported, host, is_address, refuse_doubles, service_of
-from istio_integration.http_route import http_rules
+from istio_integration.http_route import http_rule
 from mesh.dialects.reading import Fields, Reader
 from mesh.dialects.syntax import created
 from mesh.model import MESH_GATEWAY, ObjectRef, Parent, Route
@@ -30,7 +30,7 @@ def read_virtual_service(root: Reader, ref: ObjectRef) -> tuple[Route, ...]:
         for field in ("gateways", "tls", "tcp"):
             if spec.at(field).present and spec.at(field).value != []:
                 spec.at(field).refuse("cannot stand in a VirtualService without hosts, which is a delegate")
-    rules = [rule for item in spec.at("http").items() for rule in http_rules(item, not written)]
+    rules = [http_rule(item, not written) for item in spec.at("http").items()]
     connections = [tls_rule(item, [*dict.fromkeys([*written, *names])]) for item in spec.at("tls").items()]
     connections += [tcp_rule(item) for item in spec.at("tcp").items()]
     if not rules and not connections and spec.sound:

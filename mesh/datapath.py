@@ -330,6 +330,11 @@ class Node:
             every = sorted({*routing.targets, *more})
             found = (self._destination(egress, caller, target) for target in every)
             destinations = tuple(destination for destination in found if destination)
+        if gateway:
+            # Browsers speak HTTP/2 to whoever offers it, and most of what stands behind does not.
+            destinations = tuple(
+                replace(found, version=steer.version(mesh, found.target)) for found in destinations
+            )
         return ProxyView(
             name,
             routing.ports,

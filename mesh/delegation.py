@@ -49,15 +49,14 @@ def _both(outer: RouteRule, inner: RouteRule) -> Iterator[RouteMatch]:
 
 
 def _narrower(outer: PathMatch, inner: PathMatch) -> PathMatch | None:
-    """The path that fits both; None where the delegate asks for what the other one does not give. As in
-    Istio, an expression cannot be joined with anything but any path."""
+    """The path that fits both; None where the delegate asks for what the other one does not give, in case
+    as well. As in Istio, an expression cannot be joined with anything but any path."""
     if outer in (_ANY_PATH, inner):
         return inner
     if inner == _ANY_PATH:
         return outer
-    if outer.kind == "start" and inner.kind in ("start", "exact") and inner.value.startswith(outer.value):
-        return inner
-    return None
+    longer = inner.kind in ("start", "exact") and inner.value.startswith(outer.value)
+    return inner if outer.kind == "start" and longer and inner.ignore_case == outer.ignore_case else None
 
 
 def _same_callers(outer: Callers, inner: Callers) -> Callers | None:
@@ -67,6 +66,8 @@ def _same_callers(outer: Callers, inner: Callers) -> Callers | None:
     if outer.namespace and inner.namespace and outer.namespace != inner.namespace:
         return None
     gateways = outer.gateways if inner.gateways is None else inner.gateways
+    if outer.gateways is not None and gateways is not None:
+        gateways = tuple(name for name in gateways if name in outer.gateways)
     return Callers(outer.namespace or inner.namespace, tuple(sorted(labels.items())), gateways)
 
 

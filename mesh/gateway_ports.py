@@ -47,11 +47,17 @@ def gateway_ports(mesh: Mesh, pod: WorkloadName) -> tuple[GatewayPort, ...]:
     served = mesh.gateways.served_by(mesh.workloads[pod], mesh.identities.all[number].mapping)
     caller = mesh.callers.of(pod)
     ports: defaultdict[tuple[int, str], list[GatewayServer]] = defaultdict(list)
+    names: defaultdict[tuple[int, str], set[str]] = defaultdict(set)
     for gateway in served:
         for listener in gateway.listeners:
-            if listener.protocol != "UDP" and (found := _server(mesh, caller, gateway, listener)):
-                ports[listener.port, listener.bind].append(found)
-    return tuple(GatewayPort(*place, _joined(servers)) for place, servers in sorted(ports.items()))
+            if listener.protocol != "UDP":
+                place = listener.port, listener.bind
+                names[place].update(_server_names(listener))
+                if found := _server(mesh, caller, gateway, listener):
+                    ports[place].append(found)
+    return tuple(
+        GatewayPort(*place, _apart(_joined(found), names[place])) for place, found in sorted(ports.items())
+    )
 
 
 def routes_of(mesh: Mesh, gateway: Gateway, listener: Listener) -> list[Route]:
@@ -86,13 +92,19 @@ def _server(mesh: Mesh, caller: Caller, gateway: Gateway, listener: Listener) ->
     return GatewayServer(
         name=own if listener.protocol == "HTTPS" else f"http.{listener.port}",
         origins=(ref,),
-        server_names=tuple(sorted({served.host for served in listener.hosts} - {"*"})) if tls else (),
+        server_names=_server_names(listener),
         tls=tls if tls and tls.mode not in PASSED_ON else None,
         hosts=hosts,
         connections=connections,
         http=listener.protocol in ("HTTP", "HTTPS"),
         https_redirect=listener.https_redirect,
     )
+
+
+def _server_names(listener: Listener) -> tuple[str, ...]:
+    """What a TLS hello must ask for; () if it need not ask for anything."""
+    names = {served.host for served in listener.hosts}
+    return () if listener.tls is None or "*" in names else tuple(sorted(names))
 
 
 def _joined(servers: Sequence[GatewayServer]) -> tuple[GatewayServer, ...]:
@@ -114,6 +126,26 @@ def _joined(servers: Sequence[GatewayServer]) -> tuple[GatewayServer, ...]:
         https_redirect=all(server.https_redirect for server in plain),
     )
     return (whole, *others)
+
+
+def _apart(servers: Sequence[GatewayServer], names: set[str]) -> tuple[GatewayServer, ...]:
+    """Servers of TLS leave each other's hosts alone, those of servers that cannot answer as well: what a
+    client must show for one of `names` it has not shown on a connection for another (threat N16; Gateway
+    API, listener isolation)."""
+    found = []
+    for server in servers:
+        if server.tls is None or not server.http:
+            found.append(server)
+            continue
+        own = set(server.server_names) or {"*"}
+        elsewhere = names - own
+        hosts = tuple(
+            host
+            for host in server.hosts
+            if min((n for n in own | elsewhere if covers(n, host.host)), key=specificity) in own
+        )
+        found.append(replace(server, hosts=hosts, elsewhere=tuple(sorted(elsewhere))))
+    return tuple(found)
 
 
 def _at(route: Route, gateway: Gateway, listener: Listener) -> bool:

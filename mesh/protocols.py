@@ -12,6 +12,8 @@ from typing import Literal
 from mesh.model import ServicePort
 
 PortKind = Literal["http", "plain"]
+#: The version of HTTP in which a proxy speaks to a backend; "client" is what the client spoke.
+Version = Literal["client", "http/1.1", "http/2"]
 
 _HTTP = frozenset({"http", "http2", "grpc", "grpc-web"})
 #: Istio's other names, and those of Kubernetes (KEP-3726) for HTTP.
@@ -33,6 +35,11 @@ def selected(port: ServicePort) -> str:
     if not word:
         word = port.name if port.name in _HTTP else port.name.partition("-")[0]
     return word if word in _HTTP | _PLAIN else ""
+
+
+def version(port: ServicePort) -> Version:
+    """What a server behind a port understands for certain, whatever clients of a gateway may speak."""
+    return "http/2" if selected(port) in ("http2", "grpc") else "http/1.1"
 
 
 def joined(kinds: Iterable[PortKind | None]) -> PortKind | None:

@@ -38,6 +38,7 @@ from mesh.model import (
     WorkloadName,
 )
 from mesh.node import Canonical
+from mesh.protocols import Version
 
 #: The number of the listener that routes; L7 classes are numbered from FIRST_CLASS up.
 ROUTING_LISTENER = 1
@@ -170,6 +171,7 @@ class Destination(Hashed):
     target: Target
     parts: tuple[Part, ...]
     policy: TrafficPolicy = NO_TRAFFIC_POLICY
+    version: Version = "client"
 
     __hash__ = Hashed.__hash__
 
@@ -237,7 +239,8 @@ class VirtualHost:
 @dataclass(frozen=True, slots=True)
 class GatewayServer:
     """What a Gateway does with some connections to a port: those whose TLS hello asks for one of
-    `server_names` (() any, or none). `name` is what Envoy calls its routes; with `tls` TLS ends here."""
+    `server_names` (() any, or none). `name` is what Envoy calls its routes; with `tls` TLS ends here.
+    Hosts of `elsewhere` are other servers' at the port: who asks for one here is on the wrong connection."""
 
     name: str
     origins: tuple[ObjectRef, ...]
@@ -247,6 +250,7 @@ class GatewayServer:
     connections: tuple[ConnectionEntry, ...] = ()
     http: bool = True
     https_redirect: bool = False
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[RouteEntry | ConnectionEntry, ...]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import re2
+
 from mesh.expression import compile_expression
 from mesh.model import HeaderChange, PathChange, PathMatch, RouteBackend, RouteMatch, ValueMatch
 from mesh.proxy import RouteEntry
@@ -43,11 +45,16 @@ def _change(headers: dict[str, str], change: HeaderChange) -> None:
 def _replaced(change: PathChange, match: PathMatch, path: str) -> str:
     """Gateway API, HTTPPathModifier: a prefix is replaced element by element."""
     head, mark, query = path.partition("?")
-    if change.kind == "full":
-        return change.value + mark + query
-    rest = head[len(match.value.rstrip("/")) :].lstrip("/")
-    joined = f"{change.value.rstrip('/')}/{rest}" if rest else change.value or "/"
-    return joined + mark + query
+    match change.kind:
+        case "full":
+            head = change.value
+        case "regex":
+            head = re2.sub(change.pattern, change.value, head)
+        case "start":
+            head = change.value + (head[len(match.value) :] if match.kind in ("start", "prefix") else "")
+        case "prefix":
+            head = change.value.rstrip("/") + head[len(match.value.rstrip("/")) :] or "/"
+    return head + mark + query
 
 
 def matches(match: RouteMatch, request: Request) -> bool:

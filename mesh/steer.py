@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from mesh import connection_rules, delegation
+from mesh import connection_rules, delegation, protocols
 from mesh.assemble import Mesh
 from mesh.caller import Caller
 from mesh.model import (
@@ -28,7 +28,7 @@ from mesh.model import (
     TrafficPolicy,
 )
 from mesh.node import PortVerdict
-from mesh.protocols import declared
+from mesh.protocols import Version, declared
 from mesh.proxy import (
     ConnectionEntry,
     Destination,
@@ -138,7 +138,11 @@ def resolved(mesh: Mesh, route: Route, rule: RouteRule, dialled: int) -> RouteRu
 
 def precedence(match: RouteMatch) -> tuple[int, int, int, int, int]:
     """Gateway API, HTTPRouteRule.matches: exact path, then the longest prefix, a method, most
-    headers, most query parameters. Expressions, whose place is ours to choose, follow exact paths."""
+    headers, most query parameters. Expressions, whose place is ours to choose, follow exact paths.
+    GRPCRouteRule.matches: most characters of the service, then of the method, most headers."""
+    if match.call is not None:
+        service, method = match.call
+        return 0 if match.path.kind == "exact" else 2, -service, -method, -len(match.headers), 0
     kind = {"exact": 0, "regex": 1, "prefix": 2, "start": 2}[match.path.kind]
     length = len(match.path.value.rstrip("/")) if match.path.kind == "prefix" else len(match.path.value)
     headers = [header for header in match.headers if header.name != ":method"]
@@ -208,6 +212,12 @@ def destination(
     if len(parts) > 1 and not parts[0]:
         del parts[0]
     return Destination(target, tuple(Part(n, tuple(sorted(b))) for n, b in sorted(parts.items())), found[1])
+
+
+def version(mesh: Mesh, target: Target) -> Version:
+    """In what a gateway speaks to a target, by what its Service says of the port, as in Istio."""
+    ports = mesh.services[target.service].ports
+    return next((protocols.version(port) for port in ports if port.port == target.port), "http/1.1")
 
 
 def providers(mesh: Mesh, l7: L7Class) -> set[Target]:

@@ -44,9 +44,10 @@ def _rule(reader: Reader) -> RouteRule:
     reader.fields(RULE)
     name(reader.at("name"))
     filters = read_grpc_filters(reader.at("filters"))
+    matches = tuple(_match(item) for item in reader.at("matches").items(at_most=64))
     return RouteRule(
         field=reader.rule_field,
-        matches=tuple(_match(item) for item in reader.at("matches").items(at_most=64)) or (RouteMatch(),),
+        matches=matches or (RouteMatch(call=(0, 0)),),
         backends=tuple(_backend(item) for item in reader.at("backendRefs").items(at_most=16)),
         request_headers=filters.request_headers,
         response_headers=filters.response_headers,
@@ -58,7 +59,9 @@ def _rule(reader: Reader) -> RouteRule:
 def _match(reader: Reader) -> RouteMatch:
     reader.fields(MATCH)
     headers = gateway_route.values(reader.at("headers"), 4096, fold=True)
-    return RouteMatch(_path(reader.at("method")), headers)
+    call = reader.at("method")
+    named = len(call.at("service").text()), len(call.at("method").text())
+    return RouteMatch(_path(call), headers, call=named)
 
 
 def _path(reader: Reader) -> PathMatch:

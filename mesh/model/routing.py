@@ -40,13 +40,15 @@ class ValueMatch:
 
 @dataclass(frozen=True, slots=True)
 class RouteMatch:
-    """`port` is the one that was dialled (0: any); `callers` whose requests are meant."""
+    """`port` is the one that was dialled (0: any); `callers` whose requests are meant. What stands for calls
+    of gRPC says in `call` how many characters of their service and of their method it names."""
 
     path: PathMatch = PathMatch("prefix", "/")
     headers: tuple[ValueMatch, ...] = ()
     query: tuple[ValueMatch, ...] = ()
     port: int = 0
     callers: Callers = Callers()
+    call: tuple[int, int] | None = None
 
 
 # --- what is done to them ------------------------------------------------------------------------
@@ -62,7 +64,8 @@ class HeaderChange:
 @dataclass(frozen=True, slots=True)
 class PathChange:
     """`full` replaces the whole path, `prefix` the whole elements that the match names, `start` the
-    characters that it names, `regex` whatever `pattern` (RE2) finds, with `\\1` for its groups."""
+    characters that it names (of an exact path or an expression the whole path), `regex` whatever `pattern`
+    (RE2) finds, with `\\1` for its groups."""
 
     kind: Literal["full", "prefix", "start", "regex"]
     value: str

@@ -309,18 +309,7 @@ def test_the_routes_authority_wins_over_its_destinations() -> None:
 
 
 def test_what_the_match_names_is_rewritten() -> None:
-    """Envoy's prefix rewrite, as Istio says it for every kind of match, whose order stays."""
-    uris = [{"prefix": "/a"}, {"exact": "/b"}, {"regex": "/c.*"}, {"prefix": "/d"}]
-    found = rules(ROUTE | {"match": [{"uri": uri} for uri in uris], "rewrite": {"uri": "/x"}})
-    assert [([m.path.value for m in rule.matches], rule.rewrite) for rule in found] == [
-        (["/a"], Rewrite(path=PathChange("start", "/x"))),
-        (["/b", "/c.*"], Rewrite(path=PathChange("full", "/x"))),
-        (["/d"], Rewrite(path=PathChange("start", "/x"))),
-    ]
-    assert {rule.field for rule in found} == {"http[0]"}
-
-
-def test_without_a_uri_the_first_slash_is_rewritten() -> None:
+    """Envoy's prefix rewrite, as Istio says it for every kind of match."""
     assert rule(ROUTE | {"rewrite": {"uri": "/x"}}).rewrite == Rewrite(path=PathChange("start", "/x"))
 
 
@@ -468,15 +457,6 @@ def test_a_delegate_is_named_and_of_the_own_namespace_unless_it_says_another() -
     found = rule({"delegate": {"name": "part", "namespace": "far"}, "timeout": "1s"})
     assert found.delegate == ObjectRef("VirtualService", "far", "part")
     assert found.timeout_ms == 1000
-
-
-def test_a_delegating_rule_is_not_cut_by_its_rewrite() -> None:
-    """Which kind it is depends on the matches of the delegate, too."""
-    uris = [{"prefix": "/a"}, {"exact": "/b"}]
-    found = rule(
-        {"delegate": {"name": "part"}, "match": [{"uri": uri} for uri in uris], "rewrite": {"uri": "/x"}}
-    )
-    assert found.rewrite == Rewrite(path=PathChange("start", "/x")) and len(found.matches) == 2
 
 
 def test_what_has_no_effect_beside_an_answer_is_pointed_out() -> None:

@@ -280,6 +280,27 @@ def test_other_origins_are_answered_by_the_policy(served: Served) -> None:
     assert simple.status == 200 and "access-control-allow-origin" not in simple.headers
 
 
+def test_beside_credentials_a_star_is_said_as_what_was_asked_for(serve: Serve, servers: Servers) -> None:
+    """Fetch, 3.2.3: to browsers it would be the name of a method or header."""
+    cors = {
+        "allowOrigins": [{"exact": "https://a.example"}],
+        "allowMethods": ["*"],
+        "allowHeaders": ["*"],
+        "allowCredentials": True,
+    }
+    shop = Served(serve, servers, virtual_service({"route": [to()], "corsPolicy": cors}))
+    answer = shop.ask(
+        "/",
+        "OPTIONS",
+        ("origin", "https://a.example"),
+        ("access-control-request-method", "PATCH"),
+        ("access-control-request-headers", "x-odd,authorization"),
+    )
+    assert answer.headers["access-control-allow-methods"] == "PATCH"
+    assert answer.headers["access-control-allow-headers"] == "x-odd,authorization"
+    assert answer.headers["access-control-allow-credentials"] == "true"
+
+
 def test_a_share_that_is_lost_is_answered_503(served: Served) -> None:
     assert [served.ask(path).status for path in ("/lost/subset", "/lost/nobody")] == [503, 503]
     found = Counter(served.ask("/lost/half").status for _ in range(200))

@@ -28,6 +28,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 
 from mesh.listener import INGRESS_SOURCES
 from mesh.model import Direction, TrafficPolicy
+from mesh.protocols import Version
 from xds.render import balancing, limits, naming, protocol, upstream_tls
 from xds.render.encoding import encode, typed
 from xds.render.rbac import deny_all
@@ -36,13 +37,16 @@ CONNECT_TIMEOUT = timedelta(seconds=10)
 
 
 @lru_cache(maxsize=65536)
-def service_cluster(name: str, judged: bool, policy: TrafficPolicy) -> bytes:
+def service_cluster(name: str, judged: bool, policy: TrafficPolicy, version: Version = "client") -> bytes:
     """A target's backends, over EDS; `judged` says that an egress L7 class applies to them."""
     cluster = Cluster(
         name=name,
         connect_timeout=CONNECT_TIMEOUT,
         typed_extension_protocol_options=protocol.upstream(
-            _judging_filters() if judged else (), policy.pool, sni_from_host=upstream_tls.follows_host(policy)
+            _judging_filters() if judged else (),
+            policy.pool,
+            version,
+            sni_from_host=upstream_tls.follows_host(policy),
         ),
     )
     if balancing.to_the_dialled_address(policy.balancer):

@@ -19,7 +19,10 @@ from envoy_data_plane.envoy.config.listener.v3 import (
     ListenerFilter,
 )
 from envoy_data_plane.envoy.config.route.v3 import (
+    DirectResponseAction,
+    Route,
     RouteConfiguration,
+    RouteMatch,
     VirtualHost,
     VirtualHostTlsRequirementType,
 )
@@ -81,11 +84,15 @@ def listener(
 def routes(
     server: GatewayServer, port: int, reached: tuple[Reached, ...], tracing: Tracing | None = None
 ) -> bytes:
-    """No host or no entry fits: 404."""
+    """No host or no entry fits: 404; another server's host: 421 (RFC 9110, 15.5.20), so that a client that
+    has joined connections opens one for it."""
+    hosts = [_host(host, server, port, reached, tracing) for host in server.hosts]
+    if server.elsewhere:
+        hosts.append(_misdirected(server.elsewhere, port))
     return encode(
         RouteConfiguration(
             name=server.name,
-            virtual_hosts=[_host(host, server, port, reached, tracing) for host in server.hosts],
+            virtual_hosts=hosts,
             request_headers_to_remove=list(FORGEABLE),
             max_direct_response_body_size_bytes=LARGEST_BODY,
             # A Host that names its port is for the same host.
@@ -106,6 +113,13 @@ def _host(
         retry_policy=retries.routed(retries.DEFAULT),
         require_tls=tls,
     )
+
+
+def _misdirected(hosts: Sequence[str], port: int) -> VirtualHost:
+    name = naming.misdirected(port)
+    answer = DirectResponseAction(status=421)
+    every = Route(name=name, match=RouteMatch(prefix="/"), direct_response=answer)
+    return VirtualHost(name=name, domains=list(hosts), routes=[every])
 
 
 def _chains(

@@ -120,6 +120,11 @@ def gateway_host(host: str, port: int) -> str:
     return f"{host}:{port}"
 
 
+def misdirected(port: int) -> str:
+    """The virtual host of hosts that are for other connections to a Gateway's port."""
+    return f"misdirected:{port}"
+
+
 def secret(ref: ObjectRef) -> str:
     """Such as `kubernetes://shop/www`."""
     return f"kubernetes://{ref.namespace}/{ref.name}"

@@ -23,6 +23,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.google.protobuf import Any
 
 from mesh.model import ConnectionPool
+from mesh.protocols import Version
 from xds.render import naming
 from xds.render.encoding import typed
 
@@ -64,11 +65,12 @@ def downstream() -> HttpProtocolOptions:
 def upstream(
     http_filters: tuple[HttpFilter, ...] = (),
     pool: ConnectionPool | None = None,
+    version: Version = "client",
     *,
     sni_from_host: bool = False,
 ) -> dict[str, Any]:
-    """`typed_extension_protocol_options` of a cluster: the client's protocol goes on, unless the connection
-    pool of a DestinationRule says otherwise (istio/api, HTTPSettings)."""
+    """`typed_extension_protocol_options` of a cluster: `version` is spoken, unless the connection pool of a
+    DestinationRule says otherwise (istio/api, HTTPSettings)."""
     found = pool or ConnectionPool()
     common = HttpProtocolOptions(max_headers_count=MAX_HEADERS, max_response_headers_kb=MAX_HEADERS_KB)
     if found.idle_ms is not None:
@@ -85,14 +87,18 @@ def upstream(
         options.upstream_http_protocol_options = UpstreamHttpProtocolOptions(
             auto_sni=True, auto_san_validation=True
         )
-    if found.upgrade == "UPGRADE" and not found.use_client_protocol:
+    http1_options = Http1ProtocolOptions(enable_trailers=True)
+    if found.use_client_protocol or (version == "client" and found.upgrade != "UPGRADE"):
+        options.use_downstream_protocol_config = HttpProtocolOptionsUseDownstreamHttpConfig(
+            http_protocol_options=http1_options, http2_protocol_options=http2_options
+        )
+    elif found.upgrade == "UPGRADE" or version == "http/2":
         options.explicit_http_config = HttpProtocolOptionsExplicitHttpConfig(
             http2_protocol_options=http2_options
         )
     else:
-        options.use_downstream_protocol_config = HttpProtocolOptionsUseDownstreamHttpConfig(
-            http_protocol_options=Http1ProtocolOptions(enable_trailers=True),
-            http2_protocol_options=http2_options,
+        options.explicit_http_config = HttpProtocolOptionsExplicitHttpConfig(
+            http_protocol_options=http1_options
         )
     return {naming.HTTP_PROTOCOL_OPTIONS: typed(options)}
 

@@ -95,7 +95,7 @@ def _reaching(destination: Destination, senders: tuple[ObjectRef, ...]) -> tuple
     found = []
     for part in _parts(destination):
         name = naming.cluster(destination.target, part.l7)
-        body = clusters.service_cluster(name, part.l7 != 0, destination.policy)
+        body = clusters.service_cluster(name, part.l7 != 0, destination.policy, destination.version)
         found.append(EnvoyResource(CLUSTER, name, body, senders))
         if not to_the_dialled_address(destination.policy.balancer):
             body = endpoints.endpoints(name, part.backends)
@@ -202,7 +202,7 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
 def _structure(port: GatewayPort) -> GatewayPort:
     """What of a port its listener is made of: not what requests are asked."""
     servers = (
-        replace(server, hosts=(), https_redirect=False, origins=()) if server.http else server
+        replace(server, hosts=(), https_redirect=False, origins=(), elsewhere=()) if server.http else server
         for server in port.servers
     )
     return replace(port, servers=tuple(servers))
