@@ -31,6 +31,12 @@ class AddressPlan:
         return self.pod(1)
 
     @property
+    def outside(self) -> tuple[str, str]:
+        """From where connections from the machine come in: addresses of nobody in the mesh, so that policy
+        takes them for the world. (RFC 6598: shared space, which no client of the world has.)"""
+        return f"100.127.{self.index}.1", f"fd51:ce00:{self.index:x}:3::1"
+
+    @property
     def resolver(self) -> tuple[str, str]:
         """Where pods find the mesh's resolver: address ten of the Services, as Kubernetes has it."""
         ipv4, ipv6 = self.services

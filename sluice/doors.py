@@ -1,7 +1,8 @@
 """Ways into the mesh from the machine: for each port of a pod that serves Gateways a port on 127.0.0.1, in
 the machine's own network, from which connections are passed on to it.
 
-It is what a load balancer is to a cluster. The mesh sees the node call, and changes nothing on the machine.
+It is what a load balancer is to a cluster, and changes nothing on the machine. Policy takes what comes this
+way for the world.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ class Way:
 
 
 class Doors:
-    """Listens for what leads to pods. `machine` is the machine's network namespace."""
+    """Listens for what leads to pods. `machine` is the machine's network namespace, `outside` are the
+    addresses (IPv4, IPv6) from which pods are called."""
 
-    def __init__(self, machine: Path) -> None:
+    def __init__(self, machine: Path, outside: tuple[str, str]) -> None:
         self._machine = machine
+        self._outside = outside
         self._open: dict[tuple[WorkloadName, int], tuple[str, Way, asyncio.Server]] = {}
 
     @property
@@ -70,7 +73,8 @@ class Doors:
 
     async def _listen(self, pod: WorkloadName, port: int, address: str) -> tuple[str, Way, asyncio.Server]:
         async def passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await _pass(reader, writer, address, port)
+            source = self._outside[":" in address]
+            await _pass(reader, writer, (address, port), source)
 
         listening = run_in_netns(self._machine, lambda: _bind(port))
         server = await asyncio.start_server(passed, sock=listening)
@@ -87,10 +91,12 @@ def _bind(port: int) -> socket.socket:
     raise OSError("no port is free")
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str, port: int) -> None:
+async def _pass(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, place: tuple[str, int], source: str
+) -> None:
     """Both ways, until both ends have finished; each end of one half ends the other's."""
     try:
-        far_reader, far_writer = await asyncio.open_connection(address, port)
+        far_reader, far_writer = await asyncio.open_connection(*place, local_addr=(source, 0))
     except OSError:
         writer.transport.abort()
         return

@@ -32,11 +32,12 @@ _ISTIO_NAMESPACE = "istio-system"
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A pod that serves some Gateways: at these ports, by these labels; `ours` if nobody else brought it."""
+    """A pod that serves some Gateways: at these ports, each with Istio's word for what is spoken there, by
+    these labels; `ours` if nobody else brought it."""
 
     pod: WorkloadName
     labels: Mapping[str, str]
-    ports: frozenset[int]
+    ports: Mapping[int, str]
     ours: bool
 
 
@@ -56,7 +57,7 @@ class GatewayPods:
         self._folders = {kind: mesh.objects / kind for kind in KINDS}
         self._changed = changed
         #: The ports of each pod that serves Gateways.
-        self.ports: dict[WorkloadName, frozenset[int]] = {}
+        self.ports: dict[WorkloadName, tuple[int, ...]] = {}
 
     async def keep(self) -> None:
         """Write it now and after every change, for ever."""
@@ -67,7 +68,7 @@ class GatewayPods:
             text = _manifest([made for one in found if one.ours for made in (_pod(one), _service(one))])
             if not self._path.exists() or self._path.read_text() != text:
                 atomic.write(self._path, text)
-            self.ports = {one.pod: one.ports for one in found}
+            self.ports = {one.pod: tuple(sorted(one.ports)) for one in found}
             self._changed()
 
     async def _changes(self) -> AsyncIterator[None]:
@@ -93,27 +94,34 @@ def serving(stored: Mapping[str, Iterable[Object]]) -> list[Serving]:
         ]
         for name in fitting or [own]:
             known = found.get(name)
-            joined = ports | known.ports if known else ports
+            joined = {**ports, **known.ports} if known else ports
             found[name] = Serving(name, labels, joined, not fitting)
     return [found[name] for name in sorted(found)]
 
 
 def _wanted(
     stored: Mapping[str, Iterable[Object]],
-) -> Iterator[tuple[WorkloadName, dict[str, str], frozenset[int], str]]:
+) -> Iterator[tuple[WorkloadName, dict[str, str], dict[int, str], str]]:
     """Of each Gateway: the pod that we would make, the labels of any that would do, its ports, and the
     namespace in which such a pod must be ("": any)."""
     for gateway in stored["Gateway.networking.istio.io"]:
         selector = dict(gateway["spec"].get("selector", {}))
-        ports = frozenset(server["port"]["number"] for server in gateway["spec"].get("servers", []))
+        listed = (server["port"] for server in gateway["spec"].get("servers", []))
+        ports = {port["number"]: _spoken(port["protocol"]) for port in listed}
         yield WorkloadName(_ISTIO_NAMESPACE, f"istio-{selector.get('istio', 'gateway')}"), selector, ports, ""
     ours = _our_classes(stored["GatewayClass"])
     for gateway in stored["Gateway"]:
         namespace, own = _name(gateway)
         class_name = gateway["spec"]["gatewayClassName"]
         if class_name in ours:
-            ports = frozenset(listener["port"] for listener in gateway["spec"]["listeners"])
+            listed = gateway["spec"]["listeners"]
+            ports = {listener["port"]: _spoken(listener["protocol"]) for listener in listed}
             yield WorkloadName(namespace, f"{own}-{class_name}"), {GATEWAY_NAME: own}, ports, namespace
+
+
+def _spoken(protocol: str) -> str:
+    """What begins the name of a Service's port: policy asks about requests where they can be read."""
+    return "http" if protocol.upper() in ("HTTP", "HTTP2", "GRPC") else "tcp"
 
 
 def _our_classes(classes: Iterable[Object]) -> set[str]:
@@ -136,8 +144,7 @@ def _pod(one: Serving) -> dict[str, Any]:
 
 
 def _service(one: Serving) -> dict[str, Any]:
-    # Whatever the port, what comes is for the gateway's Envoy to tell apart.
-    ports = [{"name": f"tcp-{port}", "port": port} for port in sorted(one.ports)]
+    ports = [{"name": f"{spoken}-{port}", "port": port} for port, spoken in sorted(one.ports.items())]
     spec = {"selector": {MANAGED: one.pod.name}, "ports": ports}
     return {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(one.pod, {}), "spec": spec}
 

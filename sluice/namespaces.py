@@ -60,15 +60,9 @@ def create_node_netns(name: str, plan: AddressPlan) -> None:
     )
     if done.returncode:
         raise Failure(f"set up forwarding in network namespace {name}: {done.stderr.strip()}")
-    ipv4, ipv6 = plan.node
-    change(
-        [
-            "link set lo up",
-            f"address replace {ipv4}/32 dev lo",
-            f"address replace {ipv6}/128 dev lo nodad",
-        ],
-        netns=name,
-    )
+    own = [f"address replace {v4}/32 dev lo" for v4, _ in (plan.node, plan.outside)]
+    own += [f"address replace {v6}/128 dev lo nodad" for _, v6 in (plan.node, plan.outside)]
+    change(["link set lo up", *own], netns=name)
 
 
 def enter_netns(name: str) -> None:

@@ -74,4 +74,4 @@ async def _supervise(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await Supervisor(mesh, plan, children, Doors(machine), gate).run(stop)
+    await Supervisor(mesh, plan, children, Doors(machine, plan.outside), gate).run(stop)

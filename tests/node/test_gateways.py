@@ -1,0 +1,105 @@
+"""Gateways in the product: a pod of their own, and a way in from the machine."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator
+
+import pytest
+
+from tests.node.mesh import RunningMesh, until
+
+pytestmark = pytest.mark.root
+
+EDGE = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 8090, name: http, protocol: HTTP}, hosts: ["*.example"]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: edge, namespace: shop}
+spec:
+  hosts: [web.example]
+  gateways: [edge]
+  http: [{route: [{destination: {host: web, port: {number: 80}}}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: public, namespace: shop}
+spec:
+  gatewayClassName: sluice
+  listeners: [{name: http, port: 8091, protocol: HTTP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: public, namespace: shop}
+spec:
+  parentRefs: [{name: public}]
+  rules: [{backendRefs: [{name: web-v2, port: 80}]}]
+"""
+
+ONLY_READ = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: edge, namespace: istio-system}
+spec:
+  selector: {matchLabels: {istio: ingressgateway}}
+  rules: [{to: [{operation: {methods: [GET]}}]}]
+"""
+
+GATE = "istio-system/istio-ingressgateway"
+
+
+@pytest.fixture(scope="module")
+def edge(mesh: RunningMesh) -> Iterator[RunningMesh]:
+    mesh.apply(EDGE)
+    until(lambda: {8090, 8091} <= ways(mesh).keys(), "no way in")
+    mesh.run("status", "--wait")
+    yield mesh
+    mesh.delete(EDGE)
+    until(lambda: all(pod["name"] != GATE for pod in mesh.status()["pods"]), "the gateway's pod stays")
+
+
+def ways(mesh: RunningMesh) -> dict[int, str]:
+    return {way["port"]: way["url"].removeprefix("http://") for way in mesh.status()["gateways"]}
+
+
+def ask(mesh: RunningMesh, port: int, host: str, method: str = "GET") -> tuple[int, bytes]:
+    """From this machine, outside of the mesh."""
+    connection = http.client.HTTPConnection(ways(mesh)[port], timeout=10)
+    try:
+        connection.request(method, "/", headers={"host": host})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_the_machine_reaches_the_mesh_by_gateways_of_both_apis(edge: RunningMesh) -> None:
+    status, body = ask(edge, 8090, "web.example")
+    assert status == 200 and b'"name"' in body
+    assert ask(edge, 8090, "web.org")[0] == 404
+    status, body = ask(edge, 8091, "any.example")
+    assert status == 200 and b'"v2"' in body
+
+
+def test_status_says_who_serves_and_why(edge: RunningMesh) -> None:
+    proxy = edge.pod(GATE)["proxy"]
+    assert proxy["running"] and proxy["reasons"] == ["Gateway.networking.istio.io shop/edge"]
+    assert "envoy" in edge.processes(GATE)
+    assert f"gateway {GATE} port 8090: http://127.0.0.1:" in edge.run("status")
+
+
+def test_policy_takes_the_machine_for_the_world(edge: RunningMesh) -> None:
+    """Rule 4: a gateway is a pod, and what comes in is judged as at any pod."""
+    edge.apply(ONLY_READ)
+    try:
+        assert ask(edge, 8090, "web.example")[0] == 200
+        assert ask(edge, 8090, "web.example", "POST")[0] == 403
+    finally:
+        edge.delete(ONLY_READ)
+    assert ask(edge, 8090, "web.example", "POST")[0] == 200

@@ -1,0 +1,74 @@
+"""Which pods are made for Gateways, from what is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesh.model import WorkloadName
+from sluice.gateway_pods import MANAGED, Serving, serving
+
+ISTIO = {
+    "metadata": {"name": "edge", "namespace": "shop"},
+    "spec": {
+        "selector": {"istio": "ingressgateway"},
+        "servers": [
+            {"port": {"number": 80, "protocol": "HTTP"}},
+            {"port": {"number": 443, "protocol": "HTTPS"}},
+        ],
+    },
+}
+OURS = {
+    "metadata": {"name": "public", "namespace": "shop"},
+    "spec": {"gatewayClassName": "sluice", "listeners": [{"port": 8081, "protocol": "HTTP"}]},
+}
+LABEL = "gateway.networking.k8s.io/gateway-name"
+
+
+def stored(**kinds: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    names = {
+        "istio": "Gateway.networking.istio.io",
+        "api": "Gateway",
+        "classes": "GatewayClass",
+        "pods": "Pod",
+    }
+    return {kind: kinds.get(key, []) for key, kind in names.items()}
+
+
+def pod(namespace: str, **labels: str) -> dict[str, Any]:
+    return {"metadata": {"name": "own", "namespace": namespace, "labels": labels}}
+
+
+def test_a_gateway_that_nobody_serves_gets_a_pod() -> None:
+    gate = WorkloadName("istio-system", "istio-ingressgateway")
+    assert serving(stored(istio=[ISTIO], api=[OURS])) == [
+        Serving(gate, {"istio": "ingressgateway"}, {80: "http", 443: "tcp"}, True),
+        Serving(WorkloadName("shop", "public-sluice"), {LABEL: "public"}, {8081: "http"}, True),
+    ]
+
+
+def test_a_users_pod_comes_first_and_ours_is_not_taken_for_one() -> None:
+    (own,) = serving(stored(istio=[ISTIO], pods=[pod("edge", istio="ingressgateway")]))
+    assert (own.pod, own.ours) == (WorkloadName("edge", "own"), False)
+    managed = pod("istio-system", istio="ingressgateway", **{MANAGED: "x"})
+    assert serving(stored(istio=[ISTIO], pods=[managed]))[0].ours
+
+
+def test_a_pod_of_another_namespace_does_not_serve_a_gateway_of_the_gateway_api() -> None:
+    (found,) = serving(stored(api=[OURS], pods=[pod("street", **{LABEL: "public"})]))
+    assert found.ours
+    (found,) = serving(stored(api=[OURS], pods=[pod("shop", **{LABEL: "public"})]))
+    assert not found.ours
+
+
+def test_a_class_of_somebody_else_is_left_to_them() -> None:
+    theirs = {"metadata": {"name": "sluice"}, "spec": {"controllerName": "acme.io/gateway"}}
+    assert serving(stored(api=[OURS], classes=[theirs])) == []
+
+
+def test_gateways_of_one_pod_share_it() -> None:
+    more = {
+        "metadata": {"name": "more", "namespace": "street"},
+        "spec": ISTIO["spec"] | {"servers": [{"port": {"number": 9000, "protocol": "TCP"}}]},
+    }
+    (found,) = serving(stored(istio=[ISTIO, more]))
+    assert found.ports == {80: "http", 443: "tcp", 9000: "tcp"}
