@@ -26,11 +26,17 @@ def render(view: ProxyView) -> Rendered:
     return resources(view)
 
 
-def readable(rendered: Sequence[EnvoyResource]) -> dict[str, list[dict[str, Any]]]:
-    """The resources as plain data with Envoy's field names, by kind, `typed_config`s unfolded."""
+def readable(
+    rendered: Sequence[EnvoyResource], *, with_keys: bool = False
+) -> dict[str, list[dict[str, Any]]]:
+    """The resources as plain data with Envoy's field names, by kind, `typed_config`s unfolded. Private
+    keys are left out unless they are asked for."""
     from xds.render.encoding import decode
 
     kinds: dict[str, list[dict[str, Any]]] = {}
     for resource in rendered:
         kinds.setdefault(resource.kind, []).append(decode(resource.any))
+    for secret in kinds.get("secrets", []) if not with_keys else ():
+        if "tls_certificate" in secret:
+            secret["tls_certificate"]["private_key"] = "[redacted]"
     return kinds

@@ -32,7 +32,7 @@ _GATEWAY = re.compile(r"[0-9.]+_[0-9]+")
 
 def validate(rendered: Rendered, folder: Path) -> str:
     """What `envoy --mode validate` has against the resources and our bootstrap; "" is nothing."""
-    found = readable(rendered)
+    found = readable(rendered, with_keys=True)
     config = _bootstrap(folder)
     routes = {route["name"]: {**route, "validate_clusters": False} for route in found.get("routes", [])}
     listeners = copy.deepcopy(found.get("listeners", []))
@@ -72,7 +72,7 @@ class Proxy:
         """`passthrough` stands for the original destination of all connections to classes. `as_rendered`
         leaves listeners where they are; `inside` is a command that runs Envoy in another namespace."""
         self.folder = folder
-        found = readable(render(view))
+        found = readable(render(view), with_keys=True)
         listeners = copy.deepcopy(found.get("listeners", []))
         if not as_rendered:
             listeners = [alone for listener in listeners for alone in _on_loopback(listener)]
@@ -106,7 +106,7 @@ class Proxy:
     def update(self, view: ProxyView) -> None:
         """Serves the routes of another view, and waits until Envoy has them."""
         before = self._updates()
-        changed = self._write_routes(readable(render(view)))
+        changed = self._write_routes(readable(render(view), with_keys=True))
         _poll(lambda: self._updates() >= before + changed, "the routes are not taken over")
 
     def admin(self, path: str) -> str:
