@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import change, figures, memory, paths, scale, verdict
+from bench import change, figures, memory, paths, scale, traffic, verdict
 from bench.figures import Figure
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "verdict": lambda _, options: verdict.figures(options.rounds),
     "change": lambda folder, options: change.figures(folder, options.changes),
     "scale": lambda folder, options: scale.figures(folder, options.changes),
+    "traffic": lambda folder, options: traffic.figures(folder, options.changes),
     "memory": lambda folder, _: memory.figures(folder),
 }
 

@@ -1,0 +1,57 @@
+"""What a VirtualService costs in a mesh of 1,000 services with one each, all of them in one Envoy: from the
+changed file until the client's kept-alive connection is answered by another pod.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.change import CLIENT, expect, timed
+from bench.figures import Figure, percentile
+from bench.load import LOAD
+from bench.mesh import address_of, mesh
+from bench.mesh_size import Manifest, Size, manifests, metadata, put, service, write
+
+SIZE = Size(10_000)
+SUFFIX = "bench.svc.cluster.local"
+
+
+def virtual_service(host: str, to: str) -> Manifest:
+    """In the client's namespace, so that it binds the client and nobody else."""
+    destination = {"host": f"{to}.{SUFFIX}", "port": {"number": 80}}
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": metadata(host, "caller"),
+        "spec": {"hosts": [f"{host}.{SUFFIX}"], "http": [{"route": [{"destination": destination}]}]},
+    }
+
+
+def shifts(folder: Path, changes: int) -> list[float]:
+    """Milliseconds until requests follow: to `a`, to `b`, to `a`."""
+    write(folder, manifests(SIZE))
+    names = [f"s-{number:04}" for number in range(SIZE.services)]
+    write(folder / "routes", (virtual_service(name, name) for name in names))
+    put(folder / "services.yaml", service("shift", "a"), service("b", "b"))
+    put(folder / "shift.yaml", virtual_service("shift", "a"))
+    taken = []
+    with mesh(folder) as live:
+        address = address_of(live, CLIENT, "shift.bench", 80)
+        with live.talk(CLIENT, *LOAD, "watch-http", address, "80") as client:
+            expect(client, "a")
+            for number in range(changes):
+                name = "ba"[number % 2]
+                change = virtual_service("shift", name)
+                taken.append(timed(client, name, lambda: put(folder / "shift.yaml", change)))  # noqa: B023
+    return taken
+
+
+def figures(folder: Path, changes: int) -> list[Figure]:
+    taken = shifts(folder, changes)
+    what = "VirtualService changed -> traffic follows, one Envoy with 1,000 routed services"
+    return [
+        Figure(
+            f"{what}: p50", round(percentile(taken, 0.5), 1), "ms", at_most=30.0, note=f"{changes} changes"
+        ),
+        Figure(f"{what}: p99", round(percentile(taken, 0.99), 1), "ms"),
+    ]
