@@ -5,35 +5,32 @@ from __future__ import annotations
 from typing import Literal, cast
 
 from mesh.dialects.reading import Fields, Reader
-from mesh.dialects.syntax import name, printable
+from mesh.dialects.syntax import printable
 from mesh.model import ClientTls
 
 FILES = ("clientCertificate", "privateKey", "caCertificates")
 CLIENT_TLS = Fields(
-    ("mode", *FILES, "credentialName", "subjectAltNames", "sni", "insecureSkipVerify"), refused=("caCrl",)
+    ("mode", *FILES, "subjectAltNames", "sni", "insecureSkipVerify"), refused=("caCrl", "credentialName")
 )
 
-Mode = Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]
-_MODES = ("DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL")
+Mode = Literal["DISABLE", "SIMPLE", "MUTUAL"]
+#: ISTIO_MUTUAL needs certificates of the mesh, which issues none yet; plain text in its place would be a lie.
+_MODES = ("DISABLE", "SIMPLE", "MUTUAL")
 
 
 def client_tls(reader: Reader) -> ClientTls | None:
     if not reader.fields(CLIENT_TLS).present:
         return None
-    mode = reader.at("mode").choice(_MODES, "DISABLE")
-    credential = name(reader.at("credentialName"))
+    mode = reader.at("mode").choice(_MODES, "DISABLE", unsupported=("ISTIO_MUTUAL",))
     skip = reader.at("insecureSkipVerify").boolean()
-    if mode in ("DISABLE", "ISTIO_MUTUAL"):
-        for field in (*FILES, "credentialName", "insecureSkipVerify"):
+    if mode == "DISABLE":
+        for field in (*FILES, "insecureSkipVerify"):
             if reader.at(field).present:
                 reader.at(field).refuse(f"goes with mode SIMPLE or MUTUAL, not {mode}")
     for field in FILES:
-        if credential and reader.at(field).present:
-            reader.at(field).refuse("cannot stand beside credentialName, which holds all of them")
-        elif mode == "MUTUAL" and not credential and field != "caCertificates":
+        if mode == "MUTUAL" and field != "caCertificates":
             reader.at(field).require()
-    unverified = ("caCertificates", "subjectAltNames", *(("credentialName",) if mode == "SIMPLE" else ()))
-    for field in unverified:
+    for field in ("caCertificates", "subjectAltNames"):
         if skip and reader.at(field).present:
             reader.at(field).refuse("has no use beside insecureSkipVerify, which verifies nothing")
     certificate, key, authorities = (printable(reader.at(field), 4096) for field in FILES)
@@ -41,9 +38,8 @@ def client_tls(reader: Reader) -> ClientTls | None:
         mode=cast(Mode, mode),
         sni=printable(reader.at("sni"), 253),
         names=tuple(printable(item, 4096) for item in reader.at("subjectAltNames").items()),
-        credential=credential,
         certificate=certificate,
         key=key,
-        authorities=authorities,
+        authorities="" if authorities == "system" else authorities,
         verify=not skip,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from istio_integration.client_tls import client_tls
 from istio_integration.connection_pool import connection_pool
 from istio_integration.hosts import exported, host
-from istio_integration.load_balancer import balancer, locality
+from istio_integration.load_balancer import balancer
 from istio_integration.outlier_detection import outlier_detection
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import created, labels, name, port
@@ -95,7 +95,6 @@ def _levels(reader: Reader, fields: Fields) -> TrafficPolicy:
         reader.refuse(f"says nothing: write one of {', '.join(f for f in fields.read if f != 'port')}")
     return TrafficPolicy(
         balancer(reader.at("loadBalancer")),
-        locality(reader.at("loadBalancer")),
         connection_pool(reader.at("connectionPool")),
         outlier_detection(reader.at("outlierDetection")),
         client_tls(reader.at("tls")),

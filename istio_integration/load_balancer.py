@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from istio_integration.duration import duration_ms
 from istio_integration.number import number
-from mesh.dialects.reading import Fields, Reader, shown
-from mesh.dialects.syntax import is_label_key, is_label_value, printable, token
-from mesh.model import Balancer, HashKey, Locality, Simple
+from mesh.dialects.reading import Fields, Reader
+from mesh.dialects.syntax import printable, token
+from mesh.model import Balancer, HashKey, Simple
 
 LOAD_BALANCER = Fields(
-    ("simple", "consistentHash", "localityLbSetting", "warmup", "warmupDurationSecs"),
-    refused=("zoneAwareLbSetting",),
+    ("simple", "consistentHash", "warmup", "warmupDurationSecs"),
+    refused=("localityLbSetting", "zoneAwareLbSetting"),
 )
 KEYS = ("httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName")
 SIZES = ("ringHash", "maglev", "minimumRingSize")
@@ -21,9 +19,6 @@ COOKIE = Fields(("name", "path", "ttl"), refused=("attributes",))
 RING = Fields(("minimumRingSize",))
 MAGLEV = Fields(("tableSize",))
 WARMUP = Fields(("duration", "minimumPercent", "aggression"))
-LOCALITY = Fields(("enabled", "distribute", "failover", "failoverPriority"))
-DISTRIBUTE = Fields(("from", "to"))
-FAILOVER = Fields(("from", "to"))
 
 #: LEAST_CONN is the old name.
 _SIMPLE: dict[str, Simple] = {
@@ -34,7 +29,6 @@ _SIMPLE: dict[str, Simple] = {
     "RANDOM": "RANDOM",
     "PASSTHROUGH": "PASSTHROUGH",
 }
-_TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
 #: Envoy's bounds.
 _LARGEST_RING = 8 << 20
 _LARGEST_TABLE = 5_000_011
@@ -128,78 +122,3 @@ def _warmup(reader: Reader, slow: bool) -> tuple[int, int, float]:
         reader.note("warms up nothing: only LEAST_REQUEST and ROUND_ROBIN do")
         lasting = 0
     return lasting, int(percent), aggression
-
-
-# --- localities ----------------------------------------------------------------------------------
-
-
-def locality(reader: Reader) -> Locality | None:
-    setting = reader.at("localityLbSetting").fields(LOCALITY)
-    if not setting.present:
-        return None
-    distribute, failover, priority = (setting.at(field) for field in LOCALITY.read[1:])
-    if distribute.items() and failover.items():
-        failover.refuse("cannot stand beside distribute: write one of them")
-    return Locality(
-        setting.at("enabled").boolean(True),
-        _distribute(distribute),
-        tuple(_failover(item) for item in failover.items()),
-        tuple(_priority(item, bool(failover.items())) for item in priority.items()),
-    )
-
-
-def _distribute(group: Reader) -> tuple[tuple[str, tuple[tuple[str, int], ...]], ...]:
-    found = []
-    for item in group.items():
-        item.fields(DISTRIBUTE)
-        item.at("from").require()
-        shares = [
-            (_locality(value, place), value.integer(1, 100)) for place, value in item.at("to").entries()
-        ]
-        if item.sound and sum(percent for _, percent in shares) != 100:
-            item.at("to").refuse(f"makes {sum(percent for _, percent in shares)} percent; must make 100")
-        _refuse_covered(item.at("to"), sorted((place for place, _ in shares), key=lambda p: p.count("/")))
-        found.append((_locality(item.at("from"), item.at("from").text()), tuple(sorted(shares))))
-    _refuse_covered(group, [place for place, _ in found])
-    return tuple(found)
-
-
-def _locality(reader: Reader, text: str) -> str:
-    parts = text.split("/")
-    if reader.sound and (len(parts) > 3 or "" in parts or any("*" in part for part in parts[:-1])):
-        reader.refuse(f"{shown(text)} is not a locality: write region/zone/subzone, the last part may be *")
-    elif reader.sound and "*" in parts[-1] and parts[-1] != "*":
-        reader.refuse(f"{shown(text)} is not a locality: * stands for a whole part")
-    return text
-
-
-def _refuse_covered(reader: Reader, places: Sequence[str]) -> None:
-    """No place may be inside an earlier one: `us/*` and `us` hold `us/a`, and `*` holds everything."""
-    stems = [place.removesuffix("*").rstrip("/") for place in places]
-    for index, stem in enumerate(stems):
-        if any(not base or f"{stem}/".startswith(f"{base}/") for base in stems[:index]):
-            reader.refuse(f"{shown(places[index])} is inside what stands before it")
-
-
-def _failover(reader: Reader) -> tuple[str, str]:
-    reader.fields(FAILOVER)
-    regions = []
-    for field in FAILOVER.read:
-        region = reader.at(field)
-        text = printable(region, 253)
-        if region.require() and region.sound and (not text or "/" in text or "*" in text):
-            region.refuse(f"{shown(text)} is not a region: zones and * cannot stand here")
-        regions.append(text)
-    if reader.sound and regions[0] == regions[1]:
-        reader.refuse("goes from a region to itself")
-    return regions[0], regions[1]
-
-
-def _priority(reader: Reader, beside_failover: bool) -> str:
-    text = reader.text()
-    key, _, value = text.partition("=")
-    if reader.sound and not (is_label_key(key) and is_label_value(value)):
-        reader.refuse(f"{shown(text)} is not a label: write key or key=value")
-    elif beside_failover and key in _TOPOLOGY:
-        reader.refuse(f"{key} cannot stand beside failover, which is about regions, too")
-    return text

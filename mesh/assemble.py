@@ -24,6 +24,7 @@ from mesh.model import (
     RESOLVER,
     Authorization,
     Backend,
+    BackendTls,
     CidrGroup,
     DestinationRule,
     EndpointSlice,
@@ -131,6 +132,7 @@ class Mesh:
         self.gateways = Gateways()
         self.grants = Grants()
         self.credentials: dict[ObjectRef, Secret | TrustBundle] = {}
+        self.backend_tls: dict[ObjectRef, BackendTls] = {}
         self.telemetries: dict[ObjectRef, Telemetry] = {}
         self._fragments: dict[ObjectRef, Fragment] = {}
         self._problems: dict[ObjectRef, tuple[Problem, ...]] = {}
@@ -340,6 +342,9 @@ class Mesh:
             case ReferenceGrant():
                 self.grants.put(noun)
                 self._granted(noun.namespace, change)
+            case BackendTls():
+                self.backend_tls[ref] = noun
+                change.gateways = True
             case Secret() | TrustBundle():
                 self.credentials[ref] = noun
                 change.gateways = True
@@ -416,6 +421,9 @@ class Mesh:
             case ReferenceGrant():
                 self.grants.remove(ref)
                 self._granted(noun.namespace, change)
+            case BackendTls():
+                del self.backend_tls[ref]
+                change.gateways = True
             case Secret() | TrustBundle():
                 del self.credentials[ref]
                 change.gateways = True

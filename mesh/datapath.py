@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from mesh import steer
 from mesh.assemble import Change, Mesh
+from mesh.backend_tls import backend_tls
 from mesh.bindings import Bindings, Routing
 from mesh.caller import Caller
 from mesh.canonical import canonical
@@ -332,9 +333,7 @@ class Node:
             destinations = tuple(destination for destination in found if destination)
         if gateway:
             # Browsers speak HTTP/2 to whoever offers it, and most of what stands behind does not.
-            destinations = tuple(
-                replace(found, version=steer.version(mesh, found.target)) for found in destinations
-            )
+            destinations = tuple(map(self._from_outside, destinations))
         return ProxyView(
             name,
             routing.ports,
@@ -351,6 +350,16 @@ class Node:
     def _classes(self, number: int) -> tuple[L7Class, ...]:
         listeners = self._subjects[number].compiled.listeners if number else {}
         return tuple(l7 for _, l7 in sorted(listeners.items()))
+
+    def _from_outside(self, found: Destination) -> Destination:
+        """A destination as a gateway speaks to it."""
+        mesh, target = self._mesh, found.target
+        ports = mesh.services[target.service].ports
+        tls = backend_tls(target, ports, mesh.backend_tls.values(), mesh.credentials)
+        if tls == "nobody":
+            return replace(found, parts=())
+        policy = replace(found.policy, tls=tls) if tls else found.policy
+        return replace(found, version=steer.version(mesh, target), policy=policy)
 
     def _reached_by(self, egress: int, caller: Caller, routing: Routing) -> tuple[Destination, ...]:
         key = (egress, caller)

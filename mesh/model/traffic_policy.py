@@ -38,17 +38,6 @@ class Balancer:
 
 
 @dataclass(frozen=True, slots=True)
-class Locality:
-    """Where traffic from a locality (`region/zone/subzone`, `*` for any) goes: `distribute` in percent,
-    `failover` from region to region, or by equal labels in the order of `priority`."""
-
-    enabled: bool = True
-    distribute: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
-    failover: tuple[tuple[str, str], ...] = ()
-    priority: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class ConnectionPool:
     """Limits; None is none. Times are milliseconds; `keepalive` are probes, idle time and interval, 0 the
     system's."""
@@ -93,31 +82,30 @@ class OutlierDetection:
 
 @dataclass(frozen=True, slots=True)
 class ClientTls:
-    """How an Envoy secures what it sends. Files are paths on the proxy; `credential` names a Secret."""
+    """How an Envoy secures what it sends. Files are paths on the proxy. The other end's certificate must hold
+    one of `names` (or, without any, the name that is asked for) and come from `authorities`: a file, PEM, or
+    "" for the system's."""
 
-    mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]
+    mode: Literal["DISABLE", "SIMPLE", "MUTUAL"]
     sni: str = ""
     names: tuple[str, ...] = ()
-    credential: str = ""
     certificate: str = ""
     key: str = ""
-    authorities: str = ""
+    authorities: str | bytes = ""
     verify: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class TrafficPolicy:
     balancer: Balancer | None = None
-    locality: Locality | None = None
     pool: ConnectionPool | None = None
     outliers: OutlierDetection | None = None
     tls: ClientTls | None = None
 
     def over(self, below: TrafficPolicy) -> TrafficPolicy:
-        """This one where it says something, else the one below. Balancer and locality are one setting."""
+        """This one where it says something, else the one below."""
         return TrafficPolicy(
             self.balancer or below.balancer,
-            self.locality or (None if self.balancer else below.locality),
             self.pool or below.pool,
             self.outliers or below.outliers,
             self.tls or below.tls,

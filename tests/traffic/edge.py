@@ -68,6 +68,12 @@ class Certificate:
         plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self.key.write_bytes(plain)
 
+    def server(self) -> ssl.SSLContext:
+        """Of a server that shows it."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(str(self.file), str(self.key))
+        return context
+
     def secret(self, name: str, namespace: str = "edge", authority: Certificate | None = None) -> Object:
         data = {"tls.crt": self.file.read_text(), "tls.key": self.key.read_text()}
         if authority:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 
 from envoy_data_plane.envoy.config.listener.v3 import Filter
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
@@ -11,23 +12,26 @@ from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
     TcpProxyWeightedClusterClusterWeight,
 )
 
-from mesh.model import ConnectionRule, HashKey
+from mesh.model import ConnectionRule, TrafficPolicy
 from mesh.proxy import Target
-from xds.render import balancing, naming, protocol
+from xds.render import balancing, naming
 from xds.render.encoding import typed
 
-#: What targets are hashed by.
-Hashes = Mapping[Target, HashKey | None]
+#: How targets are reached, where somebody says something of that.
+Policies = Mapping[Target, TrafficPolicy]
 
 
-def onward(rule: ConnectionRule, hashes: Hashes) -> Filter:
+def onward(rule: ConnectionRule, policies: Policies) -> Filter:
     """Backends that an egress class judges by requests get nothing here: there are none to judge."""
     found = list(_weighted(rule))
     name = naming.NO_BACKEND if not found else found[0].name
-    keys = [hashes.get(target) for target in map(Target.of, rule.backends) if target]
+    # Of several destinations the first that says something counts: a connection has one idle time.
+    told = [policies[target] for target in map(Target.of, rule.backends) if target and target in policies]
+    keys = (policy.balancer.hash for policy in told if policy.balancer)
+    idle = (policy.pool.tcp_idle_ms for policy in told if policy.pool)
     proxy = TcpProxy(
         stat_prefix=name,
-        idle_timeout=protocol.FOREVER,
+        idle_timeout=timedelta(milliseconds=next(filter(None, idle), 0)),
         hash_policy=balancing.connection_hash(next(filter(None, keys), None)),
     )
     if len(found) > 1:

@@ -28,7 +28,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 )
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
 
-from mesh.model import HashKey, PathNormalization
+from mesh.model import PathNormalization, TrafficPolicy
 from mesh.proxy import GatewayPort, GatewayServer, Target, Tracing
 from mesh.proxy import VirtualHost as Host
 from xds.render import (
@@ -54,10 +54,10 @@ _EVERY = ("0.0.0.0", "::")
 def listener(
     port: GatewayPort,
     normalization: PathNormalization,
-    hashes: tuple[tuple[Target, HashKey], ...],
+    policies: tuple[tuple[Target, TrafficPolicy], ...],
     tracing: Tracing | None = None,
 ) -> bytes:
-    """`hashes` are what targets of connections are hashed by; of `tracing` only its `structure` counts."""
+    """`policies` say how targets are reached; of `tracing` only its `structure` counts."""
     name = naming.gateway_listener(port.bind, port.port)
     first, *others = (
         Address(socket_address=SocketAddress(address=address, port_value=port.port))
@@ -70,7 +70,7 @@ def listener(
         enable_reuse_port=False,
         traffic_direction=TrafficDirection.OUTBOUND,
         filter_chains=[
-            c for server in port.servers for c in _chains(server, name, normalization, hashes, tracing)
+            c for server in port.servers for c in _chains(server, name, normalization, policies, tracing)
         ],
     )
     if any(server.tls or server.server_names or _by_name(server) for server in port.servers):
@@ -126,7 +126,7 @@ def _chains(
     server: GatewayServer,
     listener: str,
     normalization: PathNormalization,
-    hashes: tuple[tuple[Target, HashKey], ...],
+    policies: tuple[tuple[Target, TrafficPolicy], ...],
     tracing: Tracing | None,
 ) -> Iterator[FilterChain]:
     match = FilterChainMatch(server_names=list(server.server_names))
@@ -149,7 +149,7 @@ def _chains(
         yield FilterChain(
             name=f"{server.name}|{index}",
             filter_chain_match=own,
-            filters=[connections.onward(entry.rule, dict(hashes))],
+            filters=[connections.onward(entry.rule, dict(policies))],
             transport_socket=secured,
         )
 

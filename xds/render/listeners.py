@@ -8,7 +8,7 @@ destination was not sent by the kernel and is closed (rule 14).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -31,6 +31,7 @@ from envoy_data_plane.envoy.config.listener.v3 import (
 )
 from envoy_data_plane.envoy.extensions.filters.listener.http_inspector.v3 import HttpInspector
 from envoy_data_plane.envoy.extensions.filters.listener.original_dst.v3 import OriginalDst
+from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
 from envoy_data_plane.envoy.type.v3 import Int32Range
 
 from mesh.listener import (
@@ -41,7 +42,7 @@ from mesh.listener import (
     egress_addresses,
     ingress_addresses,
 )
-from mesh.model import HashKey, PathNormalization, ServiceName
+from mesh.model import PathNormalization, ServiceName, TrafficPolicy
 from mesh.proxy import ROUTING_LISTENER, ConnectionEntry, L7Class, Target, Tracing
 from xds.render import chains, connection_manager, connections, filters, naming, route_filters
 from xds.render.encoding import encode, typed
@@ -58,18 +59,23 @@ _PATIENCE = timedelta(seconds=1)
 @dataclass(frozen=True, slots=True)
 class Chain:
     """A routed service port, as far as the listener knows of it: is it looked into for HTTP, and where do
-    connections go that are none? `hashes` are what targets of those are hashed by."""
+    connections go that are none? `policies` say how targets of those are reached."""
 
     service: ServiceName
     port: int
     vips: tuple[str, ...]
     http: bool
     connections: tuple[ConnectionEntry, ...] = ()
-    hashes: tuple[tuple[Target, HashKey], ...] = ()
+    policies: tuple[tuple[Target, TrafficPolicy], ...] = ()
 
     @property
     def sniffed(self) -> bool:
         return self.http and bool(self.connections)
+
+    @property
+    def named(self) -> bool:
+        """Does it depend on the name that a TLS hello asks for?"""
+        return any(entry.match.server_names for entry in self.connections)
 
 
 @lru_cache(maxsize=8192)
@@ -82,19 +88,19 @@ def routing_listener(
     for chain in ports:
         if chain.http:
             listener.filter_chains.append(_requests_chain(chain, normalization, tracing))
-        if chain.connections:
-            match = FilterChainMatch(destination_port=chain.port, prefix_ranges=_ranges(chain.vips))
-            onward = connections.onward(chain.connections[0].rule, dict(chain.hashes))
-            chain_name = naming.connections_chain(chain.service, chain.port)
-            listener.filter_chains.append(
-                FilterChain(name=chain_name, filter_chain_match=match, filters=[onward])
-            )
-    if sniffed := sorted({chain.port for chain in ports if chain.sniffed}):
-        inspector = ListenerFilter(name=naming.HTTP_INSPECTOR, typed_config=typed(HttpInspector()))
-        inspector.filter_disabled = _not_to(sniffed)
-        listener.listener_filters.append(inspector)
-        listener.listener_filters_timeout = _PATIENCE
-        listener.continue_on_listener_filters_timeout = True
+        listener.filter_chains += _connection_chains(chain)
+    named = sorted({chain.port for chain in ports if chain.named})
+    sniffed = sorted({chain.port for chain in ports if chain.sniffed})
+    for inspector, name_, looked_into in (
+        (TlsInspector(), naming.TLS_INSPECTOR, named),
+        (HttpInspector(), naming.HTTP_INSPECTOR, sniffed),
+    ):
+        if looked_into:
+            found = ListenerFilter(name=name_, typed_config=typed(inspector))
+            found.filter_disabled = _not_to(looked_into)
+            listener.listener_filters.append(found)
+            listener.listener_filters_timeout = _PATIENCE
+            listener.continue_on_listener_filters_timeout = True
     listener.filter_chains.append(_blackhole(name, EGRESS_BLOCKS))
     return encode(listener)
 
@@ -110,6 +116,20 @@ def _requests_chain(chain: Chain, normalization: PathNormalization, tracing: Tra
     if chain.sniffed:
         match.application_protocols = _HTTP
     return FilterChain(name=name, filter_chain_match=match, filters=[manager])
+
+
+def _connection_chains(chain: Chain) -> Iterator[FilterChain]:
+    """In which no rule is for a hello's name it is closed."""
+    for index, entry in enumerate(chain.connections):
+        match = FilterChainMatch(destination_port=chain.port, prefix_ranges=_ranges(chain.vips))
+        if entry.match.server_names:
+            match.transport_protocol = "tls"
+            match.server_names = list(entry.match.server_names)
+        yield FilterChain(
+            name=naming.connections_chain(chain.service, chain.port, index),
+            filter_chain_match=match,
+            filters=[connections.onward(entry.rule, dict(chain.policies))],
+        )
 
 
 def _not_to(ports: Sequence[int]) -> ListenerFilterChainMatchPredicate:

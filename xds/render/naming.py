@@ -135,9 +135,9 @@ def authorities(ref: ObjectRef) -> str:
     return f"{secret(ref)}-cacert"
 
 
-def connections_chain(service: ServiceName, port: int) -> str:
-    """The filter chain of what is not HTTP at a routed port."""
-    return f"{routed_port(service, port)}-tcp"
+def connections_chain(service: ServiceName, port: int, index: int) -> str:
+    """The filter chain of what is not HTTP at a routed port, by the place of its rule."""
+    return f"{routed_port(service, port)}-tcp{index or ''}"
 
 
 def plain_chain(listener: str) -> str:

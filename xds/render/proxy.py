@@ -12,10 +12,12 @@ from typing import Literal
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
 from mesh.model import (
     DEFAULT_CONFIG,
+    NO_TRAFFIC_POLICY,
     Direction,
     ObjectRef,
     PathNormalization,
     Secret,
+    TrafficPolicy,
 )
 from mesh.proxy import Destination, GatewayPort, L7Class, Part, ProxyView, RoutedPort, Target, Tracing
 from xds.render import (
@@ -79,7 +81,8 @@ def _routed(
     if not ports:
         return tuple(found)
     reached = {one.target: one for one in _reached(destinations, egress)}
-    chains = tuple(_chain(routed, reached) for routed in ports)
+    policies = dict(_policies(destinations))
+    chains = tuple(_chain(routed, policies) for routed in ports)
     body = listeners.routing_listener(chains, normalization, tracing.structure(spans))
     blame = _unique(origin for routed in ports for origin in routed.origins)
     found.append(EnvoyResource(LISTENER, naming.ROUTING_LISTENER, body, blame))
@@ -175,12 +178,12 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
     if not view.gateway:
         return
     reached = {found.target: found for found in _reached(view.destinations, view.egress)}
-    hashes = tuple((found.target, found.hash) for found in reached.values() if found.hash)
+    policies = _policies(view.destinations)
     for port in view.gateway:
         blame = _unique(origin for server in port.servers for origin in server.origins)
         name = naming.gateway_listener(port.bind, port.port)
         body = gateways.listener(
-            _structure(port), _normalization(view), hashes, tracing.structure(view.egress_tracing)
+            _structure(port), _normalization(view), policies, tracing.structure(view.egress_tracing)
         )
         yield EnvoyResource(LISTENER, name, body, blame)
         for server in port.servers:
@@ -233,16 +236,18 @@ def _reached(destinations: Iterable[Destination], egress: Iterable[L7Class]) -> 
         yield Reached(destination.target, _shares(destination, judges), balancer.hash if balancer else None)
 
 
-def _chain(routed: RoutedPort, reached: Mapping[Target, Reached]) -> listeners.Chain:
+def _policies(destinations: Iterable[Destination]) -> tuple[tuple[Target, TrafficPolicy], ...]:
+    """Of those of whom somebody says something."""
+    return tuple((d.target, d.policy) for d in destinations if d.policy != NO_TRAFFIC_POLICY)
+
+
+def _chain(routed: RoutedPort, policies: Mapping[Target, TrafficPolicy]) -> listeners.Chain:
     named = (Target.of(backend) for entry in routed.connections for backend in entry.rule.backends)
-    found = (reached[target] for target in dict.fromkeys(named) if target and target in reached)
+    own = tuple(
+        (target, policies[target]) for target in dict.fromkeys(named) if target and target in policies
+    )
     return listeners.Chain(
-        routed.service,
-        routed.port,
-        routed.vips,
-        bool(routed.entries),
-        routed.connections,
-        tuple((one.target, one.hash) for one in found if one.hash),
+        routed.service, routed.port, routed.vips, bool(routed.entries), routed.connections, own
     )
 
 

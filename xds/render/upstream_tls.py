@@ -36,12 +36,11 @@ def secure(cluster: Cluster, tls: ClientTls | None) -> None:
         return
     common = CommonTlsContext()
     if tls.verify:
-        authorities = tls.authorities if tls.authorities not in ("", "system") else _SYSTEM
         common.validation_context = CertificateValidationContext(
-            trusted_ca=DataSource(filename=authorities),
+            trusted_ca=_authorities(tls.authorities),
             match_typed_subject_alt_names=[
                 SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=name))
-                for name in tls.names
+                for name in tls.names or ((tls.sni,) if tls.sni else ())
                 for kind in (SubjectAltNameMatcherSanType.DNS, SubjectAltNameMatcherSanType.URI)
             ],
         )
@@ -54,3 +53,9 @@ def secure(cluster: Cluster, tls: ClientTls | None) -> None:
         ]
     context = UpstreamTlsContext(common_tls_context=common, sni=tls.sni)
     cluster.transport_socket = TransportSocket(name=naming.TLS, typed_config=typed(context))
+
+
+def _authorities(found: str | bytes) -> DataSource:
+    if isinstance(found, bytes):
+        return DataSource(inline_bytes=found)
+    return DataSource(filename=found or _SYSTEM)
