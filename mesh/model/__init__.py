@@ -85,6 +85,7 @@ from mesh.model.network_policy import (
     TierPolicy,
     WorkloadPeer,
 )
+from mesh.model.rate_limit import BucketKey, Limit, RateLimit, RateLimitService
 from mesh.model.routing import (
     MESH_GATEWAY,
     ConnectionMatch,
@@ -138,6 +139,7 @@ __all__ = [
     "Backend",
     "BackendTls",
     "Balancer",
+    "BucketKey",
     "Callers",
     "CidrGroup",
     "CidrGroupPeer",
@@ -170,6 +172,7 @@ __all__ = [
     "KeySet",
     "KeySource",
     "LearnedNames",
+    "Limit",
     "Listener",
     "ListenerProtocol",
     "Locality",
@@ -197,6 +200,8 @@ __all__ = [
     "Problem",
     "Protocol",
     "RankedRule",
+    "RateLimit",
+    "RateLimitService",
     "Reach",
     "Redirect",
     "Reference",

@@ -71,6 +71,7 @@ def test_envoys_are_for_the_pods_that_a_rule_above_l4_concerns() -> None:
         "ingress-http-policy": ["shop/api-v1", "shop/api-v2"],
         "egress-http-policy": ["shop/client"],
         "jwt": ["shop/api"],
+        "rate-limit": ["shop/web"],
         "route-weights": everyone,
         "route-matches-and-filters": everyone,
         "route-with-egress-policy": everyone,

@@ -10,7 +10,6 @@ from dataclasses import replace
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
 from mesh.model import (
     DEFAULT_CONFIG,
-    AuthorizationProvider,
     Direction,
     ObjectRef,
     PathNormalization,
@@ -98,26 +97,31 @@ def _keyless(view: ProxyView) -> Iterator[EnvoyResource]:
 
 
 def _providers(view: ProxyView) -> Iterator[EnvoyResource]:
-    """Services that are asked for consent. Of one in the mesh the view brings the destination; backends that
-    an egress class would have to judge are not asked, for they would be asked behind its back."""
+    """Services that are asked for consent, or to count. Of one in the mesh the view brings the destination;
+    backends that an egress class would have to judge are not asked: it would be behind its back."""
     origins: dict[str, set[ObjectRef]] = {}
-    asked: dict[str, AuthorizationProvider] = {}  # providers of two names may be one service
-    for l7 in (*view.egress, *view.ingress):
-        for part in (*l7.authorization, *(l7.plain or ())):
-            if part.provider is not None:
-                name = providers.cluster_name(part.provider)
-                asked[name] = part.provider
-                origins.setdefault(name, set()).add(part.origin)
+    asked: dict[str, providers.Place] = {}  # those of two names may be one service
+    for origin, place in _asked(view):
+        name = naming.provider(*place)
+        asked[name] = place
+        origins.setdefault(name, set()).add(origin)
     known = {(d.target.service.host, d.target.port): d for d in view.destinations if not d.target.subset}
-    for name, provider in asked.items():
-        service = providers.host(provider), provider.port
-        in_mesh, blame = known.get(service), _unique(origins[name])
-        yield EnvoyResource(
-            CLUSTER, name, providers.cluster(*service, provider.kind, in_mesh is not None), blame
-        )
+    for name, (host, port, kind) in asked.items():
+        in_mesh, blame = known.get((host, port)), _unique(origins[name])
+        yield EnvoyResource(CLUSTER, name, providers.cluster(host, port, kind, in_mesh is not None), blame)
         if in_mesh is not None:
             backends = tuple(backend for part in in_mesh.parts if not part.l7 for backend in part.backends)
             yield EnvoyResource(ENDPOINTS, name, endpoints.endpoints(name, backends), blame)
+
+
+def _asked(view: ProxyView) -> Iterator[tuple[ObjectRef, providers.Place]]:
+    for l7 in (*view.egress, *view.ingress):
+        for part in (*l7.authorization, *(l7.plain or ())):
+            if part.provider is not None:
+                yield part.origin, providers.place(part.provider)
+        for limits in l7.limits:
+            if limits.counted_by is not None:
+                yield limits.origin, (limits.counted_by.host, limits.counted_by.port, "grpc")
 
 
 def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
