@@ -10,6 +10,7 @@ from itertools import product
 
 import pytest
 
+from mesh.discovery.envoy import LISTENER
 from mesh.model import RateLimit
 from mesh.rate_limit import counts
 from mesh.request import Request
@@ -19,6 +20,7 @@ from tests.threats.http.rate_limit_service import RateLimitService
 from tests.threats.http.served import HTTP, Object, Served, policy, to
 from tests.threats.http.speaking import ask, ask2, exchange, fields, get, statuses
 from tests.xds.render.conftest import Serve
+from xds.render import render
 
 
 @pytest.fixture
@@ -47,6 +49,13 @@ def test_a_client_is_told_what_it_has_left_and_when_to_ask_again(port: int) -> N
     assert b"retry-after" not in good
     assert statuses(bad.upper()) == [429]
     assert b"retry-after: 30\r\n" in bad and b"x-ratelimit-remaining: 0\r\n" in bad
+
+
+@limited(hourly(1))
+def test_a_call_of_grpc_is_told_in_its_own_words(port: int) -> None:
+    call = get("/shop.Cart/Get", ("content-type", "application/grpc"), method="POST")
+    assert ask(port, call) == 200
+    assert b"\r\ngrpc-status: 8\r\n" in exchange(port, call).lower()  # RESOURCE_EXHAUSTED
 
 
 @limited({"requests": 20, "per": "second", "burst": 1, "status": 503})
@@ -164,9 +173,9 @@ def test_an_edit_binds_connections_that_live(serve: Serve, application: Applicat
 
     assert ask_again() == 200
     line = kept.sock
-    listener = served.listener()
+    listeners = [found for found in render(served.view) if found.type_url == LISTENER]
     served.edit(rate_limit(hourly(1)))
-    assert served.listener() == listener
+    assert [found for found in render(served.view) if found.type_url == LISTENER] == listeners
     served.proxy.update(served.view)
     assert ([ask_again(), ask_again()], kept.sock) == ([200, 429], line)
     kept.close()
