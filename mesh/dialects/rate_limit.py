@@ -28,9 +28,7 @@ UNITS = ("second", "minute", "hour")
 MOST_LIMITS, MOST_KEYS, MOST_REQUESTS = 32, 3, 1_000_000
 LONGEST_TIMEOUT_MS = 60_000
 #: What Envoy can answer (envoy.type.v3.StatusCode).
-STATUSES = frozenset(
-    {*range(400, 418), *range(421, 425), 426, 428, 429, 431, *range(500, 509), 510, 511},
-)
+STATUSES = frozenset({*range(400, 418), *range(421, 425), 426, 428, 429, 431, *range(500, 509), 510, 511})
 
 
 def read_rate_limit(root: Reader, ref: ObjectRef) -> tuple[RateLimit, ...]:

@@ -69,8 +69,9 @@ from xds.render.request_match import header_match
 
 #: The first entry of each descriptor; the value of a header that is not there.
 LIMIT, ABSENT = "limit", "-"
-#: Values of one limit whose buckets are remembered; the one that was not seen for longest is forgotten.
-REMEMBERED = 10_000
+#: Buckets that are kept for each limit with keys, because clients choose the values. The one that was not
+#: asked for longest goes, so that whoever goes on asking too much is not forgotten.
+REMEMBERED = 1000
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 _UNITS = {"second": RateLimitUnit.SECOND, "minute": RateLimitUnit.MINUTE, "hour": RateLimitUnit.HOUR}

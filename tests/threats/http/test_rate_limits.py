@@ -21,6 +21,7 @@ from tests.threats.http.served import HTTP, Object, Served, policy, to
 from tests.threats.http.speaking import ask, ask2, exchange, fields, get, statuses
 from tests.xds.render.conftest import Serve
 from xds.render import render
+from xds.render.rate_limits import REMEMBERED
 
 
 @pytest.fixture
@@ -78,6 +79,25 @@ def test_each_value_of_a_header_has_a_bucket_and_so_has_none(port: int) -> None:
     """Whoever leaves the header out is not let off."""
     for headers in ([("x-user", "ann")], [("x-user", "bob")], [("X-USER", "")], []):
         assert [ask(port, get("/", *headers)) for _ in range(3)] == [200, 200, 429], headers
+
+
+@limited(hourly(1, by=[{"header": "x-user"}]))
+def test_values_without_end_make_nobody_forgotten_who_goes_on_asking(port: int) -> None:
+    kept = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+
+    def status(user: str) -> int:
+        kept.request("GET", "/", headers={"x-user": user})
+        response = kept.getresponse()
+        response.read()
+        return response.status
+
+    assert [status("ann"), status("bob")] == [200, 200]
+    for index in range(REMEMBERED + 10):
+        assert status(f"user-{index}") == 200
+        if index % 100 == 0:
+            assert status("bob") == 429
+    assert [status("bob"), status("ann")] == [429, 200], "ann was silent for too long"
+    kept.close()
 
 
 @limited(hourly(1, by=[{"header": "x-user"}, {"header": "x-team"}, {"path": {}}]))
