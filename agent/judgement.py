@@ -14,7 +14,7 @@ from typing import Literal
 from mesh.flow import FlowVerdict
 from mesh.model import ObjectRef
 
-Missing = Literal["", "network", "authorization"]
+Missing = Literal["", "network", "authorization", "limits"]
 _Stages = tuple[tuple[str, Missing], ...]
 
 #: What keys of each stage begin with, and the kind of rules of which it needs one.
@@ -22,6 +22,7 @@ _STAGES: _Stages = (("", "network"), ("deny_", ""), ("allow_", "authorization"))
 _AUDITED: _Stages = (("audit_rules_", "network"), ("audit_deny_", ""), ("audit_allow_", "authorization"))
 _NOTHING: Missing = ""
 _BAD_TOKEN = "jwt_authn_access_denied"
+_LIMITED = ("local_rate_limited", "request_rate_limited", "rate_limiter_error")
 _FORBIDDEN = ("rbac_access_denied", "ext_authz_denied", "ext_authz_error")
 
 
@@ -43,6 +44,8 @@ def judge(details: str, said: Mapping[str, str], tokens: Mapping[str, str]) -> J
     the names of rules about tokens and why each refused."""
     if details.startswith(_BAD_TOKEN):
         return Judgement(True, _refusing(details, tokens))  # nothing behind has seen the request
+    if details.startswith(_LIMITED):
+        return Judgement(True, missing="limits")  # Envoy does not say which
     denied = details.startswith(_FORBIDDEN)
     if details.startswith("ext_authz"):
         rules, missing = _asked(said)[-1:], _NOTHING

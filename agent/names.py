@@ -15,8 +15,13 @@ from bpf.layout import packed_address
 from mesh.model import ServiceName
 from mesh.node import PolicyClass, PolicySet, ServiceRecord, WorkloadRecord
 
-_AUTHORIZATION = "AuthorizationPolicy "
-_AUTHENTICATION = "RequestAuthentication "
+#: Kinds of rules besides those of network policy, and what is missing where none of them lets a request pass.
+#: (The rule that refuses a token is known.)
+_KINDS: dict[str, Missing] = {
+    "AuthorizationPolicy": "authorization",
+    "RequestAuthentication": "",
+    "RateLimit": "limits",
+}
 
 
 class Names:
@@ -96,8 +101,7 @@ class Names:
         if not missing or not number.isdigit():
             return rules
         known = self._listeners.get(int(number), ())
-        judging = [key for key in known if not key.startswith(_AUTHENTICATION)]
-        own = tuple(k for k in judging if k.startswith(_AUTHORIZATION) == (missing == "authorization"))
+        own = tuple(key for key in known if _KINDS.get(key.partition(" ")[0], "network") == missing)
         return (*(own or known), *rules)
 
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Literal
 
 from istio_integration.authorization_terms import condition, operation, source
-from istio_integration.subject import SUBJECT, read_subject
 from mesh.dialects.reading import Fields, Reader
+from mesh.dialects.subject import SUBJECT, read_subject
 from mesh.dialects.syntax import printable
 from mesh.model import (
     Authorization,

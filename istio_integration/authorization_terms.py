@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.string_match import text_match as text
 from mesh.dialects.syntax import network, printable, token
 from mesh.model import (
     CidrPeer,
@@ -32,21 +33,6 @@ _HEADER = re.compile(r"request\.headers\[([^\[\]]+)\]")
 
 #: Attributes that a peer without identity has none of (threat N19).
 _IDENTITY = ("principal", "namespace", "service_account")
-
-
-def text(reader: Reader) -> TextMatch | None:
-    """Exact, prefix, suffix or presence."""
-    found = printable(reader, _LONGEST)
-    if not reader.sound:
-        return None
-    if found == "":
-        reader.refuse("is empty; * means any value that is there")
-        return None
-    if found == "*":
-        return TextMatch("present")
-    if found.startswith("*"):
-        return TextMatch("suffix", found[1:])
-    return TextMatch("prefix", found[:-1]) if found.endswith("*") else TextMatch("exact", found)
 
 
 def path(reader: Reader) -> TextMatch | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from istio_integration.duration import duration_ms
-from istio_integration.string_match import value_match
 from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.string_match import value_match
 from mesh.dialects.syntax import printable, token
 from mesh.model import CorsPolicy, ValueMatch
 

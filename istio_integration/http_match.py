@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from istio_integration.callers import CALLERS, callers
-from istio_integration.string_match import path_match, value_match
 from mesh.dialects.reading import Fields, Reader
+from mesh.dialects.string_match import path_match, value_match
 from mesh.dialects.syntax import port, printable, token
 from mesh.model import RouteMatch, ValueMatch
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from istio_integration.duration import duration_ms
-from istio_integration.subject import SUBJECT, read_subject
 from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.subject import SUBJECT, read_subject
 from mesh.dialects.syntax import printable, token
 from mesh.key_set import KeySetError, normalise
 from mesh.model import JwtRule, KeySource, ObjectRef, RequestAuthentication

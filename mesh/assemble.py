@@ -42,6 +42,7 @@ from mesh.model import (
     Policy,
     Problem,
     Protocol,
+    RateLimit,
     ReferenceGrant,
     RequestAuthentication,
     Route,
@@ -318,7 +319,7 @@ class Mesh:
             case MeshConfig():
                 self._configs[ref] = noun
                 self._configure(change)
-            case Policy() | TierPolicy() | Authorization() | RequestAuthentication():
+            case Policy() | TierPolicy() | Authorization() | RequestAuthentication() | RateLimit():
                 self._written[ref] = (*self._written.get(ref, ()), noun)
                 if field := field_of_names(noun):
                     self._asked_names[ref] = f"spec.{field}"
@@ -395,7 +396,7 @@ class Mesh:
             case MeshConfig():
                 self._configs.pop(ref, None)
                 self._configure(change)
-            case Policy() | TierPolicy() | Authorization() | RequestAuthentication():
+            case Policy() | TierPolicy() | Authorization() | RequestAuthentication() | RateLimit():
                 self._written.pop(ref, None)
                 if self._asked_names.pop(ref, None):
                     self._tell(ref, ())

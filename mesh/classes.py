@@ -32,6 +32,7 @@ from mesh.model import (
     Policy,
     PortName,
     Protocol,
+    RateLimit,
     RequestAuthentication,
     Selector,
     Term,
@@ -48,8 +49,8 @@ from mesh.node import (
     stable_id,
 )
 from mesh.protocols import PortKind
-from mesh.proxy import AuthenticationPart, L7Class
-from mesh.references import AnyPolicy
+from mesh.proxy import AuthenticationPart, L7Class, RateLimitPart
+from mesh.references import AnyPolicy, RequestPolicy
 
 #: A peer as the kernel knows it: security id and id of the CIDR set that covers the address.
 PeerKey = tuple[int, int]
@@ -198,7 +199,7 @@ def set_id(policies: Iterable[AnyPolicy], direction: Direction, subject: Subject
     if not names:
         return 0
     own: list[object] = [subject.ports if direction == "ingress" else ""]
-    if any(isinstance(policy, Authorization | RequestAuthentication) for policy in policies):
+    if any(isinstance(policy, RequestPolicy) for policy in policies):
         own.append(subject.declared)
     return stable_id(direction, *own, *names)
 
@@ -209,6 +210,8 @@ def concerns(policy: AnyPolicy, direction: Direction) -> bool:
         return direction == "ingress"
     if isinstance(policy, RequestAuthentication):
         return direction == "ingress" and bool(policy.rules)
+    if isinstance(policy, RateLimit):
+        return direction == "ingress"
     return (
         bool(policy.rules(direction))
         if not isinstance(policy, Policy)
@@ -232,7 +235,8 @@ class _Table:
             if direction == "ingress"
             else ()
         )
-        self._tokens = tuple(token_rules(policies)) if direction == "ingress" else ()
+        inbound = policies if direction == "ingress" else ()
+        self._every = Every(tuple(token_rules(inbound)), tuple(rate_limits(inbound)))
         #: Terms about the caller, each once, whatever negates it.
         self.terms = list(dict.fromkeys(map(_positive, parts.caller_terms(self._authorizations))))
         self._bits = {term: 1 << index for index, term in enumerate(self.terms, len(self.lines))}
@@ -282,7 +286,7 @@ class _Table:
         for line in chosen:
             for first, last in ranges(line.rule, protocol, ports):
                 starts |= {first, last + 1}
-        if protocol == "TCP" and (self._authorizations or self._tokens):
+        if protocol == "TCP" and (self._authorizations or self._every.keys):
             for port in (*self._declared, *parts.ports_of(self._authorizations)):
                 starts |= {port, port + 1}
         bounds = [*sorted(start for start in starts if start <= 65535), 65536]
@@ -323,13 +327,13 @@ class _Table:
             asked = policies if protocol == "TCP" else ()
             return parts.combine(asked, truth, first, kind, self._config)
 
-        # Rule 20: what is declared as something else than HTTP brings no token.
-        tokens = self._tokens if protocol == "TCP" and kind != "plain" else ()
+        # Rule 20: what is declared as something else than HTTP brings no token, and is no request.
+        every = self._every if protocol == "TCP" and kind != "plain" else Every()
         answer = say(self._authorizations)
-        verdict, rules = self._join(now, then, answer, tokens, self._defaults)
-        number = self._listener(now, then, answer, tokens, kind, rules) if verdict == "steer" else 0
+        verdict, rules = self._join(now, then, answer, every, self._defaults)
+        number = self._listener(now, then, answer, every, kind, rules) if verdict == "steer" else 0
         found = PortVerdict(protocol, first, last, verdict, number, rules)
-        would, keys = self._join(then, then, say(self._counted), tokens, self._audited_defaults)
+        would, keys = self._join(then, then, say(self._counted), every, self._audited_defaults)
         if would != verdict:
             found = replace(found, audit=would, audit_rules=keys)
         if (now.names, then.names) != (None, None):
@@ -341,27 +345,27 @@ class _Table:
         now: Ruling,
         then: Ruling,
         answer: parts.Answer,
-        tokens: Sequence[AuthenticationPart],
+        every: Every,
         defaults: tuple[str, ...],
     ) -> tuple[Verdict, tuple[str, ...]]:
-        """Network policy, tokens and authorization together (rule 15); `then` is what network policy
-        would say with its policies in audit mode."""
+        """Network policy, what is asked of every request and authorization together (rule 15); `then` is what
+        network policy would say with its policies in audit mode."""
         if now.verdict == "deny":
             return "deny", now.keys or defaults
         if isinstance(answer, parts.Refused):
             return "deny", answer.keys
         asked = isinstance(answer, parts.Ask)
-        if now.verdict == "allow" and then.verdict != "steer" and not asked and not tokens:
+        if now.verdict == "allow" and then.verdict != "steer" and not asked and not every.keys:
             return "allow", _union(now.keys, answer.keys)
         keys = now.keys if now.verdict == "steer" else then.keys if then.verdict == "steer" else ()
-        return "steer", _union(keys, answer.keys if asked else (), (part.key for part in tokens))
+        return "steer", _union(keys, answer.keys if asked else (), every.keys)
 
     def _listener(
         self,
         now: Ruling,
         then: Ruling,
         answer: parts.Answer,
-        tokens: tuple[AuthenticationPart, ...],
+        every: Every,
         kind: PortKind | None,
         rules: tuple[str, ...],
     ) -> int:
@@ -369,20 +373,23 @@ class _Table:
         network = now.verdict == "steer"
         ask = answer if isinstance(answer, parts.Ask) else parts.Ask((), (), (), "")
         http = kind != "plain" and not (network and not now.http)
+        # TLS is not HTTP: what authorization refuses to such a connection stays refused, it cannot show a
+        # token, and it has no requests to count.
+        tls = network and ask.plain == () and not every.tokens
         l7 = L7Class(
             0,
             self._direction,
             rules=now.http if network else None,
-            # TLS is not HTTP: what authorization refuses to such a connection stays refused, and it
-            # cannot show a token.
-            server_names=(now.server_names or None) if network and ask.plain == () and not tokens else None,
+            server_names=(now.server_names or None) if tls else None,
             authorization=ask.parts if http else (),
-            # Rule 21: a port with HTTP rules or tokens, and one that is declared HTTP, never falls through.
-            plain=None if network or tokens or kind == "http" else ask.plain,
+            # Rule 21: a port with HTTP rules, tokens or limits, and one that is declared HTTP, never falls
+            # through.
+            plain=None if network or every.keys or kind == "http" else ask.plain,
             http=http,
             audit=then.http if then != now and then.verdict != "deny" else None,
             normalization=self._config.path_normalization,
-            authentication=tokens,
+            authentication=every.tokens,
+            limits=every.limits,
         )
         number = self._number_of(_name(l7, rules, ask.variant))
         self.listeners[number] = replace(l7, number=number)
@@ -403,11 +410,30 @@ def _name(l7: L7Class, rules: tuple[str, ...], variant: str) -> str:
     return " ".join(words)
 
 
+@dataclass(frozen=True, slots=True)
+class Every:
+    """What is asked of every request, whoever calls."""
+
+    tokens: tuple[AuthenticationPart, ...] = ()
+    limits: tuple[RateLimitPart, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (*(part.key for part in self.tokens), *(key for part in self.limits for key in part.keys))
+
+
 def token_rules(policies: Iterable[AnyPolicy]) -> Iterator[AuthenticationPart]:
     """Every rule about tokens, in the order in which they are tried."""
     found = {p.ref: p for p in policies if isinstance(p, RequestAuthentication)}
     for ref, policy in sorted(found.items()):
         yield from (AuthenticationPart(ref, rule) for rule in policy.rules)
+
+
+def rate_limits(policies: Iterable[AnyPolicy]) -> Iterator[RateLimitPart]:
+    """Every RateLimit, in the order in which they count."""
+    found = {p.ref: p for p in policies if isinstance(p, RateLimit)}
+    for ref, policy in sorted(found.items()):
+        yield RateLimitPart(ref, policy.limits, policy.counted_by)
 
 
 def _positive(term: Term) -> Term:

@@ -22,11 +22,9 @@ from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concern
 from mesh.gateway_ports import credentials, gateway_ports
 from mesh.identity import PORTS_KEY
 from mesh.model import (
-    Authorization,
     Backend,
     Direction,
     ObjectRef,
-    RequestAuthentication,
     ServiceName,
     WorkloadName,
 )
@@ -45,7 +43,7 @@ from mesh.node import (
     WorkloadRecord,
 )
 from mesh.proxy import Destination, L7Class, ProxyView, Target
-from mesh.references import AnyPolicy
+from mesh.references import AnyPolicy, RequestPolicy
 from mesh.telemetry import tracing
 
 K = TypeVar("K")
@@ -298,7 +296,7 @@ class Node:
             for policy in mesh.policies[ref]
             if number in mesh.identities.select(policy.subject)
         ]
-        asks_kinds = any(isinstance(policy, Authorization | RequestAuthentication) for policy in chosen)
+        asks_kinds = any(isinstance(policy, RequestPolicy) for policy in chosen)
         known = Subject(
             mesh.identities.all[number].mapping.get(PORTS_KEY, ""),
             tuple(mesh.declared(name).items()) if asks_kinds else (),

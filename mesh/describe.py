@@ -23,6 +23,7 @@ from mesh.model import (
     ObjectRef,
     Policy,
     Problem,
+    RateLimit,
     RequestAuthentication,
     Rule,
     Service,
@@ -157,6 +158,12 @@ def _rules(policy: AnyPolicy, view: ProxyView, directions: tuple[Direction, ...]
         if "ingress" in directions:
             for jwt in policy.rules:
                 yield _entry(policy.ref, jwt.field, f"a token of {jwt.issuer} must be good", DESTINATION)
+        return
+    if isinstance(policy, RateLimit):
+        if "ingress" in directions:
+            for limit in policy.limits:
+                effect = f"at most {limit.requests} requests per {limit.unit}"
+                yield _entry(policy.ref, limit.field, effect, DESTINATION)
         return
     prefix = "audit: would " if policy.audit else ""
     if isinstance(policy, Authorization):

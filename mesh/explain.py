@@ -21,6 +21,7 @@ from mesh.model import (
     MeshConfig,
     Policy,
     Protocol,
+    RateLimit,
     RequestAuthentication,
     RouteBackend,
     ServiceName,
@@ -30,6 +31,7 @@ from mesh.model import (
 )
 from mesh.policy import Allow, Deny, Party, Steer, caller_of, judge, permits
 from mesh.proxy import HttpRule, RoutedPort, RouteEntry, Target
+from mesh.rate_limit import counts
 from mesh.request import Request
 from mesh.request_path import normalise
 
@@ -173,15 +175,19 @@ def _judge(
         selecting = [p for p in mesh.all_policies() if p.subject.matches(subject.labels)]
         consents = [policy for policy in selecting if isinstance(policy, Authorization)]
         tokens = [policy for policy in selecting if isinstance(policy, RequestAuthentication)]
+        limited = [policy for policy in selecting if isinstance(policy, RateLimit)]
         network = [policy for policy in selecting if isinstance(policy, Policy | TierPolicy)]
         # Each on its own: whoever wants to change something must know of all that refuse.
-        for policies in (network, tokens, consents):
+        for policies in (network, tokens, consents, limited):
             verdict = judge(policies, direction, subject, peer, protocol, backend.port, mesh.config)
             if not isinstance(verdict, Steer):
                 refused = refused or isinstance(verdict, Deny)
                 reasons += [_of_key(key, direction, verdict) for key in verdict.rules]
                 continue
             steered = True
+            if policies is limited:
+                reasons += [_said(key, "limits requests", envoy) for key in _limiting(limited, request)]
+                continue
             if request is None:
                 reasons += [_said(key, "steer", envoy) for key in verdict.keys]
                 continue
@@ -209,6 +215,16 @@ def _network_says(verdict: Steer, request: Request) -> tuple[bool, Said]:
     if fitting is not None:
         return True, [(fitting.key, "allow")]
     return False, [(rule.key, "no rule fits the request: 403") for rule in verdict.rules]
+
+
+def _limiting(policies: Sequence[RateLimit], request: Request | None) -> list[str]:
+    """The limits that a request uses up; without one, all."""
+    return [
+        f"{policy.ref} {limit.field}"
+        for policy in policies
+        for limit in policy.limits
+        if request is None or counts(limit, request)
+    ]
 
 
 def _authorization_says(

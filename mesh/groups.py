@@ -19,6 +19,7 @@ from mesh.model import (
     Authorization,
     CidrPeer,
     Policy,
+    RateLimit,
     RequestAuthentication,
     TierPolicy,
     Workload,
@@ -183,7 +184,7 @@ def _blocks_of(policy: AnyPolicy) -> Iterator[tuple[str, CidrPeer]]:
                             if isinstance(value, CidrPeer):
                                 yield f"{written.field} {index} {term.attribute} {term.negated}", value
             return
-        case RequestAuthentication():
+        case RequestAuthentication() | RateLimit():
             return
     for rule in rules:
         for peer in rule.peers or ():

@@ -34,6 +34,7 @@ from mesh.model import (
     PortMatch,
     PortName,
     Protocol,
+    RateLimit,
     RequestAuthentication,
     Rule,
     TierPolicy,
@@ -119,7 +120,7 @@ def judge(
         if isinstance(shadow, Steer):
             verdict = Steer((), shadow.keys)
     verdict = _authorize(verdict, selecting, question, config)
-    return _authenticate(verdict, selecting, question)
+    return _with_every_request(verdict, selecting, question)
 
 
 def would_judge(
@@ -132,7 +133,9 @@ def would_judge(
     config: MeshConfig = DEFAULT_CONFIG,
 ) -> Verdict:
     """What `judge` would say if the policies in audit mode were in force."""
-    counted = [p if isinstance(p, RequestAuthentication) else replace(p, audit=False) for p in policies]
+    counted = [
+        p if isinstance(p, RequestAuthentication | RateLimit) else replace(p, audit=False) for p in policies
+    ]
     return judge(counted, direction, subject, peer, protocol, port, config)
 
 
@@ -156,13 +159,16 @@ def _authorize(
             return Steer(before.rules, tuple(sorted({*before.asked, *keys})))
 
 
-def _authenticate(verdict: Verdict, selecting: Sequence[AnyPolicy], question: _Question) -> Verdict:
-    """Rule 20: a token may come from anybody, on every port that is not declared as something else."""
+def _with_every_request(verdict: Verdict, selecting: Sequence[AnyPolicy], question: _Question) -> Verdict:
+    """Rule 20: a token may come from anybody, on every port that is not declared as something else; and
+    whoever calls there uses up rate limits."""
     kind = question.subject.declared.get(question.port)
     if isinstance(verdict, Deny) or question.direction == "egress" or question.protocol != "TCP":
         return verdict
-    own = [policy for policy in selecting if isinstance(policy, RequestAuthentication)]
-    keys = {f"{policy.ref} {rule.field}" for policy in own for rule in policy.rules}
+    tokens = (policy for policy in selecting if isinstance(policy, RequestAuthentication))
+    limited = (policy for policy in selecting if isinstance(policy, RateLimit))
+    keys = {f"{policy.ref} {rule.field}" for policy in tokens for rule in policy.rules}
+    keys |= {f"{policy.ref} {limit.field}" for policy in limited for limit in policy.limits}
     if not keys or kind == "plain":
         return verdict
     before = verdict if isinstance(verdict, Steer) else Steer()

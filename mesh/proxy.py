@@ -22,10 +22,12 @@ from mesh.model import (
     Direction,
     HttpMatch,
     JwtRule,
+    Limit,
     Mirror,
     NamePattern,
     ObjectRef,
     PathNormalization,
+    RateLimitService,
     RouteBackend,
     RouteMatch,
     RouteRule,
@@ -101,13 +103,27 @@ class AuthenticationPart:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimitPart:
+    """The limits of one RateLimit, and who counts for all proxies (None: this one for itself)."""
+
+    origin: ObjectRef
+    limits: tuple[Limit, ...]
+    counted_by: RateLimitService | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Such as `RateLimit shop/web limits[0]`."""
+        return tuple(f"{self.origin} {limit.field}" for limit in self.limits)
+
+
+@dataclass(frozen=True, slots=True)
 class L7Class:
     """The set of L7 rules that apply to some callers and ports (rule 5). `number` names the set,
     not its content: an edit of a rule in place keeps it, so it binds live connections.
 
     A connection that begins as HTTP (where `http`) needs for each request that no token is bad
     (`authentication`), one of `rules` (None: none is asked for) and the consent of `authorization`,
-    judged in the order custom, deny, allow.
+    judged in the order custom, deny, allow, and a place in each of `limits`.
     A TLS hello needs, where `server_names` are, one of them. Any other connection, and TLS where
     they are not, needs the consent of `plain` (None: it is closed). `audit` are the rules that
     requests would need if policies in audit mode counted; None: the same as now.
@@ -123,20 +139,22 @@ class L7Class:
     audit: tuple[HttpRule, ...] | None = None
     normalization: PathNormalization = "MERGE_SLASHES"
     authentication: tuple[AuthenticationPart, ...] = ()
+    limits: tuple[RateLimitPart, ...] = ()
 
     @property
     def keys(self) -> frozenset[str]:
         """The rules for which it exists."""
         asked = (f"{part.origin} {rule.field}" for part in self.authorization for rule in part.rules)
         tokens = (part.key for part in self.authentication)
-        return frozenset({*(rule.key for rule in self._network()), *asked, *tokens})
+        limits = (key for part in self.limits for key in part.keys)
+        return frozenset({*(rule.key for rule in self._network()), *asked, *tokens, *limits})
 
     @property
     def origins(self) -> frozenset[ObjectRef]:
         """The policies behind them."""
-        authorizations = (part.origin for part in self.authorization)
-        tokens = (part.origin for part in self.authentication)
-        return frozenset({*(rule.origin for rule in self._network()), *tokens, *authorizations})
+        parts: tuple[AuthorizationPart | AuthenticationPart | RateLimitPart, ...]
+        parts = (*self.authorization, *self.authentication, *self.limits)
+        return frozenset({*(rule.origin for rule in self._network()), *(part.origin for part in parts)})
 
     def _network(self) -> tuple[HttpRule | ServerNameRule, ...]:
         return (*(self.rules or ()), *(self.server_names or ()), *(self.audit or ()))

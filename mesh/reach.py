@@ -21,6 +21,7 @@ from mesh.model import (
     Backend,
     Direction,
     Protocol,
+    RateLimit,
     RequestAuthentication,
     RouteBackend,
     WorkloadName,
@@ -156,9 +157,12 @@ def policies_by_identity(mesh: Mesh) -> Mapping[int, Sequence[AnyPolicy]]:
 
 
 def _binds(policy: AnyPolicy) -> bool:
-    """Can the policy refuse anything? One in audit mode, or of action AUDIT, only tells."""
+    """Can the policy refuse anything? One in audit mode, or of action AUDIT, only tells; a RateLimit asks how
+    often, not what."""
     if isinstance(policy, RequestAuthentication):
         return True
+    if isinstance(policy, RateLimit):
+        return False
     return not (policy.audit or (isinstance(policy, Authorization) and policy.action == "audit"))
 
 

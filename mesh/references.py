@@ -34,6 +34,7 @@ from mesh.model import (
     ObjectRef,
     Peer,
     Policy,
+    RateLimit,
     Reach,
     Reference,
     RequestAuthentication,
@@ -50,8 +51,10 @@ from mesh.model import (
     WorkloadPeer,
 )
 
+#: What is asked of requests, at the destination. They select by labels or by Services.
+RequestPolicy = Authorization | RequestAuthentication | RateLimit
 #: What selects a workload and binds its connections.
-AnyPolicy = Policy | TierPolicy | Authorization | RequestAuthentication
+AnyPolicy = Policy | TierPolicy | RequestPolicy
 
 #: The kinds of thing that a policy can refer to.
 Source = Literal["groups", "nodes", "services", "names", "config", "keys"]
@@ -76,7 +79,7 @@ class Directory:
 
 def sources_of(policy: AnyPolicy) -> set[Source]:
     """The kinds of thing that its meaning depends on."""
-    if isinstance(policy, Authorization | RequestAuthentication):
+    if isinstance(policy, RequestPolicy):
         found: set[Source] = {"config"} if policy.services is None else {"config", "services"}
         return found | {"keys"} if key_sources_of(policy) else found
     return {_SOURCES[type(peer)] for peer in _references(policy)}
@@ -95,7 +98,7 @@ def cidrs_of(policies: Iterable[AnyPolicy]) -> set[CidrPeer]:
     """Every block that resolved policies name."""
     found: set[CidrPeer] = set()
     for policy in policies:
-        if isinstance(policy, RequestAuthentication):
+        if isinstance(policy, RequestAuthentication | RateLimit):
             continue
         if isinstance(policy, Authorization):
             found.update(
@@ -109,7 +112,7 @@ def cidrs_of(policies: Iterable[AnyPolicy]) -> set[CidrPeer]:
 
 def field_of_names(policy: AnyPolicy) -> str:
     """The first rule that speaks of DNS names, of peers or of queries; empty if none does."""
-    if isinstance(policy, Authorization | RequestAuthentication):
+    if isinstance(policy, RequestPolicy):
         return ""
     for rule in rules_of(policy):
         if rule.dns is not None or any(isinstance(peer, NamePeer) for peer in rule.peers or ()):
@@ -119,7 +122,7 @@ def field_of_names(policy: AnyPolicy) -> str:
 
 def patterns_of(policy: AnyPolicy) -> set[NamePattern]:
     """The DNS names whose addresses a policy speaks of."""
-    if isinstance(policy, Authorization | RequestAuthentication):
+    if isinstance(policy, RequestPolicy):
         return set()
     return {peer.pattern for peer in _references(policy) if isinstance(peer, NamePeer)}
 
@@ -167,6 +170,8 @@ def resolve(policy: AnyPolicy, directory: Directory) -> tuple[AnyPolicy, ...]:
         rules = tuple(_with_keys(rule, directory) for rule in policy.rules)
         known = replace(policy, rules=rules, services=None)
         return tuple(replace(known, subject=found) for found in _subjects(policy, directory))
+    if isinstance(policy, RateLimit):
+        return tuple(replace(policy, subject=found, services=None) for found in _subjects(policy, directory))
     if not _references(policy):
         return (policy,)
     if isinstance(policy, TierPolicy):
@@ -191,7 +196,7 @@ def _with_keys(rule: JwtRule, directory: Directory) -> JwtRule:
     return replace(rule, keys=found.keys if found else "")
 
 
-def _subjects(policy: Authorization | RequestAuthentication, directory: Directory) -> Iterator[Selector]:
+def _subjects(policy: RequestPolicy, directory: Directory) -> Iterator[Selector]:
     """A policy of the root namespace is for all; one of a Service is for what stands behind it."""
     own = Requirement(NAMESPACE_KEY, "In", (policy.ref.namespace,))
     if policy.services is not None:

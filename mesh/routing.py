@@ -67,8 +67,8 @@ def matches(match: RouteMatch, request: Request) -> bool:
         parameters.setdefault(name, value)
     return (
         _path_fits(match.path, path)
-        and all(_value_fits(header, headers) for header in match.headers)
-        and all(_value_fits(parameter, parameters) for parameter in match.query)
+        and all(value_fits(header, headers) for header in match.headers)
+        and all(value_fits(parameter, parameters) for parameter in match.query)
     )
 
 
@@ -86,7 +86,7 @@ def _path_fits(match: PathMatch, path: str) -> bool:
     return path == prefix or path.startswith(prefix + "/")
 
 
-def _value_fits(match: ValueMatch, values: Mapping[str, str]) -> bool:
+def value_fits(match: ValueMatch, values: Mapping[str, str]) -> bool:
     """Of a negated match what is absent counts as empty."""
     value = values.get(match.name)
     if match.kind == "present":

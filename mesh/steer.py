@@ -221,11 +221,13 @@ def version(mesh: Mesh, target: Target) -> Version:
 
 
 def providers(mesh: Mesh, l7: L7Class) -> set[Target]:
-    """The services of the mesh whose consent a class asks for."""
+    """The services of the mesh that a class asks: for consent, or to count."""
+    parts = (*l7.authorization, *(l7.plain or ()))
+    asked = {(part.provider.service, part.provider.port) for part in parts if part.provider}
+    asked |= {(p.counted_by.host, p.counted_by.port) for p in l7.limits if p.counted_by}
     found: set[Target] = set()
-    for part in (*l7.authorization, *(l7.plain or ())):
-        if part.provider is not None:
-            found |= _in_mesh(mesh, part.provider.service, part.provider.port)
+    for host, port in asked:
+        found |= _in_mesh(mesh, host, port)
     return found
 
 

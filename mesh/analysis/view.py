@@ -15,6 +15,7 @@ from mesh.model import (
     ObjectRef,
     Policy,
     Problem,
+    RateLimit,
     RequestAuthentication,
     Rule,
     Selector,
@@ -22,6 +23,7 @@ from mesh.model import (
     TierPolicy,
     WorkloadName,
 )
+from mesh.references import RequestPolicy
 
 N = TypeVar("N")
 
@@ -52,6 +54,7 @@ class View:
     tiers: tuple[TierPolicy, ...]
     authorizations: tuple[Authorization, ...]
     authentications: tuple[RequestAuthentication, ...]
+    limits: tuple[RateLimit, ...]
     groups: tuple[CidrGroup, ...]
     #: IP version -> the addresses of workloads as numbers, sorted, with their text and owner.
     addresses: Mapping[int, Sequence[tuple[int, str, WorkloadName]]]
@@ -67,6 +70,7 @@ class View:
             tuple(_those(nouns, TierPolicy)),
             tuple(_those(nouns, Authorization)),
             tuple(_those(nouns, RequestAuthentication)),
+            tuple(_those(nouns, RateLimit)),
             tuple(_those(nouns, CidrGroup)),
             _addresses(mesh),
         )
@@ -93,16 +97,15 @@ class View:
         """Whom each policy of any kind selects."""
         yield from ((policy.ref, policy.subject) for policy in self.policies)
         yield from ((policy.ref, policy.subject) for policy in self.tiers)
-        for authorization in self.authorizations:
-            yield from ((authorization.ref, selector) for selector in self.authorized(authorization))
-        for authentication in self.authentications:
-            yield from ((authentication.ref, selector) for selector in self.authorized(authentication))
+        asked: tuple[RequestPolicy, ...] = (*self.authorizations, *self.authentications, *self.limits)
+        for about in asked:
+            yield from ((about.ref, selector) for selector in self.authorized(about))
 
-    def authorized(self, policy: Authorization | RequestAuthentication) -> list[Selector]:
-        """Whom a policy of Istio's selects: one Selector, or one for each Service it is for."""
+    def authorized(self, policy: RequestPolicy) -> list[Selector]:
+        """Whom a policy about requests selects: one Selector, or one for each Service it is for."""
         return [found.subject for found in self.mesh.policies.get(policy.ref, ())]
 
-    def bound(self, policy: Authorization | RequestAuthentication) -> tuple[WorkloadName, ...]:
+    def bound(self, policy: RequestPolicy) -> tuple[WorkloadName, ...]:
         """The workloads that it selects, sorted."""
         return tuple(sorted({name for found in self.authorized(policy) for name in self.selected(found)}))
 

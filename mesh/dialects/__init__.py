@@ -31,6 +31,7 @@ from mesh.dialects.kubernetes import (
     read_service,
 )
 from mesh.dialects.network_policy import read_network_policy
+from mesh.dialects.rate_limit import read_rate_limit
 from mesh.dialects.reading import Reader, shown
 from mesh.dialects.reference_grant import read_reference_grant
 from mesh.dialects.secret import read_secret, read_trust_bundle
@@ -94,6 +95,7 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("gateway.networking.k8s.io/v1alpha3", "BackendTLSPolicy"): Dialect(read_backend_tls_policy),
     ("gateway.networking.k8s.io/v1", "ReferenceGrant"): Dialect(read_reference_grant),
     ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant"): Dialect(read_reference_grant),
+    ("sluice.io/v1alpha1", "RateLimit"): Dialect(read_rate_limit),
 }
 
 #: Kinds of which another API has one, too. Their objects are told apart as kubectl does it, `Kind.group`.

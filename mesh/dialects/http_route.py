@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from mesh.dialects import gateway_route
+from mesh.dialects.duration import duration_ms
 from mesh.dialects.gateway_filters import HTTP_BACKEND_FILTER, read_backend_filters, read_http_filters
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import expression, name
@@ -34,9 +35,6 @@ ATTEMPTS = 2
 _PATH_KINDS = {"Exact": "exact", "PathPrefix": "prefix", "RegularExpression": "regex"}
 _BAD_PATH = re.compile(r"//|/\.\.?(/|$)|%2[fF]|#")
 _PATH_TEXT = re.compile(r"/(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})*")
-_DURATION = re.compile(r"([0-9]{1,5}(h|m|s|ms)){1,4}")
-_DURATION_PART = re.compile(r"([0-9]{1,5})(ms|h|m|s)")
-_UNIT_MS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 
 
 def read_http_route(root: Reader, ref: ObjectRef) -> tuple[Route, ...]:
@@ -60,7 +58,7 @@ def _rule(reader: Reader) -> RouteRule:
     if filters.redirect and backends:
         reader.at("backendRefs").refuse("cannot stand beside a RequestRedirect, which answers at once")
     timeouts = reader.at("timeouts").fields(TIMEOUTS)
-    whole, each = _duration_ms(timeouts.at("request")), _duration_ms(timeouts.at("backendRequest"))
+    whole, each = duration_ms(timeouts.at("request")), duration_ms(timeouts.at("backendRequest"))
     if whole and each > whole:
         timeouts.at("backendRequest").refuse("must not be longer than request")
     return RouteRule(
@@ -127,15 +125,5 @@ def _retries(reader: Reader) -> Retries | None:
         attempts=reader.at("attempts").integer(1, 1_000, ATTEMPTS),
         on=CONNECTION_ERRORS,
         statuses=tuple(sorted(codes)),
-        backoff_ms=_duration_ms(reader.at("backoff")),
+        backoff_ms=duration_ms(reader.at("backoff")),
     )
-
-
-def _duration_ms(reader: Reader) -> int:
-    """GEP-2257; 0 is none."""
-    text = reader.text("0s")
-    if not _DURATION.fullmatch(text):
-        if reader.sound:
-            reader.refuse(f"{shown(text)} is not a duration: write 1 to 4 parts such as 1h30m, 10s or 500ms")
-        return 0
-    return sum(int(n) * _UNIT_MS[unit] for n, unit in _DURATION_PART.findall(text))

@@ -85,6 +85,7 @@ from mesh.model.network_policy import (
     TierPolicy,
     WorkloadPeer,
 )
+from mesh.model.rate_limit import BucketKey, Limit, RateLimit, RateLimitService
 from mesh.model.routing import (
     MESH_GATEWAY,
     ConnectionMatch,
@@ -146,6 +147,7 @@ __all__ = [
     "Backend",
     "BackendTls",
     "Balancer",
+    "BucketKey",
     "Callers",
     "CidrGroup",
     "CidrGroupPeer",
@@ -179,6 +181,7 @@ __all__ = [
     "KeySet",
     "KeySource",
     "LearnedNames",
+    "Limit",
     "Listener",
     "ListenerProtocol",
     "MeshConfig",
@@ -206,6 +209,8 @@ __all__ = [
     "Problem",
     "Protocol",
     "RankedRule",
+    "RateLimit",
+    "RateLimitService",
     "Reach",
     "Redirect",
     "Reference",

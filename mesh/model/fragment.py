@@ -12,6 +12,7 @@ from mesh.model.gateway import Gateway, GatewayClass, ReferenceGrant
 from mesh.model.inventory import CidrGroup, EndpointSlice, LearnedNames, Namespace, Node, Service, Workload
 from mesh.model.names import ObjectRef, Problem
 from mesh.model.network_policy import Policy, TierPolicy
+from mesh.model.rate_limit import RateLimit
 from mesh.model.routing import Route
 from mesh.model.telemetry import Telemetry
 from mesh.model.traffic_policy import DestinationRule
@@ -29,6 +30,7 @@ Noun = (
     | TierPolicy
     | Authorization
     | RequestAuthentication
+    | RateLimit
     | MeshConfig
     | Route
     | DestinationRule

@@ -23,6 +23,7 @@ HTTP_RULES = ("CiliumNetworkPolicy shop/web ingress[0]", "CiliumNetworkPolicy sh
 LOGS = (("NetworkPolicy shop/other", "not this"), ("NetworkPolicy shop/web", "ticket 12"))
 AUTHORIZATION = "AuthorizationPolicy shop/some rules[0]"
 TOKENS = "RequestAuthentication shop/tokens jwtRules[0]"
+LIMITS = tuple(f"RateLimit shop/web limits[{index}]" for index in (0, 1))
 
 
 def names() -> Names:
@@ -34,7 +35,7 @@ def names() -> Names:
         PolicyClass(
             1,
             (
-                PortVerdict("TCP", 80, 80, "steer", 256, (*HTTP_RULES, AUTHORIZATION, TOKENS)),
+                PortVerdict("TCP", 80, 80, "steer", 256, (*HTTP_RULES, AUTHORIZATION, TOKENS, *LIMITS)),
                 PortVerdict("TCP", 81, 81, "allow", 0, (), "deny", (TRIED,)),
             ),
             (RULE,),
@@ -211,6 +212,12 @@ def test_a_request_names_the_authorization_rules_that_judged_it() -> None:
     assert (found.verdict, found.drop_reason, found.policies) == ("DROPPED", "L7_POLICY", (key("no"),))
     found = asked(403, NONE, **CILIUM, allow_enforced_engine_result="denied")
     assert (found.verdict, found.policies) == ("DROPPED", (AUTHORIZATION,))
+
+
+def test_a_request_that_was_too_much_names_the_limits_of_its_class() -> None:
+    for details in ("local_rate_limited", "request_rate_limited", "rate_limiter_error"):
+        found = asked(429, details, **CILIUM)
+        assert (found.verdict, found.drop_reason, found.policies) == ("DROPPED", "L7_POLICY", LIMITS)
 
 
 def test_what_an_authorization_service_refuses_is_dropped_by_the_rule_that_asked_it_last() -> None:

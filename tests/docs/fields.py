@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from istio_integration.number import PERCENT
-from istio_integration.string_match import STRING_MATCH
 from mesh.dialects import Dialect, ref_of
 from mesh.dialects.reading import Fields, Reader
 from mesh.dialects.selection import EXPRESSION, SELECTOR
+from mesh.dialects.string_match import STRING_MATCH
 
 _INDEX = re.compile(r"\[[0-9]+\]")
 _EVERYWHERE = (SELECTOR, EXPRESSION, STRING_MATCH, PERCENT)

@@ -34,6 +34,7 @@ KINDS = (
     "UDPRoute",
     "ReferenceGrant",
     "BackendTLSPolicy",
+    "RateLimit",
     "Secret",
 )
 BEGIN, END = "<!-- fields: generated, `make docs` -->\n", "<!-- end of fields -->\n"

@@ -1,9 +1,9 @@
 """What judges a request, in order. The listener holds the filters, a route what they ask for (rule 6).
 
 Tokens come first, for everything behind may ask for their claims. Then network policy, so that what it
-refuses reaches no authorization service; then AuthorizationPolicy's CUSTOM, DENY and ALLOW. Before these
-stand shadows that say what would be if policies in audit mode counted: behind them they would never see what
-is refused now.
+refuses reaches no authorization service; then AuthorizationPolicy's CUSTOM, DENY and ALLOW. Rate limits are
+last, for what is refused must not use up what others may ask for. Before the judges stand shadows that say
+what would be if policies in audit mode counted: behind them they would never see what is refused now.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Any
 
 from mesh.proxy import AuthorizationPart, L7Class
-from xds.render import authentication, authorization, naming, providers, rbac
+from xds.render import authentication, authorization, naming, providers, rate_limits, rbac
 from xds.render.encoding import typed
 
 #: What the metadata keys begin with that say what a filter answered (read by `agent.judgement`). Those of
@@ -39,6 +39,7 @@ def judging() -> tuple[HttpFilter, ...]:
         providers.dormant(),
         rbac.dormant(naming.DENY),
         rbac.dormant(naming.ALLOW),
+        rate_limits.dormant(),
         router(),
     )
 
@@ -62,6 +63,8 @@ def asked(found: L7Class) -> dict[str, Any]:
         entries[naming.DENY] = rbac.per_route(rbac.deny(authorization.policies(denying), _DENY))
     if allowing := _allowing(enforced):
         entries[naming.ALLOW] = rbac.per_route(rbac.allow(authorization.policies(allowing), _ALLOW))
+    if found.limits:
+        entries[naming.RATE_LIMITS] = rate_limits.per_route(found.limits)
     return dict(sorted((entries | _audits(found)).items()))
 
 

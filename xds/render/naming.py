@@ -41,6 +41,10 @@ TLS_INSPECTOR = "envoy.filters.listener.tls_inspector"
 HTTP_INSPECTOR = "envoy.filters.listener.http_inspector"
 CORS = "envoy.filters.http.cors"
 FAULT = "envoy.filters.http.fault"
+#: Of RateLimits, and the filters that a route puts into it.
+RATE_LIMITS = "envoy.filters.http.filter_chain.ratelimit"
+LOCAL_RATE_LIMIT = "envoy.filters.http.local_ratelimit"
+RATE_LIMIT = "envoy.filters.http.ratelimit"
 ROUTER = "envoy.filters.http.router"
 UPSTREAM_CODEC = "envoy.filters.http.upstream_codec"
 HTTP_CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
@@ -105,8 +109,8 @@ def rbac_policy(origin: ObjectRef, field: str) -> str:
 
 
 def provider(host: str, port: int, kind: str) -> str:
-    """The cluster of an extension provider, such as `outbound|9000|grpc|authz.shop...`: apart from that of
-    routes to the same port, for it fixes the protocol."""
+    """The cluster of an authorization, rate limit or tracing service, such as `outbound|9000|grpc|authz...`:
+    apart from that of routes to the same port, for it fixes the protocol."""
     return f"outbound|{port}|{kind}|{host}"
 
 

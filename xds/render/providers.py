@@ -1,5 +1,5 @@
-"""External authorization services (MeshConfig's extension providers): the cluster that leads there, and the
-filters that ask (CUSTOM of AuthorizationPolicy).
+"""External authorization services (MeshConfig's extension providers): the cluster that leads there, as to
+rate limit services, and the filters that ask (CUSTOM of AuthorizationPolicy).
 
 Whom to ask and when is a rule like any other, so it travels by route configuration (rule 6): the listener
 holds an empty `filter_chain`, and the route fills it with pairs of filters, an RBAC shadow that finds out
@@ -67,6 +67,8 @@ from xds.render.encoding import encode, typed
 from xds.render.headers import FORGEABLE
 from xds.render.limits import no_breakers
 
+#: Where a service is, and what it speaks.
+Place = tuple[str, int, Literal["grpc", "http"]]
 #: The parts that ask one service.
 Asking = tuple[AuthorizationProvider, tuple[AuthorizationPart, ...]]
 
@@ -85,8 +87,12 @@ def host(provider: AuthorizationProvider) -> str:
     return provider.service.rpartition("/")[2]
 
 
+def place(provider: AuthorizationProvider) -> Place:
+    return host(provider), provider.port, provider.kind
+
+
 def cluster_name(provider: AuthorizationProvider) -> str:
-    return naming.provider(host(provider), provider.port, provider.kind)
+    return naming.provider(*place(provider))
 
 
 @lru_cache(maxsize=1024)

@@ -148,30 +148,35 @@ def _keyless(view: ProxyView) -> Iterator[EnvoyResource]:
 
 
 def _providers(view: ProxyView) -> Iterator[EnvoyResource]:
-    """Services that are asked for consent, and those that take spans. Of one in the mesh the view brings the
-    destination; backends that an egress class would have to judge are not asked, for they would be asked
-    behind its back."""
+    """Services asked for consent or to count, and those that take spans. Of one in the mesh the view brings
+    the destination; backends that an egress class would have to judge are not asked: it would be behind its
+    back."""
     origins: dict[str, set[ObjectRef]] = {}
-    asked: dict[str, tuple[Host, Protocol]] = {}  # providers of two names may be one service
-    for spans in (view.egress_tracing, view.ingress_tracing):
-        if spans is not None:
-            to = spans.provider
-            name = tracing.cluster_name(to)
-            asked[name] = (tracing.host(to), to.port), to.protocol
-            origins.setdefault(name, set())
-    for l7 in (*view.egress, *view.ingress):
-        for part in (*l7.authorization, *(l7.plain or ())):
-            if part.provider is not None:
-                name = providers.cluster_name(part.provider)
-                asked[name] = (providers.host(part.provider), part.provider.port), part.provider.kind
-                origins.setdefault(name, set()).add(part.origin)
+    asked: dict[str, providers.Place] = {}  # those of two names may be one service
+    for origin, place in _asked(view):
+        name = naming.provider(*place)
+        asked[name] = place
+        origins.setdefault(name, set()).update(origin)
     known = {(d.target.service.host, d.target.port): d for d in view.destinations if not d.target.subset}
-    for name, (service, kind) in asked.items():
-        in_mesh, blame = known.get(service), _unique(origins[name])
-        yield EnvoyResource(CLUSTER, name, providers.cluster(*service, kind, in_mesh is not None), blame)
+    for name, (host, port, kind) in asked.items():
+        in_mesh, blame = known.get((host, port)), _unique(origins[name])
+        yield EnvoyResource(CLUSTER, name, providers.cluster(host, port, kind, in_mesh is not None), blame)
         if in_mesh is not None:
             backends = tuple(backend for part in in_mesh.parts if not part.l7 for backend in part.backends)
             yield EnvoyResource(ENDPOINTS, name, endpoints.endpoints(name, backends), blame)
+
+
+def _asked(view: ProxyView) -> Iterator[tuple[tuple[ObjectRef, ...], providers.Place]]:
+    for spans in (view.egress_tracing, view.ingress_tracing):
+        if spans is not None:
+            yield (), tracing.place(spans.provider)
+    for l7 in (*view.egress, *view.ingress):
+        for part in (*l7.authorization, *(l7.plain or ())):
+            if part.provider is not None:
+                yield (part.origin,), providers.place(part.provider)
+        for limits in l7.limits:
+            if limits.counted_by is not None:
+                yield (limits.origin,), (limits.counted_by.host, limits.counted_by.port, "grpc")
 
 
 def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:

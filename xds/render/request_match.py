@@ -15,7 +15,7 @@ from xds.render.rbac import header_name
 def request_match(match: Match) -> RouteMatch:
     found = RouteMatch(
         **path_matcher(match.path),
-        headers=[_header(value) for value in match.headers],
+        headers=[header_match(value) for value in match.headers],
         query_parameters=[_parameter(value) for value in match.query],
     )
     if match.path.ignore_case:
@@ -23,7 +23,7 @@ def request_match(match: Match) -> RouteMatch:
     return found
 
 
-def _header(value: ValueMatch) -> HeaderMatcher:
+def header_match(value: ValueMatch) -> HeaderMatcher:
     found = HeaderMatcher(name=header_name(value.name), invert_match=value.negated)
     if value.kind == "present":
         found.present_match = True

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Literal
 
 from envoy_data_plane.envoy.config.core.v3 import (
     GrpcService,
@@ -90,8 +91,12 @@ def host(provider: TracingProvider) -> str:
     return provider.service.rpartition("/")[2]
 
 
+def place(provider: TracingProvider) -> tuple[str, int, Literal["grpc", "http"]]:
+    return host(provider), provider.port, provider.protocol
+
+
 def cluster_name(provider: TracingProvider) -> str:
-    return naming.provider(host(provider), provider.port, provider.protocol)
+    return naming.provider(*place(provider))
 
 
 def trace(manager: HttpConnectionManager, tracing: Tracing | None) -> HttpConnectionManager:

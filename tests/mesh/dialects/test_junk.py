@@ -25,6 +25,7 @@ from mesh.dialects import (
     gateway_route,
     grpc_route,
     http_route,
+    rate_limit,
     read,
     reference_grant,
     secret,
@@ -164,6 +165,7 @@ def test_no_field_is_both_read_and_refused() -> None:
         grpc_route,
         http_route,
         kubernetes_policy,
+        rate_limit,
         reference_grant,
         secret,
     ):

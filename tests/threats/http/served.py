@@ -18,6 +18,7 @@ from mesh.proxy import ProxyView
 from sluice.offline import NODE, Manifests
 from tests.xds.render.conftest import Serve
 from tests.xds.render.standalone import Proxy
+from xds.dialects import read
 from xds.documents import parse
 from xds.jwks import Fetched
 
@@ -122,6 +123,12 @@ class Compiled:
     def learn(self, fetched: Fetched) -> None:
         """Keys came, or did not."""
         self._node.update(self.mesh.apply({fetched.ref: fetched.fragment}))
+
+    def edit(self, changed: Object) -> None:
+        """An object is another now."""
+        fragment = read(changed)
+        assert fragment.valid, fragment.problems
+        self._node.update(self.mesh.apply({fragment.ref: fragment}))
 
     @property
     def view(self) -> ProxyView:

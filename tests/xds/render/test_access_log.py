@@ -16,10 +16,20 @@ from agent.flows import FlowLog, FlowTeller
 from agent.names import Names
 from agent.records import Change
 from mesh.key_set import normalise
-from mesh.model import AuthorizationProvider, HttpMatch, JwtRule, ObjectRef, ServiceName
+from mesh.model import (
+    AuthorizationProvider,
+    HttpMatch,
+    JwtRule,
+    Limit,
+    ObjectRef,
+    RateLimitService,
+    ServiceName,
+    TextMatch,
+)
 from mesh.model import Backend as Address
 from mesh.node import PolicyClass, PortVerdict
-from mesh.proxy import AuthenticationPart, Destination, Part, Target
+from mesh.proxy import AuthenticationPart, Destination, Part, RateLimitPart, Target
+from tests.threats.http.rate_limit_service import RateLimitService as Counter
 from tests.threats.http.tokens import ISSUER, Issuer, bearer
 from tests.xds.render.backend import Backend
 from tests.xds.render.client import ask
@@ -235,3 +245,43 @@ def test_a_record_has_what_metrics_are_made_of(
     assert api.received > len("GET /api HTTP/1.1")
     assert api.sent > len("HTTP/1.1 200 OK")
     assert (none.cluster, none.is_grpc, none.flags) == ("", False, "NR")
+
+
+def test_the_agent_reads_that_a_request_was_too_much(
+    folder: Path, servers: dict[str, Backend], messages: queue.Queue[bytes]
+) -> None:
+    counting = Counter()
+    parts = (
+        limits("own", "/local"),
+        limits("all", "/global", RateLimitService("localhost", counting.port, "shop", True, 2000)),
+        limits("gone", "/gone", RateLimitService("localhost", 9, "shop", False, 2000)),
+    )
+    proxy = Proxy(view(ingress=(authorized(300, limits=parts),)), folder, ("127.0.0.1", servers["one"].port))
+    log = FlowLog()
+    keys = tuple(key for part in parts for key in part.keys)
+    teller = FlowTeller(Mesh(*keys), log)
+    asked = ["/local", "/local", "/global", "/global", "/gone"]
+    try:
+        for path in asked:
+            ask(proxy.ports["virtualInbound|300"], path)
+        while len(log.last(99)) < len(asked):
+            for request in requests(messages.get(timeout=10)):
+                teller.tell_request(("127.0.0.1",), request)
+    finally:
+        proxy.stop()
+        counting.stop()
+    found = [(flow.l7.path, flow.verdict, flow.policies) for flow in log.last(99) if flow.l7]
+    dropped = ("DROPPED", keys)
+    assert sorted(found) == sorted(
+        [
+            ("/local", "FORWARDED", ()),
+            ("/global", "FORWARDED", ()),
+            *((path, *dropped) for path in ("/local", "/global", "/gone")),
+        ]
+    )
+
+
+def limits(name: str, path: str, service: RateLimitService | None = None) -> RateLimitPart:
+    """One request an hour to a path."""
+    limit = Limit("limits[0]", 1, "hour", 1, paths=(TextMatch("exact", path),))
+    return RateLimitPart(ObjectRef("RateLimit", "shop", name), (limit,), service)

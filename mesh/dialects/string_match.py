@@ -1,4 +1,5 @@
-"""StringMatch: exact, prefix or RE2 over the whole, of a header, a query parameter, a path or an origin."""
+"""How texts are matched. Istio's StringMatch is a mapping (exact, prefix, or RE2 over the whole) for headers,
+query parameters, paths and origins; policies have one text (exact, prefix*, *suffix or *)."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from typing import Literal, cast
 
 from mesh.dialects.reading import Fields, Reader
 from mesh.dialects.syntax import expression, printable
-from mesh.model import PathMatch, ValueMatch
+from mesh.model import PathMatch, TextMatch, ValueMatch
 
 STRING_MATCH = Fields(("exact", "prefix", "regex"))
 
@@ -52,3 +53,18 @@ def _string_match(reader: Reader, *, empty_prefix: bool) -> tuple[Kind, str] | N
     if kind == "regex":
         expression(value)
     return kind, text
+
+
+def text_match(reader: Reader) -> TextMatch | None:
+    """Exact, prefix*, *suffix, or * for anything that is there; None if it is unreadable."""
+    found = printable(reader, _LONGEST)
+    if not reader.sound:
+        return None
+    if found == "":
+        reader.refuse("is empty; * means any value that is there")
+        return None
+    if found == "*":
+        return TextMatch("present")
+    if found.startswith("*"):
+        return TextMatch("suffix", found[1:])
+    return TextMatch("prefix", found[:-1]) if found.endswith("*") else TextMatch("exact", found)

@@ -1,5 +1,5 @@
-"""Which workloads a policy of security.istio.io is for: `selector` or `targetRefs` (istio/api,
-type/v1beta1/selector.proto)."""
+"""Which workloads a policy about requests is for: `selector` or `targetRefs` (istio/api,
+type/v1beta1/selector.proto, which our own kinds follow)."""
 
 from __future__ import annotations
 
