@@ -37,18 +37,19 @@ def http(
     edge: bool = False,
 ) -> Filter:
     """The filter that serves the route configuration `routes`; at the `edge` of the mesh, where a Gateway is,
-    the address of the peer is the client's, and is added to X-Forwarded-For. Of `tracing` only its
-    `structure` counts."""
+    the address of the peer is the client's, and is added to X-Forwarded-For, and limits are tighter. Of
+    `tracing` only its `structure` counts."""
     decode = normalization == "DECODE_AND_MERGE_SLASHES"
     manager = HttpConnectionManager(
         stat_prefix=routes,
         rds=Rds(config_source=ads(), route_config_name=routes),
         http_filters=list(http_filters),
         access_log=[access_log(listener)],
-        common_http_protocol_options=protocol.downstream(),
+        common_http_protocol_options=protocol.downstream(edge=edge),
         http_protocol_options=protocol.downstream_http1(default_host),
-        http2_protocol_options=protocol.http2(),
-        max_request_headers_kb=protocol.MAX_HEADERS_KB,
+        http2_protocol_options=protocol.http2(edge=edge),
+        max_request_headers_kb=protocol.EDGE_HEADERS_KB if edge else protocol.MAX_HEADERS_KB,
+        request_headers_timeout=protocol.EDGE_HEADERS_TIMEOUT if edge else None,
         upgrade_configs=[HttpConnectionManagerUpgradeConfig(upgrade_type=name) for name in UPGRADES],
         stream_idle_timeout=protocol.FOREVER,
         # Paths are judged as the backend will read them (`mesh.request_path`).

@@ -37,6 +37,7 @@ from xds.render import (
     downstream_tls,
     filters,
     naming,
+    protocol,
     retries,
     route_filters,
 )
@@ -69,6 +70,7 @@ def listener(
         additional_addresses=[AdditionalAddress(address=address) for address in others],
         enable_reuse_port=False,
         traffic_direction=TrafficDirection.OUTBOUND,
+        per_connection_buffer_limit_bytes=protocol.EDGE_BUFFER,
         filter_chains=[
             c for server in port.servers for c in _chains(server, name, normalization, policies, tracing)
         ],
@@ -139,7 +141,11 @@ def _chains(
             server.name, listener, _NO_HOST, http_filters, normalization, tracing, edge=True
         )
         yield FilterChain(
-            name=server.name, filter_chain_match=match, filters=[manager], transport_socket=secured
+            name=server.name,
+            filter_chain_match=match,
+            filters=[manager],
+            transport_socket=secured,
+            transport_socket_connect_timeout=protocol.EDGE_HANDSHAKE_TIMEOUT,
         )
         return
     for index, entry in enumerate(server.connections):
@@ -151,6 +157,7 @@ def _chains(
             filter_chain_match=own,
             filters=[connections.onward(entry.rule, dict(policies))],
             transport_socket=secured,
+            transport_socket_connect_timeout=protocol.EDGE_HANDSHAKE_TIMEOUT,
         )
 
 

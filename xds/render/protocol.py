@@ -34,6 +34,16 @@ MAX_HEADERS = 1000
 MAX_HEADERS_KB = 256
 
 _STREAMS = 1024
+
+#: Of strangers at a gateway, as in Envoy's advice for edge proxies and Istio's gateways: a table of headers
+#: that makes much of little may fill every stream to the limit (threat N27), and waiting has an end.
+EDGE_HEADERS = 100
+EDGE_HEADERS_KB = 60
+EDGE_BUFFER = 32 << 10
+EDGE_HEADERS_TIMEOUT = timedelta(seconds=10)
+EDGE_HANDSHAKE_TIMEOUT = timedelta(seconds=15)
+_EDGE_STREAMS = 100
+_EDGE_IDLE = timedelta(hours=1)
 _STREAM_WINDOW = 256 << 10
 _CONNECTION_WINDOW = 1 << 20
 
@@ -47,18 +57,20 @@ def downstream_http1(default_host: str) -> Http1ProtocolOptions:
     )
 
 
-def http2() -> Http2ProtocolOptions:
+def http2(*, edge: bool = False) -> Http2ProtocolOptions:
     """HTTP/2 on either side, with WebSocket over it."""
     return Http2ProtocolOptions(
-        max_concurrent_streams=_STREAMS,
+        max_concurrent_streams=_EDGE_STREAMS if edge else _STREAMS,
         initial_stream_window_size=_STREAM_WINDOW,
         initial_connection_window_size=_CONNECTION_WINDOW,
         allow_connect=True,
     )
 
 
-def downstream() -> HttpProtocolOptions:
+def downstream(*, edge: bool = False) -> HttpProtocolOptions:
     """Clients' connections, whatever their version."""
+    if edge:
+        return HttpProtocolOptions(idle_timeout=_EDGE_IDLE, max_headers_count=EDGE_HEADERS)
     return HttpProtocolOptions(idle_timeout=FOREVER, max_headers_count=MAX_HEADERS)
 
 
