@@ -32,7 +32,7 @@ from mesh.policy import Allow, Deny, Party, Steer, caller_of, judge, permits
 from mesh.proxy import HttpRule, RoutedPort, RouteEntry, Target
 from mesh.request import Request
 from mesh.request_path import normalise
-from mesh.route_effects import effects
+from mesh.route_effects import ALL, effects
 from mesh.steering_table import CALLER, DESTINATION, KERNEL, RESOLVER
 
 Path = Literal["kernel", "envoy"]
@@ -276,6 +276,9 @@ def _destinations(
         rule = entry.rule
         if rule.redirect is not None or rule.direct is not None:
             status = rule.redirect.status if rule.redirect else rule.direct.status if rule.direct else None
+            continue
+        if rule.fault is not None and rule.fault.status and rule.fault.aborted == ALL:
+            status = rule.fault.status
             continue
         total = sum(b.weight for b in rule.backends)
         if not total:

@@ -22,7 +22,8 @@ from mesh.model import (
 from mesh.proxy import RouteEntry
 from mesh.steering_table import Row, row_of
 
-_MILLION = 1_000_000
+#: Shares are millionths of the requests.
+ALL = 1_000_000
 
 #: How a VirtualService calls it, and how routes of the Gateway API do.
 _FIELDS: Mapping[str, tuple[str, str]] = {
@@ -155,7 +156,7 @@ def _target(target: RouteBackend | Mirror) -> str:
 
 
 def _percent(millionths: int) -> str:
-    return f"{millionths / _MILLION:.4%}".rstrip("%").rstrip("0").rstrip(".") + "%"
+    return f"{millionths / ALL:.4%}".rstrip("%").rstrip("0").rstrip(".") + "%"
 
 
 def _time(ms: int) -> str:

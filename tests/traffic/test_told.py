@@ -98,12 +98,18 @@ def test_what_envoy_does_besides_is_told_by_field(fields: Object, told: dict[str
             418,
             {"http[0].directResponse": "answers 418 itself; no backend is asked"},
         ),
+        (
+            {"route": [to()], "fault": {"abort": {"httpStatus": 503, "percentage": {"value": 100}}}},
+            503,
+            {"http[0].fault": "answers 100% with 503 itself"},
+        ),
     ],
 )
 def test_what_envoy_answers_itself_is_told(rule: Object, status: int, told: dict[str, str]) -> None:
     shop = Shop(virtual_service(rule))
     assert said(shop) == told
-    assert shop.explain("shop/web:80", GET)["status"] == status
+    answer = shop.explain("shop/web:80", GET)
+    assert (answer["status"], answer["backends"]) == (status, [])
 
 
 def test_of_a_request_only_the_route_that_it_takes_is_told() -> None:
@@ -140,8 +146,9 @@ def test_routes_of_the_gateway_api_call_their_fields_by_their_names() -> None:
 
 def test_describe_says_what_of_each_rule_needs_an_envoy() -> None:
     split = {"route": [to(subset="v1", weight=9), to(subset="v2", weight=1)], "timeout": "1s"}
+    tester = {"match": [{"headers": {"end-user": {"exact": "tester"}}}], "route": [to(subset="v2")]}
     shop = Shop(
-        virtual_service(split),
+        virtual_service(tester, split),
         versions(),
         destination_rule(
             "shadow", host="shadow", trafficPolicy={"outlierDetection": {"consecutive5xxErrors": 3}}
@@ -149,7 +156,8 @@ def test_describe_says_what_of_each_rule_needs_an_envoy() -> None:
     )
     told = describe_pod(shop.mesh, "shop/client", shop.node.proxies)
     assert told["why"] == {
-        "VirtualService shop/web http[0]": "its shares are of requests, not of connections; "
+        "VirtualService shop/web http[0]": "only who reads requests can tell them apart",
+        "VirtualService shop/web http[1]": "its shares are of requests, not of connections; "
         "single requests are given up, or sent again",
         "DestinationRule shop/shadow trafficPolicy.outlierDetection": "somebody must see what fails",
     }
@@ -162,4 +170,27 @@ def test_describe_says_what_of_a_policy_needs_an_envoy() -> None:
     shop = Shop(object_of("cilium.io/v2", "CiliumNetworkPolicy", "web", "shop", spec))
     assert describe_pod(shop.mesh, "shop/one", shop.node.proxies)["why"] == {
         "CiliumNetworkPolicy shop/web ingress[0].toPorts[0]": "only who reads requests can tell them apart"
+    }
+
+
+def test_describe_says_what_of_an_authorization_policy_needs_an_envoy() -> None:
+    shop = Shop(
+        object_of(
+            "security.istio.io/v1",
+            "AuthorizationPolicy",
+            "web",
+            "shop",
+            {
+                "selector": {"matchLabels": {"app": "web"}},
+                "rules": [
+                    {"from": [{"source": {"requestPrincipals": ["*"]}}]},
+                    {"from": [{"source": {"namespaces": ["street"]}}]},
+                    {"when": [{"key": "connection.sni", "values": ["web.example"]}]},
+                ],
+            },
+        )
+    )
+    assert describe_pod(shop.mesh, "shop/one", shop.node.proxies)["why"] == {
+        "AuthorizationPolicy shop/web rules[0]": "tokens stand in requests",
+        "AuthorizationPolicy shop/web rules[2]": "only who reads the TLS hello knows the name",
     }
