@@ -38,9 +38,9 @@ from mesh.protocols import selected
 from mesh.proxy import ProxyView
 from mesh.reach import policies_by_identity
 from mesh.references import AnyPolicy
+from mesh.steering_reasons import why
+from mesh.steering_table import CALLER, DESTINATION, KERNEL, RESOLVER
 
-KERNEL, RESOLVER = "kernel", "resolver"
-CALLER, DESTINATION = "caller's Envoy", "destination's Envoy"
 #: Of an L7 rule that no connection needs: an allow of everything says more, or nobody fits it.
 IDLE = "nothing now"
 
@@ -76,6 +76,7 @@ def describe_pod(
         "ports": [{"name": p.name, "port": p.port, "protocol": p.protocol} for p in workload.ports],
         "path": "envoy" if view.reasons else "kernel",
         "steered_by": list(view.reasons),
+        "why": why(view),
         "services": [_service(service, workload) for service in services],
         "rules": rules,
         "routes": routed,

@@ -34,6 +34,8 @@ from mesh.proxy import HttpRule, RoutedPort, RouteEntry, Target
 from mesh.rate_limit import counts
 from mesh.request import Request
 from mesh.request_path import normalise
+from mesh.route_effects import ALL, effects
+from mesh.steering_table import CALLER, DESTINATION, KERNEL, RESOLVER
 
 Path = Literal["kernel", "envoy"]
 
@@ -103,18 +105,17 @@ def explain(
         entry = routing.choose(routed.entries, request) if request else None
         chosen = [entry] if entry else list(routed.entries) if request is None else []
         for taken in chosen:
-            reasons.append(_reason(str(taken.origin), taken.rule.field, "route", "caller's Envoy"))
+            reasons.append(_reason(str(taken.origin), taken.rule.field, "route", CALLER))
+            reasons += [_reason(str(taken.origin), e.field, e.text, e.row.place) for e in effects(taken)]
         shares, status = _destinations(mesh, caller, chosen, request, asked)
         if request is not None and entry is None:
             names = sorted({str(e.origin) for e in routed.entries})
-            reasons.append(_reason(", ".join(names), "rules", "no rule matches: 404", "caller's Envoy"))
+            reasons.append(_reason(", ".join(names), "rules", "no rule matches: 404", CALLER))
             status = 404
     elif service is not None:
         shares = _shared_out(mesh, caller, service, port, protocol, host, reasons)
         if not shares:
-            reasons.append(
-                _reason(f"Service {service}", "", "no ready backend: connection refused", "kernel")
-            )
+            reasons.append(_reason(f"Service {service}", "", "no ready backend: connection refused", KERNEL))
     else:
         shares = [(Backend(host, port, mesh.owners.get(host)), None)]
 
@@ -152,7 +153,7 @@ def _shared_out(
     if found is None:
         ready = mesh.backends[service].get((port, protocol), ())
         return [(b, None) for b in _family(ready, caller.addresses[0], host)]
-    reasons.append(_said(found.key, "by the client's address" if found.by_client else "route", "kernel"))
+    reasons.append(_said(found.key, "by the client's address" if found.by_client else "route", KERNEL))
     weights = dict(found.shares)
     alike = _family([b for b in weights if b.port], caller.addresses[0], host)
     whole = sum(weights[b] for b in _family(list(weights), caller.addresses[0], host))
@@ -168,8 +169,8 @@ def _judge(
     allowed, steered, refused = True, False, False
     reasons: list[dict[str, str]] = []
     directions: tuple[tuple[Direction, Party, Party, str], ...] = (
-        ("egress", caller, callee, "caller's Envoy"),
-        ("ingress", callee, caller, "destination's Envoy"),
+        ("egress", caller, callee, CALLER),
+        ("ingress", callee, caller, DESTINATION),
     )
     for direction, subject, peer, envoy in directions:
         selecting = [p for p in mesh.all_policies() if p.subject.matches(subject.labels)]
@@ -245,10 +246,10 @@ def _authorization_says(
 def _of_key(key: str, direction: Direction, verdict: Allow | Deny) -> dict[str, str]:
     """A key without a field is a policy of which no rule fits."""
     kind, name, *field = key.split(" ", 2)
-    effect, enforced_by = "deny" if isinstance(verdict, Deny) else "allow", "kernel"
+    effect, enforced_by = "deny" if isinstance(verdict, Deny) else "allow", KERNEL
     if isinstance(verdict, Allow) and verdict.names is not None:
         patterns = ", ".join(sorted(pattern.text for pattern in verdict.names)) or "no name"
-        effect, enforced_by = f"allow queries for {patterns}", "resolver"
+        effect, enforced_by = f"allow queries for {patterns}", RESOLVER
     if field:
         return _reason(f"{kind} {name}", field[0], effect, enforced_by)
     if kind == "AuthorizationPolicy":
@@ -291,6 +292,9 @@ def _destinations(
         rule = entry.rule
         if rule.redirect is not None or rule.direct is not None:
             status = rule.redirect.status if rule.redirect else rule.direct.status if rule.direct else None
+            continue
+        if rule.fault is not None and rule.fault.status and rule.fault.aborted == ALL:
+            status = rule.fault.status
             continue
         total = sum(b.weight for b in rule.backends)
         if not total:

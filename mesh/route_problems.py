@@ -44,6 +44,10 @@ def _of_rule(
         elif backend.port and all((p.port, p.protocol) != (backend.port, "TCP") for p in found.ports):
             text = f"Service {backend.service} has no TCP port {backend.port}; {lost}"
             yield Problem(route.ref, f"{where}.port", text)
+    for mirror in rule.mirrors if isinstance(rule, RouteRule) else ():
+        if mirror.service is not None and mirror.service not in services:
+            text = f"there is no Service {mirror.service}; copies of requests go nowhere"
+            yield Problem(route.ref, f"spec.{rule.field}", text)
 
 
 def _subsets(

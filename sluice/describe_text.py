@@ -30,7 +30,9 @@ def pod_text(told: Data) -> Iterator[str]:
         yield f"{_INDENT}NOT READY"
     if told["steered_by"]:
         yield f"{_INDENT}Envoy, for:"
-        yield from (f"{_INDENT * 2}{key}" for key in told["steered_by"])
+        for key in told["steered_by"]:
+            why = told["why"].get(key)
+            yield f"{_INDENT * 2}{key}" + (f": {why}" if why else "")
     else:
         yield f"{_INDENT}No Envoy: kernel path, nothing steers"
     for service in told["services"]:

@@ -1,7 +1,8 @@
 """Traps that a mesh holds: what is valid, and is not what its author meant.
 
 `CHECKS` is the list of what is looked for, one file a group; a new check is a function there and a
-line in its file's CHECKS. Codes keep their meaning for ever: people write them into annotations.
+line in its file's CHECKS. Codes keep their meaning for ever: people write them into annotations. Where
+`istioctl analyze` warns of the same trap its code (IST) is ours too.
 """
 
 from __future__ import annotations
@@ -9,21 +10,43 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mesh.analysis import addresses, authorization, dns, layers, problems, routes, selection, shadow, tokens
+from mesh.analysis import (
+    addresses,
+    authorization,
+    destination_rules,
+    dns,
+    istio_gateways,
+    layers,
+    port_protocols,
+    problems,
+    routes,
+    selection,
+    shadow,
+    tokens,
+    virtual_services,
+)
 from mesh.analysis.finding import SEVERITIES, Check, Finding, Severity, Trap
 from mesh.analysis.view import View
 from mesh.model import ObjectRef
 
-CHECKS: tuple[Check, ...] = (
-    *problems.CHECKS,
-    *selection.CHECKS,
-    *layers.CHECKS,
-    *dns.CHECKS,
-    *shadow.CHECKS,
-    *addresses.CHECKS,
-    *authorization.CHECKS,
-    *tokens.CHECKS,
-    *routes.CHECKS,
+_GROUPS = (
+    problems,
+    selection,
+    layers,
+    dns,
+    shadow,
+    addresses,
+    authorization,
+    tokens,
+    routes,
+    virtual_services,
+    destination_rules,
+    istio_gateways,
+    port_protocols,
+)
+
+CHECKS: tuple[Check, ...] = tuple(
+    sorted((check for group in _GROUPS for check in group.CHECKS), key=lambda check: check.code)
 )
 
 #: Annotations that silence checks on an object: codes joined by commas, or `*`. Istio's is read too.

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 from mesh.analysis.finding import Check, Trap
 from mesh.analysis.view import View
+from mesh.model import MESH_GATEWAY, ObjectRef
+
+_ISTIO = ("VirtualService", "Gateway.networking.istio.io")
 
 
 def unreadable(view: View) -> Iterator[Trap]:
@@ -21,9 +24,23 @@ def unreadable(view: View) -> Iterator[Trap]:
             )
 
 
+def not_found(view: View) -> Iterator[Trap]:
+    """A Service, port, subset, Secret or pod that an object of Istio's names and that is not there."""
+    missing = _missing(view)
+    for problem in view.problems:
+        if problem in missing:
+            remedy = "create it, or correct the name"
+            yield Trap(problem.object, problem.field, problem.message, remedy)
+    for ref, route in sorted(view.mesh.routes.all.items()):
+        for index, name in enumerate(route.gateways):
+            if route.in_order and name != MESH_GATEWAY and not _has_gateway(view, name):
+                message = f"there is no Gateway {name}: the routes do not count there"
+                yield Trap(ref, f"spec.gateways[{index}]", message, "create it, or correct the name")
+
+
 def inconsistent(view: View) -> Iterator[Trap]:
     """Objects that are valid by themselves and do not fit together, and fields without effect."""
-    known = _notes(view)
+    known = _notes(view) - _missing(view)
     for problem in view.problems:
         if problem in known:
             remedy = "create what is missing, or take the mention of it out"
@@ -41,7 +58,22 @@ def _notes(view: View) -> set[object]:
     return {*within, *view.mesh.problems}
 
 
+def _missing(view: View) -> set[object]:
+    """What Istio's objects refer to in vain. Hosts of a VirtualService need be nobody's."""
+    return {
+        problem
+        for problem in view.mesh.problems
+        if problem.object.kind in _ISTIO and not problem.field.startswith("spec.hosts")
+    }
+
+
+def _has_gateway(view: View, name: str) -> bool:
+    namespace, _, own = name.partition("/")
+    return ObjectRef("Gateway.networking.istio.io", namespace, own) in view.mesh.gateways.all
+
+
 CHECKS = (
+    Check("IST0101", "Error", "an object of Istio's names what is not there", not_found),
     Check("SL0001", "Error", "an object or a file cannot be read", unreadable),
     Check("SL0002", "Warning", "an object does not fit the others, or a field has no effect", inconsistent),
 )

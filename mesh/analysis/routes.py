@@ -19,7 +19,8 @@ def never_taken(view: View) -> Iterator[Trap]:
                 first: dict[RouteMatch, RouteEntry] = {}
                 for entry in port.entries:
                     winner = first.setdefault(entry.match, entry)
-                    if winner is not entry and winner.rule is not entry.rule:
+                    mine = entry.origin.kind != "VirtualService"  # those have rules of their own
+                    if mine and winner is not entry and winner.rule is not entry.rule:
                         yield Trap(
                             entry.origin,
                             f"spec.{entry.rule.field}",
@@ -32,13 +33,14 @@ def never_taken(view: View) -> Iterator[Trap]:
 def leads_nowhere(view: View) -> Iterator[Trap]:
     """A route to a Service that has no ready backend: its share of requests is answered with 503."""
     for ref, route in sorted(view.mesh.routes.all.items()):
+        listed = "route" if route.in_order else "backendRefs"
         for rule in route.rules:
             for index, backend in enumerate(rule.backends):
                 ports = view.mesh.backends.get(backend.service, {}) if backend.service else {}
                 if backend.weight and ports.get((backend.port, "TCP")) == ():
                     yield Trap(
                         ref,
-                        f"spec.{rule.field}.backendRefs[{index}]",
+                        f"spec.{rule.field}.{listed}[{index}]",
                         f"Service {backend.service} has no ready backend: its share is answered with 503",
                         "see whether its pods are ready and its selector matches them",
                     )

@@ -136,12 +136,13 @@ def _print(answer: dict[str, Any]) -> None:
         print(f"  {reason['object']}{rule}: {reason['effect']} [{reason['enforced_by']}]")
     for remedy in answer.get("to_allow", ()):
         print(f"to allow it: {remedy}")
+    shared = "requests" if answer["path"] == "envoy" else "connections"
     if answer["backends"]:
         print("backends:")
     for backend in answer["backends"]:
         host = f"[{backend['address']}]" if ":" in backend["address"] else backend["address"]
         address = f"{host}:{backend['port']}"
-        share = f", {backend['share']:.0%} of requests" if "share" in backend else ""
+        share = f", {backend['share']:.0%} of {shared}" if "share" in backend else ""
         print(f"  {address} {backend['pod'] or ''}: {backend['verdict']}, {backend['path']}{share}")
 
 

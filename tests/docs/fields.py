@@ -40,10 +40,10 @@ def _both(fields: Fields) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return fields.read, fields.refused
 
 
-def table(samples: Iterable[Any], dialects: Mapping[tuple[str, str], Dialect]) -> Iterator[str]:
-    """Lines of a Markdown table, sorted by kind and path."""
-    yield "| kind | where | enforced | refused by name |"
-    yield "|---|---|---|---|"
+def read_fields(
+    samples: Iterable[Any], dialects: Mapping[tuple[str, str], Dialect]
+) -> Iterator[tuple[str, str, Fields]]:
+    """Kind, path and what may stand there, sorted."""
     kinds: dict[str, dict[str, Fields]] = {}
     for sample in samples:
         dialect = dialects[sample["apiVersion"], sample["kind"]]
@@ -57,8 +57,16 @@ def table(samples: Iterable[Any], dialects: Mapping[tuple[str, str], Dialect]) -
         assert kinds["CiliumNetworkPolicy"][path] == fields, "the two kinds are one language"
     for kind, found in sorted(kinds.items()):
         for path, fields in sorted(found.items()):
-            read = ", ".join(name for name in fields.read if path or name not in _WHOLE)
-            refused = ", ".join(fields.refused)
-            if read or refused:
-                where = path.removeprefix("spec.") or "-"
-                yield f"| {kind} | {where} | {read or '-'} | {refused or '-'} |"
+            read = tuple(name for name in fields.read if path or name not in _WHOLE)
+            yield kind, path, Fields(read, fields.refused)
+
+
+def table(samples: Iterable[Any], dialects: Mapping[tuple[str, str], Dialect]) -> Iterator[str]:
+    """Lines of a Markdown table, sorted by kind and path."""
+    yield "| kind | where | enforced | refused by name |"
+    yield "|---|---|---|---|"
+    for kind, path, fields in read_fields(samples, dialects):
+        read, refused = ", ".join(fields.read), ", ".join(fields.refused)
+        if read or refused:
+            where = path.removeprefix("spec.") or "-"
+            yield f"| {kind} | {where} | {read or '-'} | {refused or '-'} |"

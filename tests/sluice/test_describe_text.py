@@ -13,6 +13,8 @@ def test_a_pod_reads_as_with_istioctl_and_says_where_each_rule_is_enforced() -> 
     told = describe_pod(mesh, "shop/reviews-v1", Node(mesh, "here", default=True).proxies)
     lines = list(pod_text(told))
     assert lines[:2] == ["Pod: reviews-v1.shop", "   Pod Ports: 8080 (http)"]
+    steered = "      CiliumNetworkPolicy shop/get-only ingress[0].toPorts[0]: "
+    assert f"{steered}only who reads requests can tell them apart" in lines
     assert "Service: reviews.shop" in lines
     assert "   Port: http 80/http targets pod port 8080" in lines
     at = lines.index("Rules, enforced by destination's Envoy:")

@@ -18,7 +18,7 @@ def test_codes_are_unique_and_in_order_and_every_check_says_what_it_is() -> None
     found = [check.code for check in CHECKS]
     assert found == sorted(set(found))
     for check in CHECKS:
-        assert re.fullmatch(r"SL\d{4}", check.code)
+        assert re.fullmatch(r"(SL|IST)\d{4}", check.code)
         assert check.title and check.find.__doc__
 
 

@@ -87,7 +87,7 @@ def test_a_service_without_pods_is_told() -> None:
 apiVersion: v1
 kind: Service
 metadata: {name: ghost, namespace: shop}
-spec: {selector: {app: ghost}, ports: [{port: 80}]}
+spec: {selector: {app: ghost}, ports: [{name: http, port: 80}]}
 """
     assert only("SL0107", findings(service)).trap.object == ObjectRef("Service", "shop", "ghost")
     assert codes(service.replace("app: ghost", "app: web")) == set()

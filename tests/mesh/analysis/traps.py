@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from mesh.analysis import Finding, View, analyze
 from mesh.assemble import Mesh
-from mesh.dialects import read
 from mesh.identity import Allocations
 from mesh.model import Fragment, Noun, ObjectRef
 from tests.mesh.shop import documents
+from xds.dialects import read
 
 MESH = """
 apiVersion: v1
