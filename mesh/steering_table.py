@@ -92,7 +92,6 @@ _DESTINATION_RULE = _rows(
         RIDES,
         "the kernel balances by itself; an Envoy that is there obeys",
     ),
-    ("trafficPolicy.loadBalancer", "localityLbSetting", NOWHERE, "no pod is preferred for where it is"),
     ("trafficPolicy.loadBalancer", ("warmup", "warmupDurationSecs"), CALLER, "shares that grow with time"),
     (
         "trafficPolicy.loadBalancer.consistentHash",
@@ -112,11 +111,10 @@ _DESTINATION_RULE = _rows(
         RIDES,
         "how an Envoy that is there hashes",
     ),
-    ("trafficPolicy.connectionPool.tcp", "idleTimeout", NOWHERE, "no Envoy is told: idle connections stay"),
     ("trafficPolicy.connectionPool.tcp", "maxConnections", CALLER, "somebody must count and hold back"),
     (
         "trafficPolicy.connectionPool.tcp",
-        ("connectTimeout", "tcpKeepalive", "maxConnectionDuration"),
+        ("connectTimeout", "idleTimeout", "tcpKeepalive", "maxConnectionDuration"),
         RIDES,
         "about connections that an Envoy makes; the kernel path has the application's own",
     ),

@@ -65,7 +65,6 @@ SAMPLES: Mapping[str, Sample] = {
         (destination_rule(trafficPolicy={"portLevelSettings": _PORT_LEVEL}),),
     ),
     "trafficPolicy.loadBalancer.simple": _balanced("simple", "RANDOM"),
-    "trafficPolicy.loadBalancer.localityLbSetting": _balanced("localityLbSetting", {"enabled": False}),
     "trafficPolicy.loadBalancer.warmup": new(
         _policy("trafficPolicy.loadBalancer", {"simple": "ROUND_ROBIN", "warmup": {"duration": "60s"}})
     ),
