@@ -187,6 +187,24 @@ _GATEWAYS = (
     ),
 )
 
+_REQUESTS = (
+    *_rows(
+        "RateLimit",
+        ("", ("selector", "targetRef", "targetRefs"), RIDES, "which pods count"),
+        ("", ("limits", "global"), DESTINATION, "requests are counted where they arrive"),
+    ),
+    *_rows(
+        "Telemetry",
+        ("", "selector", RIDES, "which pods it is about"),
+        (
+            "",
+            "tracing",
+            RIDES,
+            "sent by Envoys that are there anyway",
+        ),
+    ),
+)
+
 _AUTHORIZATION = (
     *_rows(
         "RequestAuthentication",
@@ -287,6 +305,7 @@ TABLE: tuple[Row, ...] = (
     *_DESTINATION_RULE,
     *_ROUTES,
     *_GATEWAYS,
+    *_REQUESTS,
     *_AUTHORIZATION,
     *_POLICIES,
 )

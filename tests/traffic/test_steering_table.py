@@ -83,7 +83,7 @@ def test_a_row_is_found_for_what_is_below_it_and_for_other_levels_of_a_traffic_p
         ("DestinationRule", "trafficPolicy.portLevelSettings[0].outlierDetection", CALLER),
         ("DestinationRule", "subsets[1].trafficPolicy.loadBalancer.consistentHash.useSourceIp", KERNEL),
         ("DestinationRule", "subsets[1].labels", RIDES),
-        ("Telemetry", "tracing", None),
+        ("Secret", "data", None),
     ):
         found = row_of(kind, field)
         assert (found.place if found else None) == place, field

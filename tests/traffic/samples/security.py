@@ -8,8 +8,8 @@ from typing import Any
 from tests.traffic.samples.sample import Sample, new, put, same_but_for
 from tests.traffic.shop import Object, object_of
 
-_ONLY_WEB = {"matchLabels": {"app": "web"}}
-_TARGET = {"group": "", "kind": "Service", "name": "web"}
+ONLY_WEB = {"matchLabels": {"app": "web"}}
+TARGET = {"group": "", "kind": "Service", "name": "web"}
 _KEYS = '{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}'
 
 
@@ -23,7 +23,7 @@ _GET = _security("AuthorizationPolicy", rules=[_ASKED])
 
 
 def _protects(base: Object, without_rules: Object) -> Mapping[str, Sample]:
-    fields: Mapping[str, Any] = {"selector": _ONLY_WEB, "targetRef": _TARGET, "targetRefs": [_TARGET]}
+    fields: Mapping[str, Any] = {"selector": ONLY_WEB, "targetRef": TARGET, "targetRefs": [TARGET]}
     return {
         name: same_but_for(base, f"spec.{name}", value, (put(without_rules, f"spec.{name}", value),))
         for name, value in fields.items()
@@ -70,15 +70,20 @@ _CONDITIONS = {
     "connection.sni": "web.example",
     "destination.ip": "10.64.0.10",
 }
-_OPA = {
-    "apiVersion": "v1",
-    "kind": "ConfigMap",
-    "metadata": {"name": "istio", "namespace": "istio-system"},
-    "data": {
-        "mesh": "extensionProviders: "
-        "[{name: opa, envoyExtAuthzGrpc: {service: shadow.shop.svc.cluster.local, port: 80}}]"
-    },
-}
+
+
+def mesh_config(mesh: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "istio", "namespace": "istio-system"},
+        "data": {"mesh": mesh},
+    }
+
+
+_OPA = mesh_config(
+    "extensionProviders: [{name: opa, envoyExtAuthzGrpc: {service: shadow.shop.svc.cluster.local, port: 80}}]"
+)
 _AUTHORIZATION = {
     **_protects(_GET, _security("AuthorizationPolicy")),
     "action": same_but_for(_GET, "spec.action", "DENY", (_security("AuthorizationPolicy", action="ALLOW"),)),
