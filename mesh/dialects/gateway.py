@@ -86,7 +86,7 @@ def _distinct(items: list[Reader], listeners: tuple[Listener, ...]) -> None:
     for item, listener in zip(items, listeners, strict=True):
         if listener.name in names:
             item.at("name").refuse(f"{shown(listener.name)} stands here twice")
-        place = (listener.port, item.at("protocol").value, listener.hosts[0].host)
+        place = (listener.port, listener.protocol, listener.hosts[0].host)
         if place in places:
             item.refuse("has the port, protocol and hostname of another listener")
         names.add(listener.name)

@@ -275,3 +275,8 @@ def test_a_listener_that_cannot_be_read_leaves_the_gateway_without_effect(
     bad = made(fields)
     assert says in refused(bad)[f"spec.listeners[0].{field}"]
     assert read(bad).nouns == ()
+
+
+def test_a_protocol_that_is_no_text_is_refused() -> None:
+    fragment = read(made(HTTP | {"protocol": ["HTTP"]}))
+    assert [problem.field for problem in fragment.problems] == ["spec.listeners[0].protocol"]

@@ -212,16 +212,25 @@ def _managers(listener: Data) -> list[Data]:
 
 def _on_loopback(listener: Data) -> Iterator[Data]:
     """Each filter chain that does something, as a listener of its own on a port that the system chooses.
-    Where a matcher chooses among them, they stay together."""
+    Where a matcher chooses among them, or what the client says, they stay together."""
     kept = {k: v for k, v in listener.items() if k not in ("additional_addresses", "transparent")}
     kept["address"] = {"socket_address": {"address": "127.0.0.1", "port_value": 0}}
     if "filter_chain_matcher" in kept or _GATEWAY.fullmatch(listener["name"]):
         yield kept
         return
+    together: dict[str, list[Data]] = {}
     for chain in (*kept.pop("filter_chains"), kept.pop("default_filter_chain", {})):
-        chain.pop("filter_chain_match", None)
+        match = chain.pop("filter_chain_match", {})
+        if "application_protocols" in match:
+            chain["filter_chain_match"] = {"application_protocols": match.pop("application_protocols")}
         if chain.get("filters"):
-            yield {**kept, "name": chain["name"], "filter_chains": [chain]}
+            together.setdefault(json.dumps(match) if match else chain["name"], []).append(chain)
+    for chains in together.values():
+        alone = {**copy.deepcopy(kept), "name": chains[0]["name"], "filter_chains": chains}
+        if len(chains) > 1:
+            for inspector in alone["listener_filters"]:
+                inspector.pop("filter_disabled", None)
+        yield alone
 
 
 def _clusters(found: Found, passthrough: tuple[str, int] | None) -> Iterator[Data]:
