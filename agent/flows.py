@@ -116,6 +116,14 @@ class FlowTeller:
         )
         self._log.lost += max(0, len(records) - BUDGET)
 
+    def flow(self, record: bytes) -> Flow:
+        """What one event of the ring says, with the names of this moment."""
+        event, names = Event.unpack(record), self._names
+        offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        workloads = names.workload(event.src), names.workload(event.dst)
+        rules, audit = names.rules(event.cookie), names.rules(event.audit_cookie)
+        return _of_event(record, offset, *workloads, names.service(event.vip), rules, audit, names.logs)
+
     def tell_request(self, addresses: tuple[str, ...], request: LoggedRequest) -> None:
         """Take in one entry of the access log of the Envoy of the pod with these addresses."""
         flow = self._of_request(addresses, request)
