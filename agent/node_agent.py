@@ -83,7 +83,7 @@ class NodeAgent:
             self._names, self._kernel.table("sl_traffic"), self._in_kernel, self._proxies.metrics
         )
         self._spanning = Spanning(
-            self._names, self._kernel.table("sl_flow"), self._teller.flow, self._in_kernel
+            self._names, self._kernel.table("sl_flow"), self._teller.telling, self._in_kernel
         )
         self._sandboxes: dict[WorkloadName, Sandbox] = {}
         self._routed: set[WorkloadName] = set()

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from agent.access_log import LoggedRequest
+from agent.flows import Telling
 from agent.kernel.error import KernelError
 from agent.names import Names
 from agent.records import Change
@@ -19,7 +20,6 @@ from agent.tracing.bound import Bound
 from agent.tracing.connections import Connections
 from agent.tracing.span import Context, Span
 from agent.tracing.traced import Traced
-from mesh.flow import Flow
 
 log = logging.getLogger(__name__)
 
@@ -34,20 +34,21 @@ class Table(Protocol):
 
 
 class Spanning:
-    """`flow` gives an event its names; `aside` calls what may block on the kernel's thread."""
+    """`telling` holds what an event's names are when it comes; `aside` calls what may block on the kernel's
+    thread."""
 
     def __init__(
         self,
         names: Names,
         table: Table,
-        flow: Callable[[bytes], Flow],
+        telling: Callable[[bytes], Telling],
         aside: Callable[..., Awaitable[Any]],
     ) -> None:
         self._table = table
         self._aside = aside
         self._traced = Traced(names)
         self._bound = Bound(time.monotonic)
-        self._connections = Connections(self._traced, flow, self._emit, self._bound.allows, random.random)
+        self._connections = Connections(self._traced, telling, self._emit, self._bound.allows, random.random)
         self._tracers: Any = None
 
     def follow(self, change: Change) -> None:

@@ -55,7 +55,7 @@ class Told:
         self.seconds = 0.0
         self.bound = Bound(lambda: self.seconds, rate)
         self.connections = Connections(
-            self.traced, FlowTeller(names, FlowLog()).flow, self._emit, self.bound.allows, lambda: 0.5
+            self.traced, FlowTeller(names, FlowLog()).telling, self._emit, self.bound.allows, lambda: 0.5
         )
         workloads = {"10.0.0.1": CLIENT, "10.0.0.2": WEB, "10.0.0.3": OTEL}
         records: list[Record] = [
@@ -179,13 +179,17 @@ def test_a_request_that_is_not_recorded_or_whose_connection_was_not_seen_has_no_
     assert told.spans == []
 
 
-def test_a_refusal_is_told_at_once_and_an_end_by_policy_with_the_newest_verdict() -> None:
+@pytest.mark.parametrize("turned", [False, True], ids=["the opener's socket", "the other"])
+def test_a_refusal_is_told_at_once_and_an_end_by_policy_with_the_newest_verdict(turned: bool) -> None:
     told = Told()
     told.see(replace(EVENT, type=EventType.CONNECT, verdict=Verdict.DENY, reason=DropReason.POLICY_INGRESS))
     (refused,) = told.spans
     assert refused.error == "POLICY_INGRESS" and refused.attributes["sluice.verdict"] == "denied"
     told.see(EVENT)
-    told.see(replace(EVENT, type=EventType.END, verdict=Verdict.DENY, time_ns=8 * SECOND, generation=8))
+    end = replace(EVENT, type=EventType.END, verdict=Verdict.DENY, time_ns=8 * SECOND, generation=8)
+    if turned:
+        end = replace(end, src=end.dst, dst=end.src, src_port=end.dst_port, dst_port=end.src_port)
+    told.see(end)
     _, ended = told.spans
     assert (ended.error, ended.end) == ("POLICY_CHANGED", OFFSET + 8 * SECOND)
     assert (
