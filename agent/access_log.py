@@ -46,7 +46,8 @@ class LoggedRequest:
     RBAC filters left, `tokens` why each rule about tokens refused (see `agent.judgement`). `duration` is the
     seconds until the last byte was sent, `lasted` until the request was over; `received` and `sent` are bytes
     on the wire; `flags` are Envoy's response flags in short ("-": none); `grpc_status` is what the answer
-    said of itself, digits or empty."""
+    said of itself, digits or empty. `traceparent` is the context of Envoy's span where it traces (W3C Trace
+    Context); `common` is for `leg`."""
 
     remote: Address = field(default_factory=Address)
     local: Address = field(default_factory=Address)
@@ -68,6 +69,31 @@ class LoggedRequest:
     cluster: str = ""
     is_grpc: bool = False
     grpc_status: str = ""
+    traceparent: str = ""
+    common: bytes = b""
+
+
+@dataclass(slots=True)
+class Leg:
+    """The connection to the backend that a request took: Envoy's end of it, and seconds from the request's
+    start until its first byte left there and its last came."""
+
+    local: Address = field(default_factory=Address)
+    first_sent: float = 0.0
+    last_got: float = 0.0
+
+
+def leg(request: LoggedRequest) -> Leg:
+    """What few ask for. Raises wire.WireError."""
+    found = Leg()
+    for number, _, data in fields(request.common):
+        if number == 7:  # time_to_first_upstream_tx_byte
+            found.first_sent = _seconds(data)
+        elif number == 10:  # time_to_last_upstream_rx_byte
+            found.last_got = _seconds(data)
+        elif number == 14:
+            found.local = _address(data)
+    return found
 
 
 def requests(message: bytes) -> Iterator[LoggedRequest]:
@@ -81,6 +107,7 @@ def _request(entry: bytes) -> LoggedRequest:
     request = LoggedRequest()
     for number, _, data in fields(entry):
         if number == 1:
+            request.common = data
             _common(request, data)
         elif number == 3:
             _properties(request, data)
@@ -130,6 +157,8 @@ def _properties(request: LoggedRequest, message: bytes) -> None:
             case 13:
                 name, value = _entry(data)
                 request.is_grpc |= name == "content-type" and _is_grpc(value)
+                if name == "traceparent":
+                    request.traceparent = value
 
 
 def _response(request: LoggedRequest, message: bytes) -> None:

@@ -94,27 +94,14 @@ class FlowTeller:
         self._log = log
 
     def tell(self, records: list[bytes]) -> None:
-        """Take in what the ring held. Names are those of this moment: an address may change hands."""
-        offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        workload, service, rules = self._names.workload, self._names.service, self._names.rules
-        self._log.add_all(
-            [
-                partial(
-                    _of_event,
-                    record,
-                    offset,
-                    workload(src),
-                    workload(dst),
-                    service(vip),
-                    rules(cookie),
-                    rules(audit_cookie),
-                    self._names.logs,
-                )
-                for record in records[:BUDGET]
-                for src, dst, vip, cookie, audit_cookie in (_NAMED.unpack_from(record),)
-            ]
-        )
+        """Take in what the ring held."""
+        tell, offset = self._telling, _to_epoch()
+        self._log.add_all([tell(record, offset) for record in records[:BUDGET]])
         self._log.lost += max(0, len(records) - BUDGET)
+
+    def telling(self, record: bytes) -> Telling:
+        """What one event of the ring says, with the names of this moment: an address may change hands."""
+        return self._telling(record, _to_epoch())
 
     def tell_request(self, addresses: tuple[str, ...], request: LoggedRequest) -> None:
         """Take in one entry of the access log of the Envoy of the pod with these addresses."""
@@ -139,6 +126,22 @@ class FlowTeller:
             policy_log=self._names.logs(query.rules),
         )
         self._log.add(lambda: flow)
+
+    def _telling(self, record: bytes, offset: int) -> Telling:
+        src, dst, vip, cookie, audit_cookie = _NAMED.unpack_from(record)
+        names = self._names
+        workload, rules = names.workload, names.rules
+        return partial(
+            _of_event,
+            record,
+            offset,
+            workload(src),
+            workload(dst),
+            names.service(vip),
+            rules(cookie),
+            rules(audit_cookie),
+            names.logs,
+        )
 
     def _of_request(self, addresses: tuple[str, ...], request: LoggedRequest) -> Flow:
         inbound = request.local.ip in addresses
@@ -234,3 +237,8 @@ def _reason(event: Event) -> str:
 
 def _rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _to_epoch() -> int:
+    """Nanoseconds from the clock of events to the epoch, now."""
+    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)

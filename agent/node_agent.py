@@ -31,6 +31,7 @@ from agent.records import Records
 from agent.resolving import Resolving
 from agent.sandbox import Sandbox, SandboxFolder
 from agent.telemetry.measuring import Measuring
+from agent.tracing.spanning import Spanning
 from agent.workloads import Workloads
 from mesh.discovery.envoy import LISTENER
 from mesh.discovery.resource import Resource, Snapshot
@@ -81,6 +82,9 @@ class NodeAgent:
         self.metrics = Measuring(
             self._names, self._kernel.table("sl_traffic"), self._in_kernel, self._proxies.metrics
         )
+        self._spanning = Spanning(
+            self._names, self._kernel.table("sl_flow"), self._teller.telling, self._in_kernel
+        )
         self._sandboxes: dict[WorkloadName, Sandbox] = {}
         self._routed: set[WorkloadName] = set()
         self._unanswered: list[Update] = []
@@ -130,6 +134,7 @@ class NodeAgent:
             tasks.create_task(self._follow_events())
             tasks.create_task(self._conduct())
             tasks.create_task(self.metrics.run(lambda: self._sandboxes))
+            tasks.create_task(self._spanning.run())
 
     def status(self) -> dict[str, Any]:
         """The state of the node, as the admin interface shows it."""
@@ -147,7 +152,11 @@ class NodeAgent:
             "pods": [self._pod_status(pod) for pod in sorted(pods)],
             "problems": problems,
             "applying": {"seconds": self._applying[0], "count": self._applying[1]},
-            "counters": {**self._kernel.counters(), "flows_untold": self.flows.lost},
+            "counters": {
+                **self._kernel.counters(),
+                "flows_untold": self.flows.lost,
+                "spans_untold": self._spanning.dropped,
+            },
         }
 
     def proxies(self) -> list[dict[str, Any]]:
@@ -226,6 +235,7 @@ class NodeAgent:
     def _envoy_served(self, sandbox: Sandbox, request: LoggedRequest) -> None:
         self._teller.tell_request(sandbox.addresses, request)
         self.metrics.add_request(sandbox, request)
+        self._spanning.add_request(request)
 
     def _envoy_is_ready(self, pod: WorkloadName, revision: int) -> None:
         if not self._rollout.is_ready(pod):
@@ -254,7 +264,9 @@ class NodeAgent:
     async def _follow_events(self) -> None:
         ring = self._kernel.events()
         while True:
-            self._teller.tell(ring.drain())
+            records = ring.drain()
+            self._teller.tell(records)
+            self._spanning.add_events(records)
             await asyncio.sleep(EVENT_LOOK)
 
     # --- what is done about it -------------------------------------------------------------------
@@ -345,9 +357,11 @@ class NodeAgent:
         for change in changes:
             self._names.follow(change)
             self._resolving.follow(change)
+            self._spanning.follow(change)
         await self._enforce(always=True)
         # Before anyone hears that it is in force, and before a new pod may begin.
         self._resolving.settle()
+        self._spanning.settle()
         self._records.finish()
         if self._rollout.warming is not None:
             self._rollout.flipped(_now())

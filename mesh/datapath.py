@@ -40,11 +40,12 @@ from mesh.node import (
     PortVerdict,
     ServicePortRecord,
     ServiceRecord,
+    TracingRecord,
     WorkloadRecord,
 )
 from mesh.proxy import Destination, L7Class, ProxyView, Target
 from mesh.references import AnyPolicy, RequestPolicy
-from mesh.telemetry import tracing
+from mesh.telemetry import connections, tracing
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -258,10 +259,13 @@ class Node:
         self._subjects = used
         pods: dict[str, PodRecord] = {}
         proxies: dict[str, ProxyView] = {}
+        tracings: dict[str, TracingRecord] = {}
         for name, (ingress, egress) in sets.items():
             view = self._view(name, ingress, egress)
             if view.reasons:
                 proxies[str(name)] = view
+            if traced := self._traced(view):
+                tracings[str(name)] = traced
             record = self.state.workloads[str(name)]
             pods[str(name)] = PodRecord(
                 name,
@@ -280,6 +284,7 @@ class Node:
         self.state = replace(
             self.state,
             pods=_same(self.state.pods, pods),
+            tracings=_same(self.state.tracings, tracings),
             sets=_same(self.state.sets, {f"{n:016x}": s.compiled.set for n, s in used.items()}),
             classes=_same(
                 self.state.classes, {f"{c.id:016x}": c for s in used.values() for c in s.compiled.classes}
@@ -344,6 +349,13 @@ class Node:
             sent,
             got,
         )
+
+    def _traced(self, view: ProxyView) -> TracingRecord | None:
+        sent = view.egress_tracing
+        if sent is None:
+            return None
+        found = steer.collectors(self._mesh, (sent,))
+        return connections(sent, next((target.service for target in found), None))
 
     def _classes(self, number: int) -> tuple[L7Class, ...]:
         listeners = self._subjects[number].compiled.listeners if number else {}

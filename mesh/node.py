@@ -177,6 +177,32 @@ class NamesRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Collector:
+    """Who takes spans by OTLP: over HTTP where it has a `path`, else over gRPC. Without a `service` of the
+    mesh `host` is a name of DNS. `timeout_ms` 0: none is set."""
+
+    host: str
+    port: int
+    service: ServiceName | None = None
+    path: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TracingRecord:
+    """Spans of the connections that a pod of this node opens: who takes them, how many of ALL begin a trace,
+    what the pod is called in them, and (name, text) of tags that each bears."""
+
+    pod: WorkloadName
+    collector: Collector
+    sampling: int
+    service_name: str
+    version: str
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What the Envoy of one local pod is to be served: per type URL, Envoy name -> content hash."""
 
@@ -200,6 +226,7 @@ Record = (
     | PolicySet
     | PodRecord
     | NamesRecord
+    | TracingRecord
     | Manifest
     | Generation
 )
@@ -216,6 +243,7 @@ class NodeState:
     sets: Mapping[str, PolicySet] = field(default_factory=dict)
     pods: Mapping[str, PodRecord] = field(default_factory=dict)
     names: Mapping[str, NamesRecord] = field(default_factory=dict)
+    tracings: Mapping[str, TracingRecord] = field(default_factory=dict)
 
     def tables(self) -> Mapping[str, Mapping[str, Record]]:
         """Table name -> its records."""

@@ -19,6 +19,7 @@ from mesh.model import Direction, Protocol, ServiceName, WorkloadName
 from mesh.node import (
     BlockRecord,
     Canonical,
+    Collector,
     Generation,
     Manifest,
     NamesRecord,
@@ -29,6 +30,7 @@ from mesh.node import (
     Record,
     ServicePortRecord,
     ServiceRecord,
+    TracingRecord,
     Verdict,
     WorkloadRecord,
 )
@@ -50,6 +52,7 @@ TABLE_TYPES = {
     "sets": _PREFIX + "PolicySet",
     "pods": _PREFIX + "Pod",
     "names": _PREFIX + "Names",
+    "tracings": _PREFIX + "Tracing",
 }
 
 #: Every type of a node's stream in the order of sending; the generation closes a push.
@@ -146,6 +149,13 @@ def _set(*values: Any) -> PolicySet:
     return record
 
 
+def _tracing(*values: Any) -> TracingRecord:
+    record = _exactly(TracingRecord, values)
+    collector = _exactly(Collector, record.collector)
+    service = None if collector.service is None else ServiceName(*collector.service)
+    return replace(record, pod=WorkloadName(*record.pod), collector=replace(collector, service=service))
+
+
 def _plainly(kind: type[BlockRecord] | type[NamesRecord] | type[Generation]) -> Callable[..., Record]:
     return lambda *values: _exactly(kind, values)
 
@@ -158,6 +168,7 @@ _READERS: dict[str, Callable[..., Record]] = {
     TABLE_TYPES["sets"]: _set,
     TABLE_TYPES["pods"]: _named(PodRecord),
     TABLE_TYPES["names"]: _plainly(NamesRecord),
+    TABLE_TYPES["tracings"]: _tracing,
     MANIFEST_TYPE: _named(Manifest),
     GENERATION_TYPE: _plainly(Generation),
 }

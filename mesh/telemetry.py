@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mesh.canonical import canonical
-from mesh.model import Direction, MeshConfig, Telemetry, TracingRule, Workload
+from mesh.model import Direction, MeshConfig, ServiceName, Telemetry, TracingRule, Workload
+from mesh.node import Collector, TracingRecord
 from mesh.proxy import Tracing
 
 
@@ -32,6 +33,19 @@ def tracing(
         return None
     own, namespace = canonical(workload), workload.name.namespace
     return Tracing(chosen, sampling, tags, workload.name, f"{own.service}.{namespace}", own)
+
+
+def connections(sent: Tracing, service: ServiceName | None) -> TracingRecord | None:
+    """What makes spans of a pod's connections where no Envoy does; None where the provider does not speak
+    OpenTelemetry. `service`: the provider, if it is a Service of the mesh."""
+    to = sent.provider
+    if to.kind != "opentelemetry":
+        return None
+    host = to.service.rpartition("/")[2]
+    collector = Collector(host, to.port, service, to.path, to.headers, to.timeout_ms)
+    # The others are of a request, or of Envoy's environment.
+    tags = tuple((tag.name, tag.value) for tag in sent.tags if tag.kind == "literal")
+    return TracingRecord(sent.pod, collector, sent.sampling, sent.service_name, sent.canonical.revision, tags)
 
 
 def unknown_providers(config: MeshConfig, telemetry: Telemetry) -> Iterator[tuple[int, str]]:

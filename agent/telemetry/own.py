@@ -15,6 +15,7 @@ _LOST = {
     "flows_lost": "sluice_flow_entries_lost_total",
     "traffic_lost": "sluice_connections_uncounted_total",
     "flows_untold": "sluice_flows_untold_total",
+    "spans_untold": "sluice_spans_untold_total",
 }
 
 

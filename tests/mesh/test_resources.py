@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from mesh.datapath import Node
-from mesh.model import WorkloadName
-from mesh.node import Generation, Manifest, PolicyClass, PortVerdict
+from mesh.model import ServiceName, WorkloadName
+from mesh.node import Collector, Generation, Manifest, PolicyClass, PortVerdict, TracingRecord
 from mesh.resources import GENERATION_TYPE, MANIFEST_TYPE, TABLE_TYPES, decode, encode
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
 
@@ -21,6 +21,12 @@ def test_every_record_survives_the_wire() -> None:
     assert decode(TABLE_TYPES["classes"], encode(audited)) == audited
     manifest = Manifest(WorkloadName("a", "b"), (("type", (("name", "hash"),)),))
     assert decode(MANIFEST_TYPE, encode(manifest)) == manifest
+    for collector in (
+        Collector("otel.example.com", 4318, None, "/v1/traces", (("x-token", "a"),), 3000),
+        Collector("otel.shop.svc.cluster.local", 4317, ServiceName("shop", "otel")),
+    ):
+        tracing = TracingRecord(WorkloadName("a", "b"), collector, 100, "b.a", "v1", (("tier", "gold"),))
+        assert decode(TABLE_TYPES["tracings"], encode(tracing)) == tracing
     assert decode(GENERATION_TYPE, encode(Generation(7, "t"))) == Generation(7, "t")
 
 

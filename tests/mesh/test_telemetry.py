@@ -6,6 +6,7 @@ import pytest
 
 from mesh.datapath import Node
 from mesh.model import ServiceName, WorkloadName
+from mesh.node import Collector, TracingRecord
 from mesh.proxy import ProxyView
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, documents, mesh_of
 from xds.dialects import read
@@ -103,6 +104,31 @@ def test_a_collector_in_the_mesh_is_a_destination_of_the_proxy() -> None:
     assert (ServiceName("shop", "otel"), 4317) not in {
         (d.target.service, d.target.port) for d in view(CONFIG).destinations
     }
+
+
+def test_the_agent_is_told_whose_connections_it_traces_and_who_takes_the_spans() -> None:
+    tagged = (
+        "{randomSamplingPercentage: 5, customTags: {tier: {literal: {value: gold}}, h: {header: {name: h}}}}"
+    )
+    node = Node(mesh_of(SHOP, OTEL, DEFAULT, tracing("shop", tagged)), "here")
+    assert set(node.state.tracings) == {str(pod.name) for pod in node.state.pods.values()}
+    storefront = WorkloadName("shop", "storefront")
+    assert node.state.tracings[str(storefront)] == TracingRecord(
+        storefront,
+        Collector("otel.shop.svc.cluster.local", 4317, ServiceName("shop", "otel")),
+        500,
+        "storefront.shop",
+        "latest",
+        (("tier", "gold"),),
+    )
+
+
+@pytest.mark.parametrize(
+    "texts", [(), (CONFIG,), (DEFAULT, GOT.replace("SERVER", "CLIENT")), (CONFIG, ROOT, ONES)]
+)
+def test_the_agent_traces_nobody_who_sends_nothing_to_opentelemetry(texts: tuple[str, ...]) -> None:
+    node = Node(mesh_of(SHOP, OTEL, *texts), "here")
+    assert "shop/storefront" not in node.state.tracings
 
 
 def test_tracing_rides_along_and_steers_nobody() -> None:

@@ -22,8 +22,9 @@ from xds.render.encoding import typed
 _FLUSH = timedelta(milliseconds=100)
 
 
-def access_log(listener: str) -> AccessLog:
-    """Requests of `listener`, sent at most 0.1 s after they ended. They are lost while the agent is away."""
+def access_log(listener: str, *, traced: bool = False) -> AccessLog:
+    """Requests of `listener`, sent at most 0.1 s after they ended. They are lost while the agent is away.
+    Where they are `traced` they say by which span, whose child the kernel's is (rule 26)."""
     return AccessLog(
         name=naming.ACCESS_LOG,
         typed_config=typed(
@@ -35,7 +36,7 @@ def access_log(listener: str) -> AccessLog:
                     buffer_flush_interval=_FLUSH,
                 ),
                 # What a metric needs to tell gRPC from other HTTP, and how a call ended.
-                additional_request_headers_to_log=["content-type"],
+                additional_request_headers_to_log=["content-type", *(["traceparent"] if traced else ())],
                 additional_response_headers_to_log=["grpc-status"],
                 additional_response_trailers_to_log=["grpc-status"],
             )

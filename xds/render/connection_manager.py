@@ -44,7 +44,7 @@ def http(
         stat_prefix=routes,
         rds=Rds(config_source=ads(), route_config_name=routes),
         http_filters=list(http_filters),
-        access_log=[access_log(listener)],
+        access_log=[access_log(listener, traced=tracing is not None)],
         common_http_protocol_options=protocol.downstream(edge=edge),
         http_protocol_options=protocol.downstream_http1(default_host),
         http2_protocol_options=protocol.http2(edge=edge),

@@ -1,0 +1,83 @@
+"""Spans reach a real collector by both protocols, and what cannot be sent is counted."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agent.tracing.span import Context, Span
+from agent.tracing.tracers import Tracers
+from mesh.model import ALL, WorkloadName
+from mesh.node import Collector, TracingRecord
+from tests.node.mesh import until
+from tests.xds.render.collector import HttpCollector, OtlpCollector, spans
+
+GRPC = Collector("otel.example.com", 4317, headers=(("x-token", "a"),))
+HTTP = Collector("otel.example.com", 4318, None, "/v1/traces", (("x-token", "a"),), 3000)
+RECORD = TracingRecord(WorkloadName("shop", "client"), GRPC, ALL, "client.shop", "v1", (("tier", "gold"),))
+SPAN = Span(
+    RECORD, "TCP web:80", 10**18, 10**18 + 5, {"sluice.path": "kernel"}, "", Context(1, 2), (Context(3, 4),)
+)
+
+
+@pytest.fixture
+def stopping() -> Any:
+    made: list[Any] = []
+    yield made.append
+    for one in made:
+        one.stop()
+
+
+def unused() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_a_span_arrives_over_grpc_from_the_pod_it_is_about_though_one_backend_is_dead(
+    stopping: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "operators=own")
+    collector = OtlpCollector()
+    stopping(collector)
+    tracers = Tracers(lambda _: (("127.0.0.1", unused()), ("127.0.0.1", collector.port)))
+    told = tracers.emit(SPAN)
+    (span,) = collector.take(1)
+    assert (span.trace, span.id, span.parent) == (f"{1:032x}", f"{told.span:016x}", f"{2:016x}")
+    assert span.tags == {"tier": "gold", "sluice.path": "kernel"}
+    assert span.resource == {
+        "service.name": "client.shop",
+        "service.version": "v1",
+        "k8s.namespace.name": "shop",
+        "k8s.pod.name": "client",
+    }
+    assert tracers.lost == 0
+    tracers.keep([])
+
+
+def test_a_span_arrives_over_http_with_the_providers_headers_and_no_others(
+    stopping: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=operators")
+    collector = HttpCollector()
+    stopping(collector)
+    tracers = Tracers(lambda _: (("127.0.0.1", collector.port),))
+    tracers.emit(replace(SPAN, record=replace(RECORD, collector=HTTP), parent=None))
+    path, headers, body = collector.received.get(timeout=15)
+    assert path == "/v1/traces" and headers["x-token"] == "a" and "authorization" not in headers
+    assert headers["host"] == "otel.example.com:4318"
+    (span,) = spans(body)
+    assert span.parent == "" and span.trace != f"{1:032x}"
+    tracers.keep([])
+
+
+def test_spans_that_nobody_takes_are_counted_also_when_their_collector_is_forgotten() -> None:
+    tracers = Tracers(lambda _: ())
+    tracers.emit(SPAN)
+    until(lambda: tracers.lost, "counted")
+    tracers.keep([])
+    assert tracers.lost == 1

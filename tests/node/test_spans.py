@@ -1,0 +1,136 @@
+"""Spans in a running mesh (rule 26): what a collector is told by Envoys and by the agent about one request
+that goes through three services, the last hop without any Envoy."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.node.mesh import RunningMesh, sluice, until
+
+pytestmark = pytest.mark.root
+
+EXAMPLE = Path(__file__).parents[2] / "examples/trace"
+MESH = (EXAMPLE / "mesh.yaml").read_text().replace("PYTHON", sys.executable).replace("HERE", str(EXAMPLE))
+
+Span = dict[str, Any]
+
+CLOSED = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: back}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: front}}}]}]
+"""
+
+UNTOLD = """
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: everything, namespace: shop}
+spec: {tracing: [{disableSpanReporting: true}]}
+"""
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
+    running = RunningMesh()
+    try:
+        running.up(MESH, folder=tmp_path_factory.mktemp("mesh"))
+        yield running
+    finally:
+        sluice("down", "--name", running.name, "--purge", timeout=60)
+    assert running.residue() == []
+
+
+def collected(mesh: RunningMesh) -> list[Span]:
+    """All spans, but those of the questions of this test."""
+    status, found = mesh.get("shop/client", "http://collector/spans")
+    assert status == 200 and isinstance(found, list)
+    return [span for span in found if "collector" not in json.dumps(span)]
+
+
+def by_kernel(spans: list[Span], service: str) -> list[Span]:
+    kernel = [span for span in spans if span["attributes"].get("sluice.path") == "kernel"]
+    return [span for span in kernel if span["attributes"].get("sluice.service") == service]
+
+
+def told(mesh: RunningMesh, known: list[Span], count: int) -> list[Span]:
+    """The next spans, when there are so many."""
+    ids = {span["id"] for span in known}
+
+    def new() -> list[Span]:
+        return [span for span in collected(mesh) if span["id"] not in ids]
+
+    return until(lambda: found if len(found := new()) >= count else [], "spans come", seconds=30)
+
+
+def test_a_request_through_three_services_is_one_trace_with_the_kernels_part_in_it(mesh: RunningMesh) -> None:
+    assert mesh.get("shop/client", "http://front/") == (200, "front > middle > back")
+    spans = told(mesh, [], 5)
+    assert len(spans) == 5, "\n".join(map(str, spans))
+    (to_front,), (to_middle,), (to_back,) = (
+        by_kernel(spans, f"shop/{name}") for name in ("front", "middle", "back")
+    )
+    first, second = sorted(
+        (span for span in spans if "sluice.path" not in span["attributes"]),
+        key=lambda span: bool(span["parent"]),
+    )
+    assert (first["service"], first["parent"]) == ("client.shop", "")
+    assert (second["service"], second["parent"]) == ("front.shop", first["id"])
+    assert (to_front["service"], to_front["parent"]) == ("client.shop", first["id"])
+    assert (to_middle["service"], to_middle["parent"]) == ("front.shop", second["id"])
+    assert {span["trace"] for span in (second, to_front, to_middle)} == {first["trace"]}
+    assert first["start"] <= to_front["start"] <= to_front["end"] <= first["end"]
+    assert to_front["resource"].items() <= first["resource"].items()
+
+    assert (to_back["service"], to_back["parent"], to_back["links"]) == ("middle.shop", "", [])
+    assert to_back["trace"] != first["trace"]
+    said = to_back["attributes"]
+    assert (said["sluice.verdict"], said["sluice.destination"]) == ("allowed", "shop/back")
+    assert (said["server.address"], said["server.port"]) == ("back.shop.svc.cluster.local", "80")
+    assert said["network.peer.port"] == "8080"
+
+
+def test_each_request_on_a_pooled_connection_has_its_span_and_a_link_to_the_one_that_opened_it(
+    mesh: RunningMesh,
+) -> None:
+    known = collected(mesh)
+    assert mesh.get("shop/client", "http://front/", "http://front/")[0] == 200  # one connection of curl's
+    new = by_kernel(told(mesh, known, 10), "shop/front")
+    *_, span = sorted(new, key=lambda span: span["start"])
+    assert span["attributes"]["sluice.connection.reused"] == "True"
+    (link,) = span["links"]
+    (opened,) = (s for s in by_kernel(collected(mesh), "shop/front") if [s["trace"], s["id"]] == link)
+    assert opened["attributes"]["sluice.connection.reused"] == "False"
+    port = "network.local.port"
+    assert opened["attributes"][port] == span["attributes"][port] and opened["trace"] != span["trace"]
+
+
+def test_what_the_kernel_refuses_is_told_with_the_policy_that_did(mesh: RunningMesh) -> None:
+    known = collected(mesh)
+    mesh.apply(CLOSED)
+    try:
+        assert mesh.get("shop/client", "http://back/")[0] == 0
+        for span in by_kernel(told(mesh, known, 2), "shop/back"):  # curl tries both families
+            assert span["error"] and span["parent"] == "" and span["attributes"]["sluice.verdict"] == "denied"
+            assert "NetworkPolicy shop/closed" in span["attributes"]["sluice.policy"]
+            assert span["attributes"]["error.type"] == "POLICY_INGRESS"
+    finally:
+        mesh.delete(CLOSED)
+
+
+def test_nothing_is_told_once_no_telemetry_asks_for_it(mesh: RunningMesh) -> None:
+    mesh.apply(UNTOLD)
+    known = collected(mesh)
+    assert mesh.get("shop/client", "http://back/") == (200, "back")
+    assert mesh.get("shop/client", "http://front/")[0] == 200
+    mesh.apply(MESH)
+    assert mesh.get("shop/client", "http://back/") == (200, "back")
+    (span,) = told(mesh, known, 1)
+    assert span["name"] == "TCP back.shop.svc.cluster.local:80"
