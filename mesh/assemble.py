@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from mesh.caller import CallerIndex
 from mesh.cidr import CidrIndex
 from mesh.destination_rules import DestinationRules
+from mesh.entry_hosts import EntryHosts, is_entry
 from mesh.gateway_problems import gateway_problems
 from mesh.gateways import Gateways
 from mesh.grants import Grants
@@ -26,6 +27,7 @@ from mesh.model import (
     Backend,
     CidrGroup,
     DestinationRule,
+    Endpoint,
     EndpointSlice,
     Fragment,
     Gateway,
@@ -117,12 +119,16 @@ class Mesh:
         self.groups: dict[str, CidrGroup] = {}
         #: DNS name -> the addresses that answers gave.
         self.names: dict[str, frozenset[str]] = {}
+        #: Service -> the DNS names whose addresses stand behind it -> those by the last answer.
+        self.leads: dict[ServiceName, frozenset[str]] = {}
+        self.current: dict[str, tuple[str, ...]] = {}
         #: Which report of the resolver that is.
         self.learned = 0
         self.keys: dict[KeySource, KeySet] = {}
         #: Addresses of nodes other than `hosts`.
         self.remote_nodes: frozenset[str] = frozenset()
-        self.routes = RouteTable()
+        self.entry_hosts = EntryHosts()
+        self.routes = RouteTable(self.entry_hosts)
         self.destination_rules = DestinationRules()
         self.callers = CallerIndex()
         self.gateways = Gateways()
@@ -133,6 +139,11 @@ class Mesh:
         # Two, for a Pod and a Service of one name are equal as keys.
         self._pod_refs: dict[WorkloadName, ObjectRef] = {}
         self._service_refs: dict[ServiceName, ObjectRef] = {}
+        #: Who would be a service: of a host several ServiceEntries may.
+        self._offers: defaultdict[ServiceName, dict[ObjectRef, Service]] = defaultdict(dict)
+        self._service_problems: dict[ServiceName, dict[ObjectRef, tuple[Problem, ...]]] = {}
+        #: DNS name -> the services behind which its addresses stand.
+        self._resolving: defaultdict[str, set[ServiceName]] = defaultdict(set)
         self._slices: defaultdict[ServiceName, dict[ObjectRef, EndpointSlice]] = defaultdict(dict)
         self._residents: defaultdict[str, set[WorkloadName]] = defaultdict(set)
         self._labelled: defaultdict[tuple[str, str, str], set[WorkloadName]] = defaultdict(set)
@@ -279,19 +290,8 @@ class Mesh:
                 self._touch(noun, change)
                 rehome.add(noun.name)
             case Service():
-                self.services[noun.name] = noun
-                self._service_refs[noun.name] = ref
-                for pair in noun.selector or ():
-                    self._selecting[noun.name.namespace, *pair].add(noun.name)
-                for vip in noun.vips:
-                    self._claims[vip].add(noun.name)
-                    change.services.update(self._claims[vip])
-                    if vip in self._allocated:
-                        change.services.add(self._allocated[vip])
-                if noun.vips or noun.headless:
-                    self.allocations.release(noun.name)
-                change.services.add(noun.name)
-                self._refer_to("services")
+                self._offers[noun.name][ref] = noun
+                self._elect(noun.name, change)
             case EndpointSlice():
                 self._slices[noun.service][ref] = noun
                 change.services.add(noun.service)
@@ -354,15 +354,8 @@ class Mesh:
                 self._touch(noun, change)
                 rehome.add(noun.name)
             case Service():
-                del self.services[noun.name]
-                for pair in noun.selector or ():
-                    discard(self._selecting, (noun.name.namespace, *pair), noun.name)
-                for vip in noun.vips:
-                    discard(self._claims, vip, noun.name)
-                for vip in {*noun.vips, *self.vips.get(noun.name, ())}:
-                    change.services.update(self._claims.get(vip, ()))
-                change.services.add(noun.name)
-                self._refer_to("services")
+                del self._offers[noun.name][ref]
+                self._elect(noun.name, change)
             case EndpointSlice():
                 self._slices[noun.service].pop(ref, None)
                 change.services.add(noun.service)
@@ -408,6 +401,44 @@ class Mesh:
                 del self.credentials[ref]
                 change.gateways = True
 
+    def _elect(self, name: ServiceName, change: Change) -> None:
+        """Of several ServiceEntries of one namespace the oldest has a host."""
+        if name in self.services:
+            self._withdraw(self.services[name], change)
+        if offers := self._offers[name]:
+            ref = min(offers, key=lambda ref: (offers[ref].created or "9", ref))
+            self._install(ref, offers[ref], change)
+        else:
+            del self._offers[name]
+        change.services.add(name)
+        change.services.update(self.entry_hosts.of(name))
+        change.routed |= self.routes.leading_to((name,))
+        self._refer_to("services")
+
+    def _install(self, ref: ObjectRef, service: Service, change: Change) -> None:
+        self.services[service.name] = service
+        self._service_refs[service.name] = ref
+        self.entry_hosts.put(service)
+        for pair in service.selector or ():
+            self._selecting[service.name.namespace, *pair].add(service.name)
+        for vip in service.vips:
+            self._claims[vip].add(service.name)
+            change.services.update(self._claims[vip])
+            if vip in self._allocated:
+                change.services.add(self._allocated[vip])
+        if service.vips or service.headless:
+            self.allocations.release(service.name)
+
+    def _withdraw(self, service: Service, change: Change) -> None:
+        del self.services[service.name]
+        self.entry_hosts.remove(service.name)
+        for pair in service.selector or ():
+            discard(self._selecting, (service.name.namespace, *pair), service.name)
+        for vip in service.vips:
+            discard(self._claims, vip, service.name)
+        for vip in {*service.vips, *self.vips.get(service.name, ())}:
+            change.services.update(self._claims.get(vip, ()))
+
     def _granted(self, namespace: str, change: Change) -> None:
         """Others may refer to objects of a namespace now, or may no more."""
         change.gateways = True
@@ -435,6 +466,13 @@ class Mesh:
         self.names.clear()
         self.names.update({name: frozenset(addresses) for name, addresses in learned.names})
         self.learned = learned.sequence
+        current = dict(learned.current)
+        for name, addresses in current.items():
+            self.names[name] = self.names.get(name, frozenset()).union(addresses)
+        for name, services in self._resolving.items():
+            if current.get(name) != self.current.get(name):
+                change.services |= services
+        self.current = current
         self._refer_to("names")
         change.names = True
 
@@ -562,20 +600,20 @@ class Mesh:
                 del self._allocated[vip]
             if service is None or vip not in service.vips:
                 self.allocations.let_go(vip, name)
+        self._look_up(name)
         if service is None:
             self.backends.pop(name, None)
             self.allocations.release(name)
-            ref = self._service_refs.pop(name, None)
-            if ref is not None:
-                self._problems.pop(ref, None)
+            self._service_refs.pop(name, None)
+            self._tell_of(name, {})
             return
         ref = self._service_refs[name]
-        problems: list[Problem] = []
+        problems: list[str] = []
         vips: list[str] = []
         for vip in service.vips:
             owner = self._owner_of(vip, name)
             if owner:
-                problems.append(Problem(ref, "spec.clusterIP", f"{vip} already belongs to {owner}"))
+                problems.append(f"{vip} already belongs to {owner}")
             else:
                 vips.append(vip)
         if not service.vips and not service.headless:
@@ -583,12 +621,40 @@ class Mesh:
                 vips.extend(self.allocations.vips(name, service.families, self._claims))
                 self._allocated.update(dict.fromkeys(vips, name))
             except Exhausted as error:
-                problems.append(Problem(ref, "spec.clusterIP", str(error)))
+                problems.append(str(error))
         self.vips[name] = tuple(vips)
         self.backends[name] = {
-            (port.port, port.protocol): tuple(sorted(self._backends(service, port))) for port in service.ports
+            (port.port, port.protocol): _each_once(self._backends(service, port)) for port in service.ports
         }
-        self._tell(ref, problems)
+        field = "spec.addresses" if is_entry(name) else "spec.clusterIP"
+        found = {ref: tuple(Problem(ref, field, text) for text in problems)}
+        for other in self._offers[name].keys() - {ref}:
+            found[other] = (Problem(other, "spec.hosts", f"{name.host} already belongs to {ref}"),)
+        self._tell_of(name, found)
+
+    def _tell_of(self, name: ServiceName, found: dict[ObjectRef, tuple[Problem, ...]]) -> None:
+        """What is wrong with a service. One object may bring several."""
+        refs = {*self._service_problems.pop(name, ()), *found}
+        if found:
+            self._service_problems[name] = found
+        for ref in refs:
+            fragment = self._fragments.get(ref)
+            own = [noun.name for noun in fragment.nouns if isinstance(noun, Service)] if fragment else []
+            self._tell(ref, [p for n in own for p in self._service_problems.get(n, {}).get(ref, ())])
+
+    def _look_up(self, name: ServiceName) -> None:
+        """Keep the names that a service leads to."""
+        for host in self.leads.pop(name, ()):
+            discard(self._resolving, host, name)
+        service = self.services.get(name)
+        if found := {e.name for e in self._endpoints(service) if e.name} if service else set():
+            self.leads[name] = frozenset(found)
+            for host in found:
+                self._resolving[host].add(name)
+
+    def _endpoints(self, service: Service) -> Iterator[Endpoint]:
+        """What stands behind a service and is no pod."""
+        yield from service.endpoints
 
     def _owner_of(self, vip: str, name: ServiceName) -> str:
         """Who else has an address that a Service asks for; empty if it may have it."""
@@ -610,6 +676,10 @@ class Mesh:
                                 for address in endpoint.addresses:
                                     yield Backend(address, number, endpoint.workload)
             return
+        for place in self._endpoints(service):
+            if number := place.port(port):
+                for address in self.current.get(place.name, ()) if place.name else (place.address,):
+                    yield Backend(address, number, None, place.labels, place.weight)
         if not service.selector:
             return
         pools = [self._labelled.get((service.name.namespace, *pair), set()) for pair in service.selector]
@@ -635,7 +705,8 @@ class Mesh:
         for ref in self.routes.mentioning(service):
             route = self.routes.all[ref]
             root = self.config.root_namespace
-            self._tell(ref, route_problems(route, self.services, self.destination_rules, root))
+            rules, hosts = self.destination_rules, self.entry_hosts
+            self._tell(ref, route_problems(route, self.services, hosts, rules, root))
 
 
 def _caller_labels(noun: Route | DestinationRule) -> set[str]:
@@ -645,6 +716,19 @@ def _caller_labels(noun: Route | DestinationRule) -> set[str]:
     else:
         asked = [match.callers for rule in noun.all_rules for match in rule.matches]
     return {key for callers in asked for key, _ in callers.labels}
+
+
+def _each_once(backends: Iterable[Backend]) -> tuple[Backend, ...]:
+    """In order. Of what stands at one address and port a pod counts before all else."""
+    found: dict[tuple[str, int], Backend] = {}
+    for backend in sorted(set(backends), key=_rank):
+        found.setdefault((backend.address, backend.port), backend)
+    return tuple(found.values())
+
+
+def _rank(backend: Backend) -> tuple[str, int, bool, tuple[str, ...], tuple[tuple[str, str], ...], int]:
+    owner = backend.workload
+    return (backend.address, backend.port, owner is None, owner or (), backend.labels, backend.weight)
 
 
 def target_port(workload: Workload, port: ServicePort) -> int:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from mesh import steer
 from mesh.assemble import Change, Mesh
-from mesh.balance import balanced_ports
+from mesh.balance import balanced_ports, weighted
 from mesh.caller import Caller
 from mesh.cidr import contains, prefix_of
 from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
@@ -231,7 +231,8 @@ class Node:
     def _balanced(self, service: ServiceName, port: int, protocol: Protocol) -> tuple[Balance, ...]:
         """What the kernel makes of this port for whom."""
         mesh = self._mesh
-        if not mesh.routes.at(service, port) and not mesh.destination_rules.at(service):
+        ruled = mesh.routes.at(service, port) or mesh.destination_rules.at(service)
+        if not ruled and not weighted(mesh.backends[service][port, protocol]):
             return ()
         found: defaultdict[tuple[bool, tuple[tuple[str, int, int], ...]], list[str]] = defaultdict(list)
         for caller in mesh.callers.all:

@@ -10,15 +10,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from mesh.caller import Caller
+from mesh.entry_hosts import EntryHosts, is_entry
 from mesh.host_pattern import covers, specificity
 from mesh.index import discard
 from mesh.model import MESH_GATEWAY, ObjectRef, Route, ServiceName
 
 
 class RouteTable:
-    """Routes by the services that they bind and by those that they mention."""
+    """Routes by the services that they bind and by those that they mention. Who names a host of
+    ServiceEntries speaks of all that are for it; `hosts` knows them."""
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: EntryHosts) -> None:
+        self._hosts = hosts
         self.all: dict[ObjectRef, Route] = {}
         self._to: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
         self._patterns: set[ObjectRef] = set()
@@ -32,13 +35,13 @@ class RouteTable:
 
     def mentioning(self, service: ServiceName) -> Iterator[ObjectRef]:
         """The routes that name a service, as whom they bind or as where they lead."""
-        yield from self._mentions.get(service, ())
+        yield from self._mentions.get(_key(service), ())
 
     def at(self, service: ServiceName, port: int) -> list[Route]:
         """The routes that this service port is bound by, whomever they are for."""
         return [
             route
-            for route in map(self.all.__getitem__, self._to.get(service, set()) | self._patterns)
+            for route in map(self.all.__getitem__, self._to.get(_key(service), set()) | self._patterns)
             if MESH_GATEWAY in route.gateways and _host(route, service, port)
         ]
 
@@ -65,8 +68,8 @@ class RouteTable:
 
     def leading_to(self, targets: Iterable[ServiceName]) -> set[ServiceName]:
         """The services whose requests or connections some route sends to these, too."""
-        refs = {ref for target in targets for ref in self._mentions.get(target, ())}
-        return {parent.service for ref in refs for parent in self.all[ref].parents}
+        refs = {ref for target in targets for ref in self._mentions.get(_key(target), ())}
+        return self._known(parent.service for ref in refs for parent in self.all[ref].parents)
 
     # --- changing ----------------------------------------------------------------------------
 
@@ -74,11 +77,11 @@ class RouteTable:
         """Take in a route. Returns the services, of all that there are, whose routes may be others now."""
         self.all[route.ref] = route
         for parent in route.parents:
-            self._to[parent.service].add(route.ref)
+            self._to[_key(parent.service)].add(route.ref)
         if route.hosts:
             self._patterns.add(route.ref)
         for service in mentioned(route):
-            self._mentions[service].add(route.ref)
+            self._mentions[_key(service)].add(route.ref)
         for rule in route.rules:
             if rule.delegate:
                 self._delegating[rule.delegate].add(route.ref)
@@ -89,10 +92,10 @@ class RouteTable:
         route = self.all.pop(ref)
         touched = self._touched(route, services)
         for parent in route.parents:
-            discard(self._to, parent.service, ref)
+            discard(self._to, _key(parent.service), ref)
         self._patterns.discard(ref)
         for service in mentioned(route):
-            discard(self._mentions, service, ref)
+            discard(self._mentions, _key(service), ref)
         for rule in route.rules:
             if rule.delegate:
                 discard(self._delegating, rule.delegate, ref)
@@ -100,19 +103,28 @@ class RouteTable:
 
     def bound(self, services: Iterable[ServiceName]) -> set[ServiceName]:
         """Those of the services that some route binds."""
-        found = set(self._to)
+        found = self._known(self._to)
         if self._patterns:
             patterns = [host for ref in self._patterns for host in self.all[ref].hosts]
             found |= {name for name in services if any(covers(host, name.host) for host in patterns)}
         return found
 
     def _touched(self, route: Route, services: Iterable[ServiceName]) -> set[ServiceName]:
-        found = {parent.service for parent in route.parents} | mentioned(route)
+        found = self._known(mentioned(route))
         if route.hosts:
             found |= {name for name in services if any(covers(host, name.host) for host in route.hosts)}
         for ref in self._delegating.get(route.ref, ()):
             found |= self._touched(self.all[ref], services)
         return found
+
+    def _known(self, named: Iterable[ServiceName]) -> set[ServiceName]:
+        """The services that are named by these."""
+        return {service for name in named for service in self._hosts.of(name)}
+
+
+def _key(service: ServiceName) -> ServiceName:
+    """A host of ServiceEntries is one name, whoever writes it."""
+    return ServiceName("", service.name) if is_entry(service) else service
 
 
 def age(route: Route) -> tuple[str, ObjectRef]:
@@ -128,6 +140,6 @@ def mentioned(route: Route) -> set[ServiceName]:
 
 def _host(route: Route, service: ServiceName, port: int) -> str:
     """The most specific of a route's hosts that a service port is one of; empty if none is."""
-    if any(parent.service == service and parent.port in (None, port) for parent in route.parents):
+    if any(_key(parent.service) == _key(service) and parent.port in (None, port) for parent in route.parents):
         return service.host
     return min((host for host in route.hosts if covers(host, service.host)), key=specificity, default="")

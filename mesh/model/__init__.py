@@ -36,6 +36,7 @@ from mesh.model.gateway import (
 from mesh.model.inventory import (
     Backend,
     CidrGroup,
+    Endpoint,
     EndpointSlice,
     LearnedNames,
     NamedPort,
@@ -151,6 +152,7 @@ __all__ = [
     "DestinationRule",
     "DirectResponse",
     "Direction",
+    "Endpoint",
     "EndpointSlice",
     "EntityPeer",
     "Fault",

@@ -23,6 +23,7 @@ KINDS = (
     "ConfigMap",
     "VirtualService",
     "DestinationRule",
+    "ServiceEntry",
     "GatewayClass",
     "Gateway",
     "HTTPRoute",
