@@ -53,6 +53,7 @@ from mesh.model import (
     TierPolicy,
     TrustBundle,
     Workload,
+    WorkloadEntry,
     WorkloadName,
 )
 from mesh.protocols import PortKind, declared, joined
@@ -109,6 +110,7 @@ class Mesh:
         self.workloads: dict[WorkloadName, Workload] = {}
         self.owners: dict[str, WorkloadName] = {}
         self.services: dict[ServiceName, Service] = {}
+        self.workload_entries: dict[WorkloadName, WorkloadEntry] = {}
         self.vips: dict[ServiceName, tuple[str, ...]] = {}
         #: Service -> (port, protocol) -> its ready backends.
         self.backends: dict[ServiceName, dict[tuple[int, Protocol], tuple[Backend, ...]]] = {}
@@ -147,6 +149,7 @@ class Mesh:
         self._slices: defaultdict[ServiceName, dict[ObjectRef, EndpointSlice]] = defaultdict(dict)
         self._residents: defaultdict[str, set[WorkloadName]] = defaultdict(set)
         self._labelled: defaultdict[tuple[str, str, str], set[WorkloadName]] = defaultdict(set)
+        self._entries_labelled: defaultdict[tuple[str, str, str], set[WorkloadName]] = defaultdict(set)
         self._selecting: defaultdict[tuple[str, str, str], set[ServiceName]] = defaultdict(set)
         self._claims: defaultdict[str, set[ServiceName]] = defaultdict(set)
         self._addressed: defaultdict[str, set[WorkloadName]] = defaultdict(set)
@@ -289,6 +292,11 @@ class Mesh:
                 self.callers.put(noun)
                 self._touch(noun, change)
                 rehome.add(noun.name)
+            case WorkloadEntry():
+                self.workload_entries[noun.name] = noun
+                for pair in noun.endpoint.labels:
+                    self._entries_labelled[noun.name.namespace, *pair].add(noun.name)
+                self._touch_services(noun.name, noun.endpoint.labels, change)
             case Service():
                 self._offers[noun.name][ref] = noun
                 self._elect(noun.name, change)
@@ -353,6 +361,11 @@ class Mesh:
                     moved.add(address)
                 self._touch(noun, change)
                 rehome.add(noun.name)
+            case WorkloadEntry():
+                del self.workload_entries[noun.name]
+                for pair in noun.endpoint.labels:
+                    discard(self._entries_labelled, (noun.name.namespace, *pair), noun.name)
+                self._touch_services(noun.name, noun.endpoint.labels, change)
             case Service():
                 del self._offers[noun.name][ref]
                 self._elect(noun.name, change)
@@ -534,8 +547,14 @@ class Mesh:
 
     def _touch(self, workload: Workload, change: Change) -> None:
         change.workloads.add(workload.name)
-        for pair in workload.labels:
-            change.services.update(self._selecting.get((workload.name.namespace, *pair), ()))
+        self._touch_services(workload.name, workload.labels, change)
+
+    def _touch_services(
+        self, name: WorkloadName, labels: tuple[tuple[str, str], ...], change: Change
+    ) -> None:
+        """Something that services may select has come, gone or changed."""
+        for pair in labels:
+            change.services.update(self._selecting.get((name.namespace, *pair), ()))
 
     def _unnumbered(self) -> set[WorkloadName]:
         """Workloads for which there was no number, once there may be one."""
@@ -655,6 +674,9 @@ class Mesh:
     def _endpoints(self, service: Service) -> Iterator[Endpoint]:
         """What stands behind a service and is no pod."""
         yield from service.endpoints
+        for name in _selected(service, self._entries_labelled):
+            if self.workload_entries[name].healthy:
+                yield self.workload_entries[name].endpoint
 
     def _owner_of(self, vip: str, name: ServiceName) -> str:
         """Who else has an address that a Service asks for; empty if it may have it."""
@@ -680,11 +702,7 @@ class Mesh:
             if number := place.port(port):
                 for address in self.current.get(place.name, ()) if place.name else (place.address,):
                     yield Backend(address, number, None, place.labels, place.weight)
-        if not service.selector:
-            return
-        pools = [self._labelled.get((service.name.namespace, *pair), set()) for pair in service.selector]
-        pools.sort(key=len)
-        for owner in pools[0].intersection(*pools[1:]):
+        for owner in _selected(service, self._labelled):
             workload = self.workloads[owner]
             if not workload.ready:
                 continue
@@ -716,6 +734,15 @@ def _caller_labels(noun: Route | DestinationRule) -> set[str]:
     else:
         asked = [match.callers for rule in noun.all_rules for match in rule.matches]
     return {key for callers in asked for key, _ in callers.labels}
+
+
+def _selected(
+    service: Service, labelled: Mapping[tuple[str, str, str], set[WorkloadName]]
+) -> set[WorkloadName]:
+    """Those of the service's namespace that have all the labels that it selects by."""
+    pools = [labelled.get((service.name.namespace, *pair), set()) for pair in service.selector or ()]
+    pools.sort(key=len)
+    return pools[0].intersection(*pools[1:]) if pools else set()
 
 
 def _each_once(backends: Iterable[Backend]) -> tuple[Backend, ...]:

@@ -118,8 +118,8 @@ class RouteTable:
         return found
 
     def _known(self, named: Iterable[ServiceName]) -> set[ServiceName]:
-        """The services that are named by these."""
-        return {service for name in named for service in self._hosts.of(name)}
+        """The services that are named by these, and what is named without being there."""
+        return {service for name in named for service in self._hosts.of(name) or (name,)}
 
 
 def _key(service: ServiceName) -> ServiceName:

@@ -46,6 +46,7 @@ from mesh.model.inventory import (
     ServicePort,
     SliceEndpoint,
     Workload,
+    WorkloadEntry,
 )
 from mesh.model.names import (
     CLUSTER_SUFFIX,
@@ -237,6 +238,7 @@ __all__ = [
     "TrustBundle",
     "ValueMatch",
     "Workload",
+    "WorkloadEntry",
     "WorkloadName",
     "WorkloadPeer",
     "service_of",

@@ -69,6 +69,16 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkloadEntry:
+    """A workload that is no pod. Services of its namespace that select its labels find it while it is
+    `healthy`; to policies it is an address like any other."""
+
+    name: WorkloadName
+    endpoint: Endpoint
+    healthy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A Kubernetes Service, or a host of a ServiceEntry. `vips` is what the object asks for (empty: to be
     allocated).

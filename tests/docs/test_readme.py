@@ -24,6 +24,7 @@ KINDS = (
     "VirtualService",
     "DestinationRule",
     "ServiceEntry",
+    "WorkloadEntry",
     "GatewayClass",
     "Gateway",
     "HTTPRoute",

@@ -31,12 +31,22 @@ def entry(name: str = "api", namespace: str = "shop", created: str = "", **spec:
         {} if {"endpoints", "workloadSelector"} & spec.keys() else {"endpoints": [{"address": "192.0.2.1"}]}
     )
     if whole["resolution"] == "DNS" and "endpoints" not in spec:
-        del whole["endpoints"]
+        whole.pop("endpoints", None)
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "ServiceEntry",
         "metadata": metadata,
         "spec": whole,
+    }
+
+
+def workload_entry(name: str, namespace: str = "shop", **spec: Any) -> Any:
+    metadata = {"name": name, "namespace": namespace}
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "WorkloadEntry",
+        "metadata": metadata,
+        "spec": spec,
     }
 
 
@@ -103,6 +113,32 @@ def test_one_may_select_pods() -> None:
     assert API in {service.name for service in mesh.services_of(mesh.workloads["shop", "reviews-v1"])}  # type: ignore[index]
 
 
+def test_services_find_workload_entries_by_label() -> None:
+    """ServiceEntries and Services of the cluster (Istio: PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES)."""
+    machine = workload_entry("vm", address="192.0.2.7", ports={"http": 8080}, labels={"app": "reviews"})
+    mesh = mesh_with(machine, entry(workloadSelector={"labels": {"app": "reviews"}}))
+    assert "192.0.2.7:8080" in behind(mesh)
+    assert "192.0.2.7:8080" in behind(mesh, ServiceName("shop", "reviews"))
+    assert "192.0.2.7:8080" not in behind(mesh, ServiceName("shop", "reviews-v2"))
+    for change in (
+        workload_entry("vm", address="192.0.2.7", labels={"app": "other"}),
+        workload_entry("vm", namespace="street", address="192.0.2.7", labels={"app": "reviews"}),
+        machine | {"status": {"conditions": [{"type": "Healthy", "status": "False"}]}},
+    ):
+        moved = mesh_with(change, entry(workloadSelector={"labels": {"app": "reviews"}}))
+        assert not [place for place in behind(moved) if place.startswith("192.0.2.7")]
+    mesh.apply({read(machine).ref: None})
+    assert not [place for place in behind(mesh) if place.startswith("192.0.2.7")]
+
+
+def test_a_workload_entry_may_be_a_name() -> None:
+    machine = workload_entry("vm", address="vm.example.com", labels={"app": "reviews"})
+    mesh = mesh_with(machine, entry(workloadSelector={"labels": {"app": "reviews"}}, resolution="DNS"))
+    assert zone(mesh).upstream == ("vm.example.com",)
+    told(mesh, vm_example_com=("192.0.2.7",))
+    assert "192.0.2.7:80" in behind(mesh)
+
+
 def test_the_last_answer_is_what_stands_behind_a_name() -> None:
     mesh = mesh_with(entry(resolution="DNS"))
     assert behind(mesh) == [] and zone(mesh).upstream == (API.name,)
@@ -154,6 +190,8 @@ _ENTRIES = [
     entry("far", "far", resolution="DNS"),
     entry("named", "street", resolution="DNS", endpoints=[{"address": "real.example.com"}]),
     entry("pods", hosts=["pods.example.com"], workloadSelector={"labels": {"app": "reviews"}}),
+    workload_entry("vm", address="192.0.2.7", labels={"app": "reviews"}, weight=2),
+    workload_entry("vm", address="real.example.com", labels={"app": "reviews", "version": "v2"}),
     entry("rival", hosts=["rival.example.com"], addresses=["192.0.2.80"]),
 ]
 _ROUTES = [
@@ -170,7 +208,7 @@ _ROUTES = [
 ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([*_ENTRIES, *_ROUTES]), st.booleans()), max_size=12))
 def test_step_by_step_gives_what_is_built_at_once(steps: list[tuple[Any, bool]]) -> None:
     """Decision 8: also for hosts that several entries claim."""
