@@ -50,6 +50,7 @@ from mesh.model import (
     Service,
     ServiceName,
     ServicePort,
+    Sidecar,
     TierPolicy,
     TrustBundle,
     Workload,
@@ -71,6 +72,7 @@ from mesh.references import (
 )
 from mesh.route_problems import route_problems
 from mesh.route_table import RouteTable
+from mesh.scope import Scopes
 
 
 @dataclass(slots=True)
@@ -78,8 +80,8 @@ class Change:
     """What an `apply` touched. `peers`: some workload's identity or address is another's now, or
     policies name other CIDRs; `config`: what the whole mesh is told; `names`: what DNS said, or which
     names policies want to know of; `routed`: services that other routes or DestinationRules bind now;
-    `callers`: there are others, or they are told apart by other labels; `gateways`: they, or what they
-    may use; `keys`: where policies want keys from."""
+    `callers`: there are others, they are told apart by other labels, or told of other services; `gateways`:
+    they, or what they may use; `keys`: where policies want keys from."""
 
     workloads: set[WorkloadName] = field(default_factory=set)
     services: set[ServiceName] = field(default_factory=set)
@@ -132,6 +134,7 @@ class Mesh:
         self.entry_hosts = EntryHosts()
         self.routes = RouteTable(self.entry_hosts)
         self.destination_rules = DestinationRules()
+        self.scopes = Scopes()
         self.callers = CallerIndex()
         self.gateways = Gateways()
         self.grants = Grants()
@@ -263,6 +266,9 @@ class Mesh:
             self._check_routes(service)
         self._check_names()
         change.callers |= self.callers.settle()
+        if change.callers:
+            for ref, found in self.scopes.problems():
+                self._tell(ref, found)
         if change.gateways or change.workloads:
             self._check_gateways()
         self._check_keys()
@@ -333,6 +339,10 @@ class Mesh:
             case DestinationRule():
                 change.routed |= self.destination_rules.put(noun, self.services)
                 self._ask_callers(_caller_labels(noun), change)
+            case Sidecar():
+                self.scopes.put(noun)
+                self._ask_callers(_caller_labels(noun), change)
+                change.callers = True
             case Gateway() | GatewayClass():
                 self.gateways.put(noun)
                 change.gateways = True
@@ -404,6 +414,10 @@ class Mesh:
             case DestinationRule():
                 change.routed |= self.destination_rules.remove(ref, self.services)
                 self._forget_callers(_caller_labels(noun), change)
+            case Sidecar():
+                self.scopes.remove(ref)
+                self._forget_callers(_caller_labels(noun), change)
+                change.callers = True
             case Gateway() | GatewayClass():
                 self.gateways.remove(noun)
                 change.gateways = True
@@ -503,6 +517,8 @@ class Mesh:
         """Of several ConfigMaps that could be meant the first by name counts."""
         config = self._configs[min(self._configs)] if self._configs else MeshConfig()
         if config != self.config:
+            # The root namespace's routes and Sidecars are everybody's.
+            change.callers |= config.root_namespace != self.config.root_namespace
             self.config = config
             self._directory = replace(self._directory, config=config)
             self._refer_to("config")
@@ -727,9 +743,9 @@ class Mesh:
             self._tell(ref, route_problems(route, self.services, hosts, rules, root))
 
 
-def _caller_labels(noun: Route | DestinationRule) -> set[str]:
+def _caller_labels(noun: Route | DestinationRule | Sidecar) -> set[str]:
     """The labels of callers for which a rule asks."""
-    if isinstance(noun, DestinationRule):
+    if isinstance(noun, DestinationRule | Sidecar):
         asked = [noun.callers] if noun.callers else []
     else:
         asked = [match.callers for rule in noun.all_rules for match in rule.matches]

@@ -56,7 +56,9 @@ def _balanced(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePor
         return BalancedPort(service, port, f"{entry.origin} {entry.rule.field}", tuple(shares))
     backends = mesh.backends.get(service, {}).get((port.port, port.protocol), ())
     own = tuple((backend, Fraction(backend.weight)) for backend in backends)
-    found = mesh.destination_rules.find(caller, service, mesh.config.root_namespace)
+    found = None
+    if steer.sees(mesh, caller, service, port):
+        found = mesh.destination_rules.find(caller, service, mesh.config.root_namespace)
     if found is not None and _by_client(found.policy_for("", port.port)):
         key = f"{found.ref} trafficPolicy.loadBalancer.consistentHash.useSourceIp"
         return BalancedPort(service, port, key, own, True)

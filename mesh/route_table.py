@@ -13,7 +13,7 @@ from mesh.caller import Caller
 from mesh.entry_hosts import EntryHosts, is_entry
 from mesh.host_pattern import covers, specificity
 from mesh.index import discard
-from mesh.model import MESH_GATEWAY, ObjectRef, Route, ServiceName
+from mesh.model import MESH_GATEWAY, ObjectRef, Route, ServiceName, Sidecar
 
 
 class RouteTable:
@@ -45,12 +45,22 @@ class RouteTable:
             if MESH_GATEWAY in route.gateways and _host(route, service, port)
         ]
 
-    def binding(self, caller: Caller, service: ServiceName, port: int, root: str) -> list[Route]:
+    def binding(
+        self, caller: Caller, service: ServiceName, port: int, root: str, sidecar: Sidecar | None = None
+    ) -> list[Route]:
         """The routes that bind a caller of a service port (GEP-1226): those of the caller's own namespace if
         there are any, else those of the service's namespace, else of the `root` namespace, as far as they
-        are exported to the caller. HTTPRoutes and their like count together; of VirtualServices the one with
+        are exported to the caller. VirtualServices of namespaces that its `sidecar` does not name are not for
+        it. HTTPRoutes and their like count together; of VirtualServices the one with
         the most specific host does, then the oldest, and only where there is none of the former."""
-        visible = [route for route in self.at(service, port) if {"*", caller.namespace} & set(route.exported)]
+        own = caller.namespace
+        visible = [route for route in self.at(service, port) if {"*", own} & set(route.exported)]
+        if sidecar is not None:
+            visible = [
+                route
+                for route in visible
+                if not route.in_order or sidecar.tells(own, route.ref.namespace, service.host, port)
+            ]
         for namespace in (caller.namespace, service.namespace, root):
             found = [route for route in visible if route.ref.namespace == namespace]
             ordered = [route for route in found if route.in_order]

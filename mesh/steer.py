@@ -49,10 +49,12 @@ def routed_ports(mesh: Mesh, caller: Caller, service: ServiceName) -> tuple[Rout
     """The ports of a service at which a caller's connections go through its Envoy."""
     found = mesh.services.get(service)
     vips = mesh.vips.get(service)
-    if found is None or not vips or not mesh.entry_hosts.sees(caller.namespace, service):
+    if found is None or not vips:
         return ()
     ports = (
-        _routed_port(mesh, caller, service, port, vips) for port in found.ports if port.protocol == "TCP"
+        _routed_port(mesh, caller, service, port, vips)
+        for port in found.ports
+        if port.protocol == "TCP" and sees(mesh, caller, service, port)
     )
     return tuple(port for port in ports if port is not None)
 
@@ -87,11 +89,19 @@ def _routed_port(
 
 
 def bound(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort) -> list[Route]:
-    """The routes that bind a caller of a service port. Who does not mean this service by its host is bound by
-    none."""
-    if not mesh.entry_hosts.sees(caller.namespace, service):
+    """The routes that bind a caller of a service port."""
+    if not sees(mesh, caller, service, port):
         return []
-    return mesh.routes.binding(caller, service, port.port, mesh.config.root_namespace)
+    root = mesh.config.root_namespace
+    return mesh.routes.binding(caller, service, port.port, root, mesh.scopes.find(caller, root))
+
+
+def sees(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort) -> bool:
+    """Are rules about a service port for this caller? Not where its Sidecar leaves it out, or where it means
+    another service by the host."""
+    sidecar = mesh.scopes.find(caller, mesh.config.root_namespace)
+    told = sidecar is None or sidecar.tells(caller.namespace, service.namespace, service.host, port.port)
+    return told and mesh.entry_hosts.sees(caller.namespace, service)
 
 
 def _need_envoy(mesh: Mesh, caller: Caller, entries: Sequence[ConnectionEntry]) -> bool:

@@ -109,6 +109,7 @@ from mesh.model.routing import (
     ValueMatch,
 )
 from mesh.model.selection import RESOLVER, Callers, Identity, Requirement, Selector
+from mesh.model.sidecar import Imports, Sidecar
 from mesh.model.traffic_policy import (
     NO_TRAFFIC_POLICY,
     Balancer,
@@ -169,6 +170,7 @@ __all__ = [
     "HeaderMatch",
     "HttpMatch",
     "Identity",
+    "Imports",
     "JwtRule",
     "KeySet",
     "KeySource",
@@ -224,6 +226,7 @@ __all__ = [
     "ServiceName",
     "ServicePeer",
     "ServicePort",
+    "Sidecar",
     "Simple",
     "SliceEndpoint",
     "SubjectName",

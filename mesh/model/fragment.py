@@ -22,6 +22,7 @@ from mesh.model.inventory import (
 from mesh.model.names import ObjectRef, Problem
 from mesh.model.network_policy import Policy, TierPolicy
 from mesh.model.routing import Route
+from mesh.model.sidecar import Sidecar
 from mesh.model.traffic_policy import DestinationRule
 
 Noun = (
@@ -41,6 +42,7 @@ Noun = (
     | MeshConfig
     | Route
     | DestinationRule
+    | Sidecar
     | ReferenceGrant
     | GatewayClass
     | Gateway

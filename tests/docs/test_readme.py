@@ -25,6 +25,7 @@ KINDS = (
     "DestinationRule",
     "ServiceEntry",
     "WorkloadEntry",
+    "Sidecar",
     "GatewayClass",
     "Gateway",
     "HTTPRoute",

@@ -15,6 +15,7 @@ from mesh.datapath import Node
 from mesh.dns_records import Records, zone
 from mesh.identity import Allocations
 from mesh.model import Backend, Fragment, LearnedNames, ObjectRef, ServiceName
+from tests.mesh.dialects.objects import obj
 from tests.mesh.shop import SHOP
 from xds.dialects import read
 
@@ -181,6 +182,27 @@ def test_a_name_has_addresses_of_families_that_lead_somewhere() -> None:
     assert zone(mesh).addresses[API.name] == mesh.vips[API][1:]
 
 
+def test_whom_a_host_means_changes_when_another_entry_comes() -> None:
+    mesh = mesh_with(entry("far", "far"), _RULE)
+    node = Node(mesh, "here")
+
+    def views() -> dict[str, tuple[str, ...]]:
+        services = node.state.services
+        return {name.partition("/")[0]: services[name].ports[0].views for name in services if "." in name}
+
+    assert views() == {"far": ("*",)}
+    node.update(apply(mesh, entry(exportTo=["."])))
+    assert views() == {"far": ("street",), "shop": ()}, "and the rule is not for that one"
+
+
+def test_cilium_rules_about_services_are_about_those_of_the_cluster() -> None:
+    selector = {"k8sServiceSelector": {"selector": {}, "namespace": "shop"}}
+    spec = {"endpointSelector": {}, "egress": [{"toServices": [selector]}]}
+    policy = obj("cilium.io/v2", "CiliumNetworkPolicy", spec)
+    before = mesh_with(policy).policies
+    assert mesh_with(policy, entry(workloadSelector={"labels": {"app": "storefront"}})).policies == before
+
+
 # --- step by step -----------------------------------------------------------------------------------
 
 _ENTRIES = [
@@ -208,8 +230,33 @@ _ROUTES = [
 ]
 
 
+_RULE = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "DestinationRule",
+    "metadata": {"name": "api", "namespace": "far"},
+    "spec": {"host": API.name, "trafficPolicy": {"outlierDetection": {}}},
+}
+
+_SIDECARS = [
+    {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Sidecar",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"egress": [{"hosts": hosts}]} | more,
+    }
+    for name, namespace, hosts, more in (
+        ("all", "shop", ["./*"], {}),
+        ("other", "shop", ["*/*"], {}),
+        ("front", "shop", ["far/*"], {"workloadSelector": {"labels": {"app": "storefront"}}}),
+        ("all", "istio-system", ["~/*"], {}),
+    )
+]
+
+
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from([*_ENTRIES, *_ROUTES]), st.booleans()), max_size=12))
+@given(
+    st.lists(st.tuples(st.sampled_from([*_ENTRIES, *_ROUTES, _RULE, *_SIDECARS]), st.booleans()), max_size=16)
+)
 def test_step_by_step_gives_what_is_built_at_once(steps: list[tuple[Any, bool]]) -> None:
     """Decision 8: also for hosts that several entries claim."""
     base = [*yaml.safe_load_all(SHOP)]

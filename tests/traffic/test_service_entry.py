@@ -104,8 +104,8 @@ def test_each_namespace_means_its_own_entry_or_the_one_that_is_exported(
 
 def test_a_host_that_no_entry_knows_is_a_problem() -> None:
     """Rule 24."""
-    shop = Shop(virtual_service({"route": [to()]}, hosts=[HOST]), accept=["there is no ServiceEntry"])
-    assert [problem.field for problem in shop.problems] == ["spec.hosts[0]"]
+    shop = Shop(virtual_service({"route": [to(HOST)]}, hosts=[HOST]), accept=["there is no ServiceEntry"])
+    assert [problem.field for problem in shop.problems] == ["spec.hosts[0]", "spec.http[0].route[0]"]
 
 
 def test_certificates_are_to_say_what_the_entry_says_where_no_rule_does() -> None:
