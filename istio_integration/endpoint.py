@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import address, is_label, is_subdomain, labels, port, printable
-from mesh.model import Endpoint
+from mesh.model import CLUSTER_SUFFIX, Endpoint
+
+_DOMAIN = CLUSTER_SUFFIX.partition(".")[2]
 
 ENDPOINT = Fields(
     ("address", "ports", "labels", "weight", "network", "locality", "serviceAccount"),
@@ -42,10 +44,17 @@ def _place(reader: Reader, *, names: bool) -> tuple[str, str]:
     if text.startswith("unix:"):
         reader.refuse(f"{shown(text)} is a socket of one machine; write an address")
     elif is_host(text):
-        if not names:
+        if in_cluster(text):
+            reader.refuse(f"{shown(text)} is a Service's name; route to it by a VirtualService")
+        elif not names:
             reader.refuse(f"{shown(text)} is a name, which needs resolution: DNS; write an address")
         return "", text
     return address(reader) or "", ""
+
+
+def in_cluster(text: str) -> bool:
+    """Is it a name, or a pattern of names, in the domain of the cluster?"""
+    return f".{text}".endswith(f".{_DOMAIN}")
 
 
 def is_host(text: str) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from istio_integration.endpoint import endpoint, is_host
+from istio_integration.endpoint import endpoint, in_cluster, is_host
 from istio_integration.hosts import exported, is_address, refuse_doubles
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import address, created, is_label, labels, port, printable
-from mesh.model import CLUSTER_SUFFIX, Endpoint, ObjectRef, Service, ServiceName, ServicePort
+from mesh.model import Endpoint, ObjectRef, Service, ServiceName, ServicePort
 
 OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields(
@@ -33,8 +33,6 @@ WORKLOADS = Fields(("labels",))
 
 PROTOCOLS = ("HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "TCP", "TLS", "MONGO", "MYSQL", "REDIS", "UDP")
 RESOLUTIONS = ("NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN")
-
-_DOMAIN = CLUSTER_SUFFIX.partition(".")[2]
 
 
 def read_service_entry(root: Reader, ref: ObjectRef) -> tuple[Service, ...]:
@@ -143,7 +141,7 @@ def _hosts(reader: Reader) -> tuple[str, ...]:
         text = item.text().lower()
         if not item.sound:
             continue
-        if f".{text}".endswith(f".{_DOMAIN}"):
+        if in_cluster(text):
             item.refuse(
                 f"{shown(text)} is in the domain of the cluster, where Services have names: write a Service"
             )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 
 from mesh.caller import CallerIndex
-from mesh.cidr import CidrIndex
+from mesh.cidr import CidrIndex, can_serve
 from mesh.destination_rules import DestinationRules
 from mesh.entry_hosts import EntryHosts, is_entry
 from mesh.gateway_problems import gateway_problems
@@ -493,7 +493,7 @@ class Mesh:
         self.names.clear()
         self.names.update({name: frozenset(addresses) for name, addresses in learned.names})
         self.learned = learned.sequence
-        current = dict(learned.current)
+        current = {name: tuple(filter(can_serve, found)) for name, found in learned.current}
         for name, addresses in current.items():
             self.names[name] = self.names.get(name, frozenset()).union(addresses)
         for name, services in self._resolving.items():

@@ -140,6 +140,11 @@ def test_what_has_no_effect_is_said_and_keeps_nothing_else_from_having_one() -> 
         ),
         ({"workloadSelector": {"labels": {"app": "web"}}}, "workloadSelector", "stands alone"),
         ({"endpoints": [{"address": "us.example.com"}]}, "endpoints[0].address", "needs resolution: DNS"),
+        (
+            {"resolution": "DNS", "endpoints": [{"address": "web.shop.svc.cluster.local"}]},
+            "endpoints[0].address",
+            "a Service's name",
+        ),
         ({"endpoints": [{"address": "unix:///run/a"}]}, "endpoints[0].address", "socket of one machine"),
         (
             {"endpoints": [{"address": "192.0.2.1", "ports": {"web": 80}}]},

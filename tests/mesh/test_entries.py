@@ -152,6 +152,24 @@ def test_the_last_answer_is_what_stands_behind_a_name() -> None:
     assert zone(mesh).upstream == ()
 
 
+def test_an_answer_leads_nobody_to_himself() -> None:
+    """Whoever answers for a name does not say what is at a pod's own loopback or beside its link."""
+    mesh = mesh_with(entry(resolution="DNS"))
+    told(
+        mesh,
+        api_example_com=(
+            "127.0.0.1",
+            "169.254.169.254",
+            "::1",
+            "::",
+            "224.0.0.1",
+            "::ffff:127.0.0.1",
+            "192.0.2.5",
+        ),
+    )
+    assert behind(mesh) == ["192.0.2.5:80"]
+
+
 def test_the_kernel_shares_out_by_weight() -> None:
     places = [{"address": "192.0.2.1", "weight": 3}, {"address": "192.0.2.2"}]
     mesh = mesh_with(entry(endpoints=places))
