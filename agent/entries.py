@@ -109,12 +109,16 @@ def block_entries(record: BlockRecord) -> Entries:
 
 
 def service_entries(record: ServiceRecord, place: Place) -> Entries:
-    """The service's addresses, its ports with their look-up tables, and who sees a route on them."""
+    """The service's addresses, its ports with their look-up tables, and who sees a route on them.
+
+    An address behind which it stands itself, as a ServiceEntry may have, looks alike before and after."""
     entries: list[Entry] = []
     present = layout.VipValue().pack()
+    real = {address for port in record.ports for address, _ in port.backends}
     for vip in record.vips:
         packed = layout.packed_address(vip)
-        entries.append(("sl_vip", layout.VipKey(packed).pack(), present))
+        if vip not in real:
+            entries.append(("sl_vip", layout.VipKey(packed).pack(), present))
         for port in record.ports:
             entries.extend(_port_entries(record, packed, port, place))
     return tuple(entries)

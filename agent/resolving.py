@@ -106,7 +106,8 @@ class Resolving:
                     if key not in made:
                         made[key] = self._restriction(*key)
                     found.append(replace(made[key], address=address))
-        return Queries(tuple(found), self._names.patterns)
+        namespaces = {a: pod.name.namespace for pod in self._pods.values() for a in pod.addresses}
+        return Queries(tuple(found), self._names.patterns, namespaces)
 
     async def listen(self, tell: Callable[[Observation], None]) -> None:
         """Hand over what the resolver says of each query, from now on. Raises OSError."""

@@ -13,8 +13,11 @@ from istio_integration.destination_rule import read_destination_rule
 from istio_integration.gateway import read_gateway
 from istio_integration.mesh_config import read_config_map
 from istio_integration.request_authentication import read_request_authentication
+from istio_integration.service_entry import read_service_entry
+from istio_integration.sidecar import read_sidecar
 from istio_integration.telemetry import read_telemetry
 from istio_integration.virtual_service import read_virtual_service
+from istio_integration.workload_entry import read_workload_entry
 from mesh.dialects import Dialect
 
 DIALECTS: Mapping[tuple[str, str], Dialect] = {
@@ -31,6 +34,15 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("networking.istio.io/v1", "DestinationRule"): Dialect(read_destination_rule),
     ("networking.istio.io/v1beta1", "DestinationRule"): Dialect(read_destination_rule),
     ("networking.istio.io/v1alpha3", "DestinationRule"): Dialect(read_destination_rule),
+    ("networking.istio.io/v1", "ServiceEntry"): Dialect(read_service_entry),
+    ("networking.istio.io/v1beta1", "ServiceEntry"): Dialect(read_service_entry),
+    ("networking.istio.io/v1alpha3", "ServiceEntry"): Dialect(read_service_entry),
+    ("networking.istio.io/v1", "Sidecar"): Dialect(read_sidecar),
+    ("networking.istio.io/v1beta1", "Sidecar"): Dialect(read_sidecar),
+    ("networking.istio.io/v1alpha3", "Sidecar"): Dialect(read_sidecar),
+    ("networking.istio.io/v1", "WorkloadEntry"): Dialect(read_workload_entry),
+    ("networking.istio.io/v1beta1", "WorkloadEntry"): Dialect(read_workload_entry),
+    ("networking.istio.io/v1alpha3", "WorkloadEntry"): Dialect(read_workload_entry),
     ("security.istio.io/v1", "RequestAuthentication"): Dialect(read_request_authentication, fail_closed=True),
     ("security.istio.io/v1beta1", "RequestAuthentication"): Dialect(
         read_request_authentication, fail_closed=True

@@ -74,19 +74,20 @@ def authority(reader: Reader) -> tuple[str, int | None]:
     return found[1], int(found[2]) if found[2] else None
 
 
-def exported(reader: Reader) -> tuple[str, ...]:
-    """The namespaces that may use an object; `*` is each."""
+def exported(reader: Reader, *, nobody: bool = False) -> tuple[str, ...]:
+    """The namespaces that may use an object; `*` is each, and `~` where `nobody` may be meant."""
     found: list[str] = []
     for item in reader.items():
         text = item.text()
         own = reader.ref.namespace if text == "." else text
-        if text == "~":
+        if text == "~" and not nobody:
             item.refuse("~ is for services only; write . for the own namespace")
-        elif text != "*" and item.sound and not is_label(own):
+        elif text not in ("*", "~") and item.sound and not is_label(own):
             item.refuse(f"{shown(text)} is not a namespace: write ., * or a name")
         elif own in found:
             item.refuse(f"{shown(own)} stands here twice")
         found.append(own)
-    if "*" in found and len(found) > 1:
-        reader.refuse("* is every namespace already: let it stand alone")
+    for alone, means in (("*", "every namespace already"), ("~", "no namespace")):
+        if alone in found and len(found) > 1:
+            reader.refuse(f"{alone} is {means}: let it stand alone")
     return tuple(sorted(found)) or ("*",)

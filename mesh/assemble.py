@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 
 from mesh.caller import CallerIndex
-from mesh.cidr import CidrIndex
+from mesh.cidr import CidrIndex, can_serve
 from mesh.destination_rules import DestinationRules
+from mesh.entry_hosts import EntryHosts, is_entry
 from mesh.gateway_problems import gateway_problems
 from mesh.gateways import Gateways
 from mesh.grants import Grants
@@ -27,6 +28,7 @@ from mesh.model import (
     BackendTls,
     CidrGroup,
     DestinationRule,
+    Endpoint,
     EndpointSlice,
     Fragment,
     Gateway,
@@ -50,10 +52,12 @@ from mesh.model import (
     Service,
     ServiceName,
     ServicePort,
+    Sidecar,
     Telemetry,
     TierPolicy,
     TrustBundle,
     Workload,
+    WorkloadEntry,
     WorkloadName,
 )
 from mesh.protocols import PortKind, declared, joined
@@ -71,6 +75,7 @@ from mesh.references import (
 )
 from mesh.route_problems import route_problems
 from mesh.route_table import RouteTable
+from mesh.scope import Scopes
 from mesh.telemetry import unknown_providers
 
 
@@ -79,8 +84,8 @@ class Change:
     """What an `apply` touched. `peers`: some workload's identity or address is another's now, or
     policies name other CIDRs; `config`: what the whole mesh is told; `names`: what DNS said, or which
     names policies want to know of; `routed`: services that other routes or DestinationRules bind now;
-    `callers`: there are others, or they are told apart by other labels; `gateways`: they, or what they
-    may use; `keys`: where policies want keys from; `telemetry`: what is to be traced."""
+    `callers`: there are others, they are told apart by other labels, or told of other services; `gateways`:
+    they, or what they may use; `keys`: where policies want keys from; `telemetry`: what is to be traced."""
 
     workloads: set[WorkloadName] = field(default_factory=set)
     services: set[ServiceName] = field(default_factory=set)
@@ -112,6 +117,7 @@ class Mesh:
         self.workloads: dict[WorkloadName, Workload] = {}
         self.owners: dict[str, WorkloadName] = {}
         self.services: dict[ServiceName, Service] = {}
+        self.workload_entries: dict[WorkloadName, WorkloadEntry] = {}
         self.vips: dict[ServiceName, tuple[str, ...]] = {}
         #: Service -> (port, protocol) -> its ready backends.
         self.backends: dict[ServiceName, dict[tuple[int, Protocol], tuple[Backend, ...]]] = {}
@@ -122,13 +128,18 @@ class Mesh:
         self.groups: dict[str, CidrGroup] = {}
         #: DNS name -> the addresses that answers gave.
         self.names: dict[str, frozenset[str]] = {}
+        #: Service -> the DNS names whose addresses stand behind it -> those by the last answer.
+        self.leads: dict[ServiceName, frozenset[str]] = {}
+        self.current: dict[str, tuple[str, ...]] = {}
         #: Which report of the resolver that is.
         self.learned = 0
         self.keys: dict[KeySource, KeySet] = {}
         #: Addresses of nodes other than `hosts`.
         self.remote_nodes: frozenset[str] = frozenset()
-        self.routes = RouteTable()
+        self.entry_hosts = EntryHosts()
+        self.routes = RouteTable(self.entry_hosts)
         self.destination_rules = DestinationRules()
+        self.scopes = Scopes()
         self.callers = CallerIndex()
         self.gateways = Gateways()
         self.grants = Grants()
@@ -140,9 +151,15 @@ class Mesh:
         # Two, for a Pod and a Service of one name are equal as keys.
         self._pod_refs: dict[WorkloadName, ObjectRef] = {}
         self._service_refs: dict[ServiceName, ObjectRef] = {}
+        #: Who would be a service: of a host several ServiceEntries may.
+        self._offers: defaultdict[ServiceName, dict[ObjectRef, Service]] = defaultdict(dict)
+        self._service_problems: dict[ServiceName, dict[ObjectRef, tuple[Problem, ...]]] = {}
+        #: DNS name -> the services behind which its addresses stand.
+        self._resolving: defaultdict[str, set[ServiceName]] = defaultdict(set)
         self._slices: defaultdict[ServiceName, dict[ObjectRef, EndpointSlice]] = defaultdict(dict)
         self._residents: defaultdict[str, set[WorkloadName]] = defaultdict(set)
         self._labelled: defaultdict[tuple[str, str, str], set[WorkloadName]] = defaultdict(set)
+        self._entries_labelled: defaultdict[tuple[str, str, str], set[WorkloadName]] = defaultdict(set)
         self._selecting: defaultdict[tuple[str, str, str], set[ServiceName]] = defaultdict(set)
         self._claims: defaultdict[str, set[ServiceName]] = defaultdict(set)
         self._addressed: defaultdict[str, set[WorkloadName]] = defaultdict(set)
@@ -256,6 +273,9 @@ class Mesh:
             self._check_routes(service)
         self._check_names()
         change.callers |= self.callers.settle()
+        if change.callers:
+            for ref, found in self.scopes.problems():
+                self._tell(ref, found)
         if change.gateways or change.workloads:
             self._check_gateways()
         self._check_keys()
@@ -287,20 +307,14 @@ class Mesh:
                 self.callers.put(noun)
                 self._touch(noun, change)
                 rehome.add(noun.name)
+            case WorkloadEntry():
+                self.workload_entries[noun.name] = noun
+                for pair in noun.endpoint.labels:
+                    self._entries_labelled[noun.name.namespace, *pair].add(noun.name)
+                self._touch_services(noun.name, noun.endpoint.labels, change)
             case Service():
-                self.services[noun.name] = noun
-                self._service_refs[noun.name] = ref
-                for pair in noun.selector or ():
-                    self._selecting[noun.name.namespace, *pair].add(noun.name)
-                for vip in noun.vips:
-                    self._claims[vip].add(noun.name)
-                    change.services.update(self._claims[vip])
-                    if vip in self._allocated:
-                        change.services.add(self._allocated[vip])
-                if noun.vips or noun.headless:
-                    self.allocations.release(noun.name)
-                change.services.add(noun.name)
-                self._refer_to("services")
+                self._offers[noun.name][ref] = noun
+                self._elect(noun.name, change)
             case EndpointSlice():
                 self._slices[noun.service][ref] = noun
                 change.services.add(noun.service)
@@ -337,6 +351,10 @@ class Mesh:
             case DestinationRule():
                 change.routed |= self.destination_rules.put(noun, self.services)
                 self._ask_callers(_caller_labels(noun), change)
+            case Sidecar():
+                self.scopes.put(noun)
+                self._ask_callers(_caller_labels(noun), change)
+                self._rescoped(change)
             case Gateway() | GatewayClass():
                 self.gateways.put(noun)
                 change.gateways = True
@@ -368,16 +386,14 @@ class Mesh:
                     moved.add(address)
                 self._touch(noun, change)
                 rehome.add(noun.name)
+            case WorkloadEntry():
+                del self.workload_entries[noun.name]
+                for pair in noun.endpoint.labels:
+                    discard(self._entries_labelled, (noun.name.namespace, *pair), noun.name)
+                self._touch_services(noun.name, noun.endpoint.labels, change)
             case Service():
-                del self.services[noun.name]
-                for pair in noun.selector or ():
-                    discard(self._selecting, (noun.name.namespace, *pair), noun.name)
-                for vip in noun.vips:
-                    discard(self._claims, vip, noun.name)
-                for vip in {*noun.vips, *self.vips.get(noun.name, ())}:
-                    change.services.update(self._claims.get(vip, ()))
-                change.services.add(noun.name)
-                self._refer_to("services")
+                del self._offers[noun.name][ref]
+                self._elect(noun.name, change)
             case EndpointSlice():
                 self._slices[noun.service].pop(ref, None)
                 change.services.add(noun.service)
@@ -416,6 +432,10 @@ class Mesh:
             case DestinationRule():
                 change.routed |= self.destination_rules.remove(ref, self.services)
                 self._forget_callers(_caller_labels(noun), change)
+            case Sidecar():
+                self.scopes.remove(ref)
+                self._forget_callers(_caller_labels(noun), change)
+                self._rescoped(change)
             case Gateway() | GatewayClass():
                 self.gateways.remove(noun)
                 change.gateways = True
@@ -428,6 +448,49 @@ class Mesh:
             case Secret() | TrustBundle():
                 del self.credentials[ref]
                 change.gateways = True
+
+    def _elect(self, name: ServiceName, change: Change) -> None:
+        """Of several ServiceEntries of one namespace the oldest has a host."""
+        if name in self.services:
+            self._withdraw(self.services[name], change)
+        if offers := self._offers[name]:
+            ref = min(offers, key=lambda ref: (offers[ref].created or "9", ref))
+            self._install(ref, offers[ref], change)
+        else:
+            del self._offers[name]
+        change.services.add(name)
+        change.services.update(self.entry_hosts.of(name))
+        change.routed |= self.routes.leading_to((name,))
+        self._refer_to("services")
+
+    def _install(self, ref: ObjectRef, service: Service, change: Change) -> None:
+        self.services[service.name] = service
+        self._service_refs[service.name] = ref
+        self.entry_hosts.put(service)
+        for pair in service.selector or ():
+            self._selecting[service.name.namespace, *pair].add(service.name)
+        for vip in service.vips:
+            self._claims[vip].add(service.name)
+            change.services.update(self._claims[vip])
+            if vip in self._allocated:
+                change.services.add(self._allocated[vip])
+        if service.vips or service.headless:
+            self.allocations.release(service.name)
+
+    def _withdraw(self, service: Service, change: Change) -> None:
+        del self.services[service.name]
+        self.entry_hosts.remove(service.name)
+        for pair in service.selector or ():
+            discard(self._selecting, (service.name.namespace, *pair), service.name)
+        for vip in service.vips:
+            discard(self._claims, vip, service.name)
+        for vip in {*service.vips, *self.vips.get(service.name, ())}:
+            change.services.update(self._claims.get(vip, ()))
+
+    def _rescoped(self, change: Change) -> None:
+        """Callers are told of other services."""
+        change.callers = True
+        change.routed |= self.routed()
 
     def _granted(self, namespace: str, change: Change) -> None:
         """Others may refer to objects of a namespace now, or may no more."""
@@ -456,6 +519,13 @@ class Mesh:
         self.names.clear()
         self.names.update({name: frozenset(addresses) for name, addresses in learned.names})
         self.learned = learned.sequence
+        current = {name: tuple(filter(can_serve, found)) for name, found in learned.current}
+        for name, addresses in current.items():
+            self.names[name] = self.names.get(name, frozenset()).union(addresses)
+        for name, services in self._resolving.items():
+            if current.get(name) != self.current.get(name):
+                change.services |= services
+        self.current = current
         self._refer_to("names")
         change.names = True
 
@@ -473,6 +543,8 @@ class Mesh:
         """Of several ConfigMaps that could be meant the first by name counts."""
         config = self._configs[min(self._configs)] if self._configs else MeshConfig()
         if config != self.config:
+            # The root namespace's routes and Sidecars are everybody's.
+            change.callers |= config.root_namespace != self.config.root_namespace
             self.config = config
             self._directory = replace(self._directory, config=config)
             self._refer_to("config")
@@ -529,8 +601,14 @@ class Mesh:
 
     def _touch(self, workload: Workload, change: Change) -> None:
         change.workloads.add(workload.name)
-        for pair in workload.labels:
-            change.services.update(self._selecting.get((workload.name.namespace, *pair), ()))
+        self._touch_services(workload.name, workload.labels, change)
+
+    def _touch_services(
+        self, name: WorkloadName, labels: tuple[tuple[str, str], ...], change: Change
+    ) -> None:
+        """Something that services may select has come, gone or changed."""
+        for pair in labels:
+            change.services.update(self._selecting.get((name.namespace, *pair), ()))
 
     def _unnumbered(self) -> set[WorkloadName]:
         """Workloads for which there was no number, once there may be one."""
@@ -595,20 +673,20 @@ class Mesh:
                 del self._allocated[vip]
             if service is None or vip not in service.vips:
                 self.allocations.let_go(vip, name)
+        self._look_up(name)
         if service is None:
             self.backends.pop(name, None)
             self.allocations.release(name)
-            ref = self._service_refs.pop(name, None)
-            if ref is not None:
-                self._problems.pop(ref, None)
+            self._service_refs.pop(name, None)
+            self._tell_of(name, {})
             return
         ref = self._service_refs[name]
-        problems: list[Problem] = []
+        problems: list[str] = []
         vips: list[str] = []
         for vip in service.vips:
             owner = self._owner_of(vip, name)
             if owner:
-                problems.append(Problem(ref, "spec.clusterIP", f"{vip} already belongs to {owner}"))
+                problems.append(f"{vip} already belongs to {owner}")
             else:
                 vips.append(vip)
         if not service.vips and not service.headless:
@@ -616,12 +694,43 @@ class Mesh:
                 vips.extend(self.allocations.vips(name, service.families, self._claims))
                 self._allocated.update(dict.fromkeys(vips, name))
             except Exhausted as error:
-                problems.append(Problem(ref, "spec.clusterIP", str(error)))
+                problems.append(str(error))
         self.vips[name] = tuple(vips)
         self.backends[name] = {
-            (port.port, port.protocol): tuple(sorted(self._backends(service, port))) for port in service.ports
+            (port.port, port.protocol): _each_once(self._backends(service, port)) for port in service.ports
         }
-        self._tell(ref, problems)
+        field = "spec.addresses" if is_entry(name) else "spec.clusterIP"
+        found = {ref: tuple(Problem(ref, field, text) for text in problems)}
+        for other in self._offers[name].keys() - {ref}:
+            found[other] = (Problem(other, "spec.hosts", f"{name.host} already belongs to {ref}"),)
+        self._tell_of(name, found)
+
+    def _tell_of(self, name: ServiceName, found: dict[ObjectRef, tuple[Problem, ...]]) -> None:
+        """What is wrong with a service. One object may bring several."""
+        refs = {*self._service_problems.pop(name, ()), *found}
+        if found:
+            self._service_problems[name] = found
+        for ref in refs:
+            fragment = self._fragments.get(ref)
+            own = [noun.name for noun in fragment.nouns if isinstance(noun, Service)] if fragment else []
+            self._tell(ref, [p for n in own for p in self._service_problems.get(n, {}).get(ref, ())])
+
+    def _look_up(self, name: ServiceName) -> None:
+        """Keep the names that a service leads to."""
+        for host in self.leads.pop(name, ()):
+            discard(self._resolving, host, name)
+        service = self.services.get(name)
+        if found := {e.name for e in self._endpoints(service) if e.name} if service else set():
+            self.leads[name] = frozenset(found)
+            for host in found:
+                self._resolving[host].add(name)
+
+    def _endpoints(self, service: Service) -> Iterator[Endpoint]:
+        """What stands behind a service and is no pod."""
+        yield from service.endpoints
+        for name in _selected(service, self._entries_labelled):
+            if self.workload_entries[name].healthy:
+                yield self.workload_entries[name].endpoint
 
     def _owner_of(self, vip: str, name: ServiceName) -> str:
         """Who else has an address that a Service asks for; empty if it may have it."""
@@ -643,11 +752,11 @@ class Mesh:
                                 for address in endpoint.addresses:
                                     yield Backend(address, number, endpoint.workload)
             return
-        if not service.selector:
-            return
-        pools = [self._labelled.get((service.name.namespace, *pair), set()) for pair in service.selector]
-        pools.sort(key=len)
-        for owner in pools[0].intersection(*pools[1:]):
+        for place in self._endpoints(service):
+            if number := place.port(port):
+                for address in self.current.get(place.name, ()) if place.name else (place.address,):
+                    yield Backend(address, number, None, place.labels, place.weight)
+        for owner in _selected(service, self._labelled):
             workload = self.workloads[owner]
             if not workload.ready:
                 continue
@@ -668,16 +777,39 @@ class Mesh:
         for ref in self.routes.mentioning(service):
             route = self.routes.all[ref]
             root = self.config.root_namespace
-            self._tell(ref, route_problems(route, self.services, self.destination_rules, root))
+            rules, hosts = self.destination_rules, self.entry_hosts
+            self._tell(ref, route_problems(route, self.services, hosts, rules, root))
 
 
-def _caller_labels(noun: Route | DestinationRule) -> set[str]:
+def _caller_labels(noun: Route | DestinationRule | Sidecar) -> set[str]:
     """The labels of callers for which a rule asks."""
-    if isinstance(noun, DestinationRule):
+    if isinstance(noun, DestinationRule | Sidecar):
         asked = [noun.callers] if noun.callers else []
     else:
         asked = [match.callers for rule in noun.all_rules for match in rule.matches]
     return {key for callers in asked for key, _ in callers.labels}
+
+
+def _selected(
+    service: Service, labelled: Mapping[tuple[str, str, str], set[WorkloadName]]
+) -> set[WorkloadName]:
+    """Those of the service's namespace that have all the labels that it selects by."""
+    pools = [labelled.get((service.name.namespace, *pair), set()) for pair in service.selector or ()]
+    pools.sort(key=len)
+    return pools[0].intersection(*pools[1:]) if pools else set()
+
+
+def _each_once(backends: Iterable[Backend]) -> tuple[Backend, ...]:
+    """In order. Of what stands at one address and port a pod counts before all else."""
+    found: dict[tuple[str, int], Backend] = {}
+    for backend in sorted(set(backends), key=_rank):
+        found.setdefault((backend.address, backend.port), backend)
+    return tuple(found.values())
+
+
+def _rank(backend: Backend) -> tuple[str, int, bool, tuple[str, ...], tuple[tuple[str, str], ...], int]:
+    owner = backend.workload
+    return (backend.address, backend.port, owner is None, owner or (), backend.labels, backend.weight)
 
 
 def target_port(workload: Workload, port: ServicePort) -> int:

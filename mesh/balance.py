@@ -1,5 +1,5 @@
-"""What needs no proxy of a route or DestinationRule: whole connections to a service address, shared out among
-backends by weight, or by the client's address. The kernel does it (rule 20).
+"""What needs no proxy of a route, DestinationRule or ServiceEntry: whole connections to a service address,
+shared out among backends by weight, or by the client's address. The kernel does it (rule 20).
 """
 
 from __future__ import annotations
@@ -57,12 +57,20 @@ def _balanced(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePor
     for entry in connection_rules.entries(mesh, caller, routes, service, port):
         shares = (share for backend in entry.rule.backends for share in _shares(mesh, caller, backend, port))
         return BalancedPort(service, port, f"{entry.origin} {entry.rule.field}", tuple(shares))
-    found = mesh.destination_rules.find(caller, service, mesh.config.root_namespace)
-    if found is None or not _by_client(found.policy_for("", port.port)):
-        return None
     backends = mesh.backends.get(service, {}).get((port.port, port.protocol), ())
-    key = f"{found.ref} trafficPolicy.loadBalancer.consistentHash.useSourceIp"
-    return BalancedPort(service, port, key, tuple((b, Fraction(1)) for b in backends), True)
+    own = tuple((backend, Fraction(backend.weight)) for backend in backends)
+    found = None
+    if steer.sees(mesh, caller, service, port):
+        found = mesh.destination_rules.find(caller, service, mesh.config.root_namespace)
+    if found is not None and _by_client(found.policy_for("", port.port)):
+        key = f"{found.ref} trafficPolicy.loadBalancer.consistentHash.useSourceIp"
+        return BalancedPort(service, port, key, own, True)
+    return BalancedPort(service, port, f"Service {service} weight", own) if weighted(backends) else None
+
+
+def weighted(backends: Iterable[Backend]) -> bool:
+    """Do some get more than others?"""
+    return len({backend.weight for backend in backends}) > 1
 
 
 def _by_client(policy: TrafficPolicy) -> bool:
@@ -79,5 +87,6 @@ def _shares(
     found = steer.members(mesh, caller, target, port.protocol) if target else None
     for nobody in _NOBODY:
         like = [b for b in found[0] if (":" in b.address) == (":" in nobody.address)] if found else []
+        whole = sum(backend.weight for backend in like)
         for backend in like or (nobody,):
-            yield backend, Fraction(named.weight, len(like) or 1)
+            yield backend, Fraction(named.weight * backend.weight, whole or 1)

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 from mesh import steer
 from mesh.assemble import Change, Mesh
-from mesh.balance import BalancedPort, balanced_ports
+from mesh.balance import BalancedPort, balanced_ports, weighted
 from mesh.caller import Caller
-from mesh.model import Callers, DestinationRule, Protocol, Route, ServiceName
+from mesh.entry_hosts import is_entry
+from mesh.model import DestinationRule, Protocol, Route, ServiceName
 from mesh.node import EVERYONE, Balance
 from mesh.proxy import RoutedPort, Target
+from mesh.route_table import mentioned
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Bindings:
 
     def balanced(self, service: ServiceName, port: int, protocol: Protocol) -> tuple[Balance, ...]:
         """What the kernel makes of a port for whom."""
-        if not self._concerns(service):
+        if not self._concerns(service) and not self._is_weighted(service):
             return ()
         found: defaultdict[tuple[bool, tuple[tuple[str, int, int], ...]], list[Caller]] = defaultdict(list)
         for caller in self._mesh.callers.all:
@@ -110,7 +112,7 @@ class Bindings:
             self._asked.pop(service, None)
         if change.callers:
             # Whom a rule binds is told by name or as "everyone".
-            touched |= self._mesh.routed()
+            touched |= self._mesh.routed() | {name for name in self._mesh.backends if self._is_weighted(name)}
             self._routing = {c: r for c, r in self._routing.items() if c in self._mesh.callers}
         return touched
 
@@ -124,6 +126,9 @@ class Bindings:
     def _concerns(self, service: ServiceName) -> bool:
         return self._mesh.routes.is_bound(service) or bool(self._mesh.destination_rules.at(service))
 
+    def _is_weighted(self, service: ServiceName) -> bool:
+        return any(map(weighted, self._mesh.backends.get(service, {}).values()))
+
     def _at(self, caller: Caller, service: ServiceName) -> _Bound:
         kind, known = self.kind(caller, service), self._bound[service]
         found = known.get(kind)
@@ -135,27 +140,38 @@ class Bindings:
     def _ask(self, service: ServiceName) -> _Asked:
         mesh = self._mesh
         routes = list(mesh.routes.binding_somebody(service))
+        with_delegates = list(_all_of(mesh, routes))
         services = {service}
         for route in routes:
             # What is done with whole connections depends on how their targets are reached.
             services |= {t.service for rule in route.connections for t in rule.backends if t.service}
+        # A host of ServiceEntries is another service in other namespaces.
+        hosts = {name.name for name in services.union(*map(mentioned, with_delegates)) if is_entry(name)}
+        services.update(name for host in hosts for name in mesh.entry_hosts.of(ServiceName("", host)))
         rules = [rule for name in services for rule in mesh.destination_rules.at(name)]
+        sidecars = mesh.scopes.all
+
         spoken: list[Route | DestinationRule] = [*routes, *rules]
-        namespaces = {found.ref.namespace for found in spoken}
+        namespaces = {found.ref.namespace for found in (*spoken, *sidecars)}
         namespaces.update(name for found in spoken for name in found.exported)
-        callers = [*_callers(mesh, routes), *(rule.callers for rule in rules if rule.callers)]
+        namespaces.update(name for host in hosts for name in mesh.entry_hosts.namespaces(host))
+        if sidecars:
+            namespaces.add(service.namespace)  # They may name it as the caller's own.
+        callers = [m.callers for route in with_delegates for rule in route.all_rules for m in rule.matches]
+        callers += [rule.callers for rule in rules if rule.callers]
+        callers += [sidecar.callers for sidecar in sidecars if sidecar.callers]
         namespaces.update(found.namespace for found in callers)
         labels = frozenset(key for found in callers for key, _ in found.labels)
         return _Asked(frozenset(namespaces), labels)
 
 
-def _callers(mesh: Mesh, routes: Iterable[Route]) -> Iterator[Callers]:
-    """Whom matches of routes, and of those to whom they delegate, mean."""
+def _all_of(mesh: Mesh, routes: Iterable[Route]) -> Iterator[Route]:
+    """The routes, and those to whom they delegate."""
     for route in routes:
-        yield from (match.callers for rule in route.all_rules for match in rule.matches)
+        yield route
         for rule in route.rules:
             if rule.delegate and (delegate := mesh.routes.all.get(rule.delegate)):
-                yield from (match.callers for inner in delegate.rules for match in inner.matches)
+                yield delegate
 
 
 def _named(callers: Iterable[Caller], every: int) -> tuple[str, ...]:

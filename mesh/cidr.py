@@ -41,6 +41,15 @@ def contains(outer: Prefix, inner: Prefix) -> bool:
     return outer[1] >> shift == inner[1] >> shift
 
 
+def can_serve(address: str) -> bool:
+    """May somebody else stand at an address? Not at one's own (loopback), at a link's, a group's, or at an
+    IPv4 address in the form of IPv6. Raises ValueError."""
+    found = ipaddress.ip_address(address)
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        return False
+    return not (found.is_loopback or found.is_unspecified or found.is_multicast or found.is_link_local)
+
+
 def matches(peer: CidrPeer, address: str) -> bool:
     """Is the address in the block and in none of its exceptions?"""
     prefix = prefix_of(address)

@@ -56,7 +56,7 @@ def _all(
                 here = match.callers.gateways is None or MESH_GATEWAY in match.callers.gateways
                 if fits and here and _holds(match.blocks, vips):
                     names = ConnectionMatch(server_names=match.server_names)
-                    found = resolved(mesh, route, rule, port.port, port.protocol)
+                    found = resolved(mesh, caller, route, rule, port.port, port.protocol)
                     yield ConnectionEntry(route.ref, names, found)
 
 
@@ -68,18 +68,22 @@ def _holds(blocks: Sequence[str], vips: Sequence[str]) -> bool:
 
 
 def resolved(
-    mesh: Mesh, route: Route, rule: ConnectionRule, dialled: int, protocol: str = "TCP"
+    mesh: Mesh, caller: Caller, route: Route, rule: ConnectionRule, dialled: int, protocol: str = "TCP"
 ) -> ConnectionRule:
     """The rule with ports for all to whom it sends, and without those to whom it may not."""
-    return replace(rule, backends=tuple(aimed(mesh, route, b, dialled, protocol) for b in rule.backends))
+    aim = (aimed(mesh, caller, route, backend, dialled, protocol) for backend in rule.backends)
+    return replace(rule, backends=tuple(aim))
 
 
-def aimed(mesh: Mesh, route: Route, target: T, dialled: int, protocol: str = "TCP") -> T:
-    """A backend or mirror with its port, and without a service that the route may not send to."""
+def aimed(mesh: Mesh, caller: Caller, route: Route, target: T, dialled: int, protocol: str = "TCP") -> T:
+    """A backend or mirror as the caller means it, with its port, and without a service that the route may not
+    send to."""
     service = target.service
-    if service is not None and not mesh.grants.service(route, service):
-        service = None
-    return replace(target, service=service, port=_port_of(mesh, target, dialled, protocol))
+    if service is not None:
+        service = mesh.entry_hosts.seen(service, caller.namespace)
+        service = service if mesh.grants.service(route, service) else None
+    found = replace(target, service=service)
+    return replace(found, port=_port_of(mesh, found, dialled, protocol))
 
 
 def _port_of(mesh: Mesh, target: RouteBackend | Mirror, dialled: int, protocol: str) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
@@ -49,11 +49,15 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """The records of the mesh: name -> addresses, SRV owner -> servers, address -> name."""
+    """The records of the mesh: name -> addresses, SRV owner -> servers, address -> name. For callers of some
+    namespaces (`scoped`) a name has other addresses. `upstream` are names whose addresses stand behind
+    services, so the resolver is to ask for them, and goes on asking."""
 
     addresses: Mapping[str, tuple[str, ...]]
     servers: Mapping[str, tuple[Server, ...]]
     pointers: Mapping[str, str]
+    scoped: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    upstream: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         return _text(
@@ -64,6 +68,8 @@ class Zone:
                     for name, servers in self.servers.items()
                 },
                 "pointers": self.pointers,
+                "scoped": self.scoped,
+                "upstream": self.upstream,
             }
         )
 
@@ -78,6 +84,11 @@ class Zone:
                     for name, servers in value["servers"].items()
                 },
                 {str(address): str(name) for address, name in value["pointers"].items()},
+                {
+                    str(namespace): {str(name): _texts(found) for name, found in own.items()}
+                    for namespace, own in value.get("scoped", {}).items()
+                },
+                _texts(value.get("upstream", ())),
             )
 
 
@@ -96,16 +107,18 @@ class Caller:
 @dataclass(frozen=True, slots=True)
 class Queries:
     """All who may ask, and the patterns of names whose addresses policies speak of. An address that is
-    not listed is refused."""
+    not listed is refused. `namespaces` says whose the addresses of pods are."""
 
     callers: tuple[Caller, ...] = ()
     wanted: tuple[str, ...] = ()
+    namespaces: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return _text(
             {
                 "callers": [[c.address, c.transport, c.names, c.audit_names, c.rules] for c in self.callers],
                 "wanted": self.wanted,
+                "namespaces": self.namespaces,
             }
         )
 
@@ -121,6 +134,7 @@ class Queries:
                     for address, transport, names, audit, rules in value["callers"]
                 ),
                 _texts(value["wanted"]),
+                {str(address): str(own) for address, own in value.get("namespaces", {}).items()},
             )
 
 
@@ -136,10 +150,12 @@ class LearnedAddress:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Report number `sequence`: every name that was learned and is not forgotten."""
+    """Report number `sequence`: every name that was learned and is not forgotten, and the last answer of each
+    name that the zone has as `upstream`."""
 
     sequence: int = 0
     addresses: tuple[LearnedAddress, ...] = ()
+    current: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def live(self, now: float) -> LearnedNames:
         """What policies may know of it at a time."""
@@ -150,11 +166,12 @@ class Learned:
                 (name, tuple(known.address for known in same))
                 for name, same in groupby(good, key=lambda known: known.name)
             ),
+            self.current,
         )
 
     def to_json(self) -> str:
         found = [[k.name, k.address, round(k.expiry, 3), k.sequence] for k in self.addresses]
-        return _text({"sequence": self.sequence, "addresses": found})
+        return _text({"sequence": self.sequence, "addresses": found, "current": self.current})
 
     @staticmethod
     def from_json(text: str | bytes) -> Learned:
@@ -166,6 +183,7 @@ class Learned:
                     LearnedAddress(str(name), str(address), float(expiry), int(sequence))
                     for name, address, expiry, sequence in value["addresses"]
                 ),
+                tuple((str(name), _texts(found)) for name, found in value.get("current", ())),
             )
 
 

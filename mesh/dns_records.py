@@ -2,27 +2,34 @@
 
 A Service has its addresses; a headless one those of its ready backends, each of which has a name of its
 own: the pod's hostname where its subdomain is the Service (a StatefulSet's pods), else its address with
-dashes. Named ports have SRV records. Pure; `zone` looks at the whole mesh, `Records` at what changed.
+dashes. Named ports have SRV records. Hosts of ServiceEntries have the addresses of the services that stand
+for them, where they are exported to. Pure; `zone` looks at the whole mesh, `Records` at what changed.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from mesh.assemble import Change, Mesh
 from mesh.dns import CLUSTER_DOMAIN, Server, Zone
+from mesh.entry_hosts import is_entry
+from mesh.host_pattern import is_pattern
 from mesh.model import Service, ServiceName, Workload
 
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """The records of one Service."""
+    """The records of one Service. `rank` decides who means it by its host; `upstream` are names that it leads
+    to."""
 
     addresses: dict[str, tuple[str, ...]] = field(default_factory=dict)
     servers: dict[str, tuple[Server, ...]] = field(default_factory=dict)
     pointers: dict[str, str] = field(default_factory=dict)
+    rank: tuple[str, ...] = ()
+    upstream: frozenset[str] = frozenset()
 
 
 class Records:
@@ -47,20 +54,49 @@ class Records:
         whole_first = sorted(self._own, key=lambda name: (self._mesh.services[name].headless, name))
         for name in whole_first:
             own = self._own[name]
+            if is_entry(name):
+                continue
             addresses |= own.addresses
             servers |= own.servers
             for address, target in own.pointers.items():
                 owner = self._mesh.owners.get(address)
                 if owner is None or owner.namespace == name.namespace:
                     pointers.setdefault(address, target)
-        return Zone(addresses, servers, pointers)
+        scoped: defaultdict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
+        for host in sorted(self._mesh.entry_hosts):
+            for namespace in ("", *sorted(self._mesh.entry_hosts.namespaces(host))):
+                self._entry(host, namespace, addresses, scoped, pointers)
+        upstream = {name for own in self._own.values() for name in own.upstream}
+        return Zone(addresses, servers, pointers, scoped, tuple(sorted(upstream)))
+
+    def _entry(
+        self,
+        host: str,
+        namespace: str,
+        addresses: dict[str, tuple[str, ...]],
+        scoped: defaultdict[str, dict[str, tuple[str, ...]]],
+        pointers: dict[str, str],
+    ) -> None:
+        """What a host of ServiceEntries is in one namespace, or ("") where nothing else is said."""
+        meant = self._mesh.entry_hosts.seen(ServiceName(namespace, host), namespace)
+        own = self._own.get(meant)
+        found = own.addresses.get(host) if own and self._mesh.entry_hosts.sees(namespace, meant) else None
+        if found is None or found == addresses.get(host):
+            return
+        if namespace:
+            scoped[namespace][host] = found
+        else:
+            addresses[host] = found
+            for address in found:
+                pointers.setdefault(address, host)
 
     def _look(self, name: ServiceName) -> bool:
         before = self._own.pop(name, None)
         service = self._mesh.services.get(name)
         if service is not None:
-            make = _headless if service.headless else _whole
-            self._own[name] = make(self._mesh, service)
+            make = _headless if service.headless else _of_entry if is_entry(name) else _whole
+            own = make(self._mesh, service)
+            self._own[name] = replace(own, upstream=self._mesh.leads.get(name, frozenset()))
         return self._own.get(name) != before
 
 
@@ -88,6 +124,16 @@ def _whole(mesh: Mesh, service: Service) -> _Own:
         },
         dict.fromkeys(vips, host),
     )
+
+
+def _of_entry(mesh: Mesh, service: Service) -> _Own:
+    """Addresses of families in which something stands behind them, so that nobody tries the others in vain. A
+    pattern has none: what its names are the world says."""
+    vips, host = mesh.vips.get(service.name, ()), service.name.host
+    ready = {":" in b.address for found in mesh.backends.get(service.name, {}).values() for b in found}
+    own = tuple(vip for vip in vips if (":" in vip) in ready) or vips
+    addresses = {host: own} if own and not is_pattern(host) else {}
+    return _Own(addresses, rank=(service.created, *service.exported))
 
 
 def _headless(mesh: Mesh, service: Service) -> _Own:

@@ -204,7 +204,7 @@ def _entries(
         for match in rule.matches or (_ANY,):
             if match.port in (0, listener.port) and _is_for(caller, match.callers, gateway.ref):
                 rank = () if route.in_order else (specificity(host), precedence(match), age(route), index)
-                yield rank, RouteEntry(route.ref, match, resolved(mesh, route, rule, listener.port))
+                yield rank, RouteEntry(route.ref, match, resolved(mesh, caller, route, rule, listener.port))
 
 
 def _is_for(caller: Caller, callers: Callers, gateway: ObjectRef) -> bool:
@@ -224,7 +224,7 @@ def _connections(
             for match in rule.matches or (own,):
                 if match.port in (0, listener.port) and _is_for(caller, match.callers, gateway.ref):
                     asked = tuple(name for name in match.server_names if name != "*")
-                    found = connection_rules.resolved(mesh, route, rule, listener.port)
+                    found = connection_rules.resolved(mesh, caller, route, rule, listener.port)
                     yield ConnectionEntry(route.ref, ConnectionMatch(server_names=asked), found)
 
 

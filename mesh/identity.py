@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from mesh.dns import RESOLVER
+from mesh.entry_hosts import is_entry
 from mesh.label_filter import LabelFilter
 from mesh.model import (
     NAMESPACE_KEY,
@@ -210,7 +211,8 @@ class Allocations:
         return number
 
     def holder(self, address: str, claimants: Collection[ServiceName]) -> ServiceName:
-        """Who of the Services that ask for an address has it: who has had it, else the first by name.
+        """Who of the Services that ask for an address has it: who has had it, else the first by name, and of
+        a ServiceEntry's hosts none before a Service of the cluster.
 
         So nobody takes an address over (threat N49), but for the mesh's own resolver, whose it always is."""
         if RESOLVER in claimants:
@@ -219,7 +221,7 @@ class Allocations:
             return next(name for name, given in self._vips.items() if address in given.values())
         else:
             before = self._holders.get(address)
-            found = before if before is not None and before in claimants else min(claimants)
+            found = before if before is not None and before in claimants else min(claimants, key=_rank)
         if self._holders.get(address) != found:
             self._holders[address] = found
             self._dirty = True
@@ -294,3 +296,7 @@ class Allocations:
         self._taken = {address for given in self._vips.values() for address in given.values()}
         self._next_class = max(self._listeners.values(), default=FIRST_CLASS - 1) + 1
         self._dirty = False
+
+
+def _rank(name: ServiceName) -> tuple[bool, ServiceName]:
+    return is_entry(name), name

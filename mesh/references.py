@@ -14,6 +14,7 @@ from typing import Literal
 
 from mesh.cidr import contains, prefix_of
 from mesh.dns_name import matches
+from mesh.entry_hosts import is_entry
 from mesh.model import (
     DEFAULT_CONFIG,
     NAMESPACE_KEY,
@@ -271,6 +272,8 @@ def _services(peer: ServicePeer, directory: Directory) -> Iterator[ResolvedPeer]
 
 def _chosen(peer: ServicePeer, services: Mapping[ServiceName, Service]) -> Iterable[ServiceName]:
     def chosen(name: ServiceName) -> bool:
+        if is_entry(name):
+            return False  # Cilium speaks of Services of the cluster
         if peer.namespace not in (None, name.namespace):
             return False
         if peer.name is not None:

@@ -6,41 +6,49 @@ from collections.abc import Iterator, Mapping
 
 from mesh.caller import Caller
 from mesh.destination_rules import DestinationRules
+from mesh.entry_hosts import EntryHosts, is_entry
 from mesh.model import MESH_GATEWAY, ConnectionRule, Problem, Route, RouteRule, Service, ServiceName
 
 
 def route_problems(
-    route: Route, services: Mapping[ServiceName, Service], rules: DestinationRules, root: str
+    route: Route,
+    services: Mapping[ServiceName, Service],
+    hosts: EntryHosts,
+    rules: DestinationRules,
+    root: str,
 ) -> Iterator[Problem]:
     """Parents, backends and subsets that are not there, as callers in the route's namespace see it. The route
     is in force for the others."""
     # At a Gateway a host need not be a service's.
     parents = route.parents if route.gateways == (MESH_GATEWAY,) else ()
     for index, parent in enumerate(parents):
-        found = services.get(parent.service)
+        found = services.get(hosts.seen(parent.service, route.ref.namespace))
         where = f"spec.hosts[{index}]" if route.in_order else f"spec.parentRefs[{index}]"
         if found is None:
-            yield Problem(route.ref, where, f"there is no Service {parent.service}")
+            yield Problem(route.ref, where, f"there is no {_what(parent.service)}")
         elif all(p.protocol != "TCP" or parent.port not in (None, p.port) for p in found.ports):
             port = "" if parent.port is None else f" {parent.port}"
             yield Problem(route.ref, f"{where}.port", f"Service {parent.service} has no TCP port{port}")
     for rule in route.all_rules:
-        yield from _of_rule(route, rule, services)
+        yield from _of_rule(route, rule, services, hosts)
         yield from _subsets(route, rule, rules, root)
 
 
 def _of_rule(
-    route: Route, rule: RouteRule | ConnectionRule, services: Mapping[ServiceName, Service]
+    route: Route,
+    rule: RouteRule | ConnectionRule,
+    services: Mapping[ServiceName, Service],
+    hosts: EntryHosts,
 ) -> Iterator[Problem]:
     listed = "route" if route.in_order else "backendRefs"
     lost = f"its share answers {rule.lost}" if isinstance(rule, RouteRule) else "its share is refused"
     for index, backend in enumerate(rule.backends):
         if backend.service is None:
             continue
-        found = services.get(backend.service)
+        found = services.get(hosts.seen(backend.service, route.ref.namespace))
         where = f"spec.{rule.field}.{listed}[{index}]"
         if found is None:
-            yield Problem(route.ref, where, f"there is no Service {backend.service}; {lost}")
+            yield Problem(route.ref, where, f"there is no {_what(backend.service)}; {lost}")
         elif backend.port and all((p.port, p.protocol) != (backend.port, "TCP") for p in found.ports):
             text = f"Service {backend.service} has no TCP port {backend.port}; {lost}"
             yield Problem(route.ref, f"{where}.port", text)
@@ -61,3 +69,7 @@ def _subsets(
             by = f"DestinationRule {found.ref.namespace}/{found.ref.name}" if found else "a DestinationRule"
             text = f"there is no subset {target.subset} of {target.service.host}: {by} must define it"
             yield Problem(route.ref, f"spec.{rule.field}", text)
+
+
+def _what(name: ServiceName) -> str:
+    return f"ServiceEntry for {name.host}" if is_entry(name) else f"Service {name}"

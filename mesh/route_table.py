@@ -10,15 +10,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from mesh.caller import Caller
+from mesh.entry_hosts import EntryHosts, is_entry
 from mesh.host_pattern import covers, specificity
 from mesh.index import discard
-from mesh.model import MESH_GATEWAY, ObjectRef, Route, ServiceName
+from mesh.model import MESH_GATEWAY, ObjectRef, Route, ServiceName, Sidecar
 
 
 class RouteTable:
-    """Routes by the services that they bind and by those that they mention."""
+    """Routes by the services that they bind and by those that they mention. Who names a host of
+    ServiceEntries speaks of all that are for it; `hosts` knows them."""
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: EntryHosts) -> None:
+        self._hosts = hosts
         self.all: dict[ObjectRef, Route] = {}
         self._to: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
         self._patterns: set[ObjectRef] = set()
@@ -32,13 +35,13 @@ class RouteTable:
 
     def mentioning(self, service: ServiceName) -> Iterator[ObjectRef]:
         """The routes that name a service, as whom they bind or as where they lead."""
-        yield from self._mentions.get(service, ())
+        yield from self._mentions.get(_key(service), ())
 
     def at(self, service: ServiceName, port: int) -> list[Route]:
         """The routes that this service port is bound by, whomever they are for."""
         return [
             route
-            for route in map(self.all.__getitem__, self._to.get(service, set()) | self._patterns)
+            for route in map(self.all.__getitem__, self._to.get(_key(service), set()) | self._patterns)
             if MESH_GATEWAY in route.gateways and _host(route, service, port)
         ]
 
@@ -48,20 +51,30 @@ class RouteTable:
 
     def binding_somebody(self, service: ServiceName) -> Iterator[Route]:
         """The routes that bind somebody at some port of a service."""
-        for ref in self._to.get(service, set()) | self._patterns:
+        for ref in self._to.get(_key(service), set()) | self._patterns:
             route = self.all[ref]
             if MESH_GATEWAY in route.gateways and (
-                any(parent.service == service for parent in route.parents)
+                any(_key(parent.service) == _key(service) for parent in route.parents)
                 or any(covers(host, service.host) for host in route.hosts)
             ):
                 yield route
 
-    def binding(self, caller: Caller, service: ServiceName, port: int, root: str) -> list[Route]:
+    def binding(
+        self, caller: Caller, service: ServiceName, port: int, root: str, sidecar: Sidecar | None = None
+    ) -> list[Route]:
         """The routes that bind a caller of a service port (GEP-1226): those of the caller's own namespace if
         there are any, else those of the service's namespace, else of the `root` namespace, as far as they
-        are exported to the caller. HTTPRoutes and their like count together; of VirtualServices the one with
+        are exported to the caller. VirtualServices of namespaces that its `sidecar` does not name are not for
+        it. HTTPRoutes and their like count together; of VirtualServices the one with
         the most specific host does, then the oldest, and only where there is none of the former."""
-        visible = [route for route in self.at(service, port) if {"*", caller.namespace} & set(route.exported)]
+        own = caller.namespace
+        visible = [route for route in self.at(service, port) if {"*", own} & set(route.exported)]
+        if sidecar is not None:
+            visible = [
+                route
+                for route in visible
+                if not route.in_order or sidecar.tells(own, route.ref.namespace, service.host, port)
+            ]
         for namespace in (caller.namespace, service.namespace, root):
             found = [route for route in visible if route.ref.namespace == namespace]
             ordered = [route for route in found if route.in_order]
@@ -79,8 +92,8 @@ class RouteTable:
 
     def leading_to(self, targets: Iterable[ServiceName]) -> set[ServiceName]:
         """The services whose requests or connections some route sends to these, too."""
-        refs = {ref for target in targets for ref in self._mentions.get(target, ())}
-        return {parent.service for ref in refs for parent in self.all[ref].parents}
+        refs = {ref for target in targets for ref in self._mentions.get(_key(target), ())}
+        return self._known(parent.service for ref in refs for parent in self.all[ref].parents)
 
     # --- changing ----------------------------------------------------------------------------
 
@@ -88,11 +101,11 @@ class RouteTable:
         """Take in a route. Returns the services, of all that there are, whose routes may be others now."""
         self.all[route.ref] = route
         for parent in route.parents:
-            self._to[parent.service].add(route.ref)
+            self._to[_key(parent.service)].add(route.ref)
         if route.hosts:
             self._patterns.add(route.ref)
         for service in mentioned(route):
-            self._mentions[service].add(route.ref)
+            self._mentions[_key(service)].add(route.ref)
         for rule in route.rules:
             if rule.delegate:
                 self._delegating[rule.delegate].add(route.ref)
@@ -103,10 +116,10 @@ class RouteTable:
         route = self.all.pop(ref)
         touched = self._touched(route, services)
         for parent in route.parents:
-            discard(self._to, parent.service, ref)
+            discard(self._to, _key(parent.service), ref)
         self._patterns.discard(ref)
         for service in mentioned(route):
-            discard(self._mentions, service, ref)
+            discard(self._mentions, _key(service), ref)
         for rule in route.rules:
             if rule.delegate:
                 discard(self._delegating, rule.delegate, ref)
@@ -114,19 +127,28 @@ class RouteTable:
 
     def bound(self, services: Iterable[ServiceName]) -> set[ServiceName]:
         """Those of the services that some route binds."""
-        found = set(self._to)
+        found = self._known(self._to)
         if self._patterns:
             patterns = [host for ref in self._patterns for host in self.all[ref].hosts]
             found |= {name for name in services if any(covers(host, name.host) for host in patterns)}
         return found
 
     def _touched(self, route: Route, services: Iterable[ServiceName]) -> set[ServiceName]:
-        found = {parent.service for parent in route.parents} | mentioned(route)
+        found = self._known(mentioned(route))
         if route.hosts:
             found |= {name for name in services if any(covers(host, name.host) for host in route.hosts)}
         for ref in self._delegating.get(route.ref, ()):
             found |= self._touched(self.all[ref], services)
         return found
+
+    def _known(self, named: Iterable[ServiceName]) -> set[ServiceName]:
+        """The services that are named by these, and what is named without being there."""
+        return {service for name in named for service in self._hosts.of(name) or (name,)}
+
+
+def _key(service: ServiceName) -> ServiceName:
+    """A host of ServiceEntries is one name, whoever writes it."""
+    return ServiceName("", service.name) if is_entry(service) else service
 
 
 def age(route: Route) -> tuple[str, ObjectRef]:
@@ -142,6 +164,6 @@ def mentioned(route: Route) -> set[ServiceName]:
 
 def _host(route: Route, service: ServiceName, port: int) -> str:
     """The most specific of a route's hosts that a service port is one of; empty if none is."""
-    if any(parent.service == service and parent.port in (None, port) for parent in route.parents):
+    if any(_key(parent.service) == _key(service) and parent.port in (None, port) for parent in route.parents):
         return service.host
     return min((host for host in route.hosts if covers(host, service.host)), key=specificity, default="")

@@ -53,7 +53,9 @@ def routed_ports(mesh: Mesh, caller: Caller, service: ServiceName) -> tuple[Rout
     if found is None or not vips:
         return ()
     ports = (
-        _routed_port(mesh, caller, service, port, vips) for port in found.ports if port.protocol == "TCP"
+        _routed_port(mesh, caller, service, port, vips)
+        for port in found.ports
+        if port.protocol == "TCP" and sees(mesh, caller, service, port)
     )
     return tuple(port for port in ports if port is not None)
 
@@ -89,7 +91,18 @@ def _routed_port(
 
 def bound(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort) -> list[Route]:
     """The routes that bind a caller of a service port."""
-    return mesh.routes.binding(caller, service, port.port, mesh.config.root_namespace)
+    if not sees(mesh, caller, service, port):
+        return []
+    root = mesh.config.root_namespace
+    return mesh.routes.binding(caller, service, port.port, root, mesh.scopes.find(caller, root))
+
+
+def sees(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort) -> bool:
+    """Are rules about a service port for this caller? Not where its Sidecar leaves it out, or where it means
+    another service by the host."""
+    sidecar = mesh.scopes.find(caller, mesh.config.root_namespace)
+    told = sidecar is None or sidecar.tells(caller.namespace, service.namespace, service.host, port.port)
+    return told and mesh.entry_hosts.sees(caller.namespace, service)
 
 
 def _need_envoy(mesh: Mesh, caller: Caller, entries: Sequence[ConnectionEntry]) -> bool:
@@ -110,7 +123,7 @@ def _entries(
             precedence(match) if not route.in_order else (),
             age(route),
             index,
-            RouteEntry(route.ref, match, resolved(mesh, route, rule, port)),
+            RouteEntry(route.ref, match, resolved(mesh, caller, route, rule, port)),
         )
         for route in routes
         if not (plain and route.in_order)
@@ -127,12 +140,12 @@ def _is_for(caller: Caller, callers: Callers) -> bool:
     return caller.is_among(callers) and (callers.gateways is None or MESH_GATEWAY in callers.gateways)
 
 
-def resolved(mesh: Mesh, route: Route, rule: RouteRule, dialled: int) -> RouteRule:
+def resolved(mesh: Mesh, caller: Caller, route: Route, rule: RouteRule, dialled: int) -> RouteRule:
     """The rule with ports for all to whom it sends, and without those to whom it may not."""
     return replace(
         rule,
-        backends=tuple(connection_rules.aimed(mesh, route, b, dialled) for b in rule.backends),
-        mirrors=tuple(connection_rules.aimed(mesh, route, m, dialled) for m in rule.mirrors),
+        backends=tuple(connection_rules.aimed(mesh, caller, route, b, dialled) for b in rule.backends),
+        mirrors=tuple(connection_rules.aimed(mesh, caller, route, m, dialled) for m in rule.mirrors),
     )
 
 
@@ -185,14 +198,26 @@ def members(
         return None
     rule = mesh.destination_rules.find(caller, target.service, mesh.config.root_namespace)
     policy = rule.policy_for(target.subset, target.port) if rule else NO_TRAFFIC_POLICY
+    policy = _naming(policy, mesh.services[target.service].subject_names)
     if not target.subset:
         return backends, policy
     subset = next((s for s in rule.subsets if s.name == target.subset), None) if rule else None
     if subset is None:
         return None
     wanted = set(subset.labels)
-    chosen = (b for b in backends if b.workload and wanted <= set(mesh.workloads[b.workload].labels))
-    return tuple(chosen), policy
+    return tuple(b for b in backends if wanted <= _labels(mesh, b)), policy
+
+
+def _labels(mesh: Mesh, backend: Backend) -> set[tuple[str, str]]:
+    pod = mesh.workloads.get(backend.workload) if backend.workload else None
+    return set(pod.labels if pod else backend.labels)
+
+
+def _naming(policy: TrafficPolicy, subject_names: tuple[str, ...]) -> TrafficPolicy:
+    """What a ServiceEntry says of certificates counts where a DestinationRule leaves it open."""
+    if not subject_names or policy.tls is None or policy.tls.names:
+        return policy
+    return replace(policy, tls=replace(policy.tls, names=subject_names))
 
 
 def destination(

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from agent.dns.files import Document
+from agent.dns.following import Following
 from agent.dns.learning import Learning
 from agent.dns.policy import Policy
 from agent.dns.resolver import Resolver
@@ -52,14 +53,17 @@ async def _run(options: argparse.Namespace) -> None:
         options.state / LEARNED, options.run / ENFORCED, options.minimum_ttl, options.patience
     )
     teller = Teller(options.run / FLOWS)
-    server = Server(Resolver(zone, policy, Upstream(servers), learning, teller.tell))
+    resolver = Resolver(zone, policy, Upstream(servers), learning, teller.tell)
+    server = Server(resolver)
     while zone.read() is None or policy.read() is None:
         await asyncio.sleep(_LOOK)
     addresses = [address for group in options.listen for address in group.split(",")]
     await server.listen(addresses, options.port)
     upstreams = ", ".join(map(str, servers)) or "none"
     log.info("listening on %s port %d; upstreams: %s", " ".join(addresses), options.port, upstreams)
-    await learning.run()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(learning.run())
+        tasks.create_task(Following(zone, resolver, learning).run())
 
 
 def machine_servers(resolv_conf: Path) -> list[UpstreamServer]:

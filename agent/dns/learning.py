@@ -1,4 +1,5 @@
-"""Names and addresses that policies speak of, as answers taught them: remembered, reported, let go.
+"""Names and addresses that policies and services speak of, as answers taught them: remembered, reported,
+let go.
 
 An answer that teaches something new may leave only when the report that says so is in force; until then
 its caller could not connect anyway. What is in force already costs nothing, whoever else is down. What was
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from asyncinotify import Inotify, Mask
@@ -45,6 +46,7 @@ class Memory:
         self._known: dict[str, dict[str, LearnedAddress]] = {}
         self._written: dict[tuple[str, str], float] = {}
         self._count = 0
+        self._current = dict(learned.current)
         for known in learned.addresses:
             self._put(known)
             self._written[known.name, known.address] = known.expiry
@@ -80,6 +82,16 @@ class Memory:
         self._put(fresh)
         return fresh.sequence
 
+    def keep(self, answers: Mapping[str, tuple[str, ...]]) -> None:
+        """The last answers of all the names that services lead to."""
+        if answers != self._current:
+            self._current = dict(answers)
+            self.news = True
+
+    @property
+    def current(self) -> Mapping[str, tuple[str, ...]]:
+        return self._current
+
     def expire(self, now: float) -> None:
         """Forget what was not said again in time."""
         gone = [k for same in self._known.values() for k in same.values() if k.expiry <= now]
@@ -94,7 +106,7 @@ class Memory:
         self.news = self.stale = False
         found = sorted(known for same in self._known.values() for known in same.values())
         self._written = {(known.name, known.address): known.expiry for known in found}
-        return Learned(self.sequence, tuple(found))
+        return Learned(self.sequence, tuple(found), tuple(sorted(self._current.items())))
 
     def _put(self, known: LearnedAddress) -> None:
         same = self._known.setdefault(known.name, {})
@@ -135,6 +147,18 @@ class Learning:
         except TimeoutError:
             return False
         return True
+
+    @property
+    def current(self) -> Mapping[str, tuple[str, ...]]:
+        """The last answers of names that services lead to."""
+        return self._memory.current
+
+    def keep(self, answers: Mapping[str, tuple[str, ...]]) -> None:
+        """These are the last answers now, of all such names. Services follow once the next report is in
+        force, and nobody waits for that."""
+        self._memory.keep(answers)
+        if self._memory.news:
+            self._due.set()
 
     async def run(self) -> None:
         """Write reports, follow acknowledgements, forget; never returns."""

@@ -53,11 +53,16 @@ class Policy:
             for caller in queries.callers
         }
         self.wanted = Patterns(queries.wanted)
+        self._namespaces = queries.namespaces
 
     @staticmethod
     def from_json(text: bytes) -> Policy:
         """Raises ValueError."""
         return Policy(Queries.from_json(text))
+
+    def namespace(self, address: str) -> str:
+        """Of the pod that has an address; "" for all else."""
+        return self._namespaces.get(address, "")
 
     def judge(self, address: str, transport: Transport, name: str) -> Judgement:
         """May the caller ask for a canonical name? Who is not listed is a stranger."""

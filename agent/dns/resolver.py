@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import dns.name
 import dns.rcode
 import dns.rdatatype
 
@@ -86,8 +87,8 @@ class Resolver:
             judgement = _judge(policy, authority, question.name, asker)
             if not judgement.allowed:
                 chain = Chain(_REFUSED, (question.name,), (), 0)
-            elif authority.owns(question.name):
-                reply = authority.answer(question.qname, question.name, question.kind)
+            elif authority.owns(question.name, namespace := policy.namespace(asker.address)):
+                reply = authority.answer(question.qname, question.name, question.kind, namespace)
                 chain = Chain(reply, (question.name,), (), 0)
             else:
                 chain = await self._outside(question, asker, policy)
@@ -104,7 +105,7 @@ class Resolver:
             raise _Failed("too many questions wait already")
         self._waiting[asker.address] += 1
         try:
-            chain = await self._ask(question)
+            chain = await self.ask(question.qname, question.name, question.kind)
             wanted = [name for name in chain.names if policy.wanted.fit(name)]
             if wanted and chain.addresses:
                 if not await self._learning.take(wanted, chain.addresses, chain.ttl):
@@ -117,26 +118,27 @@ class Resolver:
             if not self._waiting[asker.address]:
                 del self._waiting[asker.address]
 
-    async def _ask(self, question: Question) -> Chain:
-        """From the cache, or from an upstream that is asked once for all who wait."""
-        key = (question.name, question.kind)
+    async def ask(self, qname: dns.name.Name, name: str, kind: dns.rdatatype.RdataType) -> Chain:
+        """From the cache, or from an upstream that is asked once for all who wait. Raises UpstreamFailed,
+        BrokenChain."""
+        key = (name, kind)
         if (known := self._cache.get(key, time.monotonic())) is not None:
             return known
         if (why := self._failures.get(key, time.monotonic())) is not None:
             raise UpstreamFailed(f"{why}, a moment ago")
         asking = self._asking.get(key)
         if asking is None:
-            asking = self._asking[key] = asyncio.create_task(self._fetch(question, key))
+            asking = self._asking[key] = asyncio.create_task(self._fetch(qname, key))
             asking.add_done_callback(lambda task: self._asked(key, task))
         return await asyncio.shield(asking)
 
-    async def _fetch(self, question: Question, key: Key) -> Chain:
+    async def _fetch(self, qname: dns.name.Name, key: Key) -> Chain:
         try:
-            answer = await self._upstream.ask(question.qname, question.kind)
+            answer = await self._upstream.ask(qname, key[1])
         except UpstreamFailed as error:
             self._failures.put(key, str(error), time.monotonic())
             raise
-        chain = follow(question.qname, question.kind, answer)
+        chain = follow(qname, key[1], answer)
         self._cache.put(key, chain, time.monotonic())
         return chain
 

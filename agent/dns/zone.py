@@ -1,4 +1,5 @@
-"""Answers for the mesh's own names (`mesh.dns.Zone`), with authority. Knows no policy and no socket."""
+"""Answers for the mesh's own names and for those of ServiceEntries (`mesh.dns.Zone`), with authority. Knows
+no policy and no socket."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Reply:
 
 
 class Authority:
-    """The zone `cluster.local`, and the reverse names of the addresses in it."""
+    """The zone `cluster.local`, other hosts that the mesh has addresses for, and the reverse names of those
+    addresses."""
 
     def __init__(self, zone: Zone) -> None:
         self._zone = zone
@@ -46,7 +48,7 @@ class Authority:
         # RFC 8020: a name below which there is one exists.
         self._names = {CLUSTER_DOMAIN, _VERSION, _SERVER, f"svc.{CLUSTER_DOMAIN}"}
         for name in (*zone.addresses, *zone.servers):
-            while name not in self._names:
+            while is_inside(name) and name not in self._names:
                 self._names.add(name)
                 name = name.partition(".")[2]
 
@@ -55,30 +57,42 @@ class Authority:
         """Raises ValueError."""
         return Authority(Zone.from_json(text))
 
-    def owns(self, name: str) -> bool:
-        """Is it for us to say what a canonical name is?"""
-        return is_inside(name) or name in self._pointers
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """Names for whose addresses we ask, whoever else does."""
+        return self._zone.upstream
+
+    def owns(self, name: str, namespace: str = "") -> bool:
+        """Is it for us to say to a pod of a namespace what a canonical name is?"""
+        return is_inside(name) or name in self._pointers or self._addresses(name, namespace) is not None
 
     def exists(self, name: str) -> bool:
         return name in self._names or name in self._pointers
 
-    def answer(self, qname: dns.name.Name, name: str, kind: dns.rdatatype.RdataType) -> Reply:
+    def answer(
+        self, qname: dns.name.Name, name: str, kind: dns.rdatatype.RdataType, namespace: str = ""
+    ) -> Reply:
         """What there is of a kind at a name that we own, under the name as it was asked for."""
-        values = self._values(name, kind)
+        values = self._values(name, kind, namespace)
         if values:
             random.shuffle(values)
             rrset = dns.rrset.from_text_list(qname, TTL, "IN", dns.rdatatype.to_text(kind), values)
             return Reply(answer=(rrset,), authoritative=True)
-        rcode = dns.rcode.NOERROR if self.exists(name) else dns.rcode.NXDOMAIN
+        known = self.exists(name) or self._addresses(name, namespace) is not None
+        rcode = dns.rcode.NOERROR if known else dns.rcode.NXDOMAIN
         soa = dns.rrset.from_text(f"{CLUSTER_DOMAIN}.", TTL, "IN", "SOA", _SOA)
         return Reply(rcode, authority=(soa,), authoritative=True)
 
-    def _values(self, name: str, kind: dns.rdatatype.RdataType) -> list[str]:
+    def _addresses(self, name: str, namespace: str) -> tuple[str, ...] | None:
+        own = self._zone.scoped.get(namespace, {}).get(name)
+        return self._zone.addresses.get(name) if own is None else own
+
+    def _values(self, name: str, kind: dns.rdatatype.RdataType, namespace: str) -> list[str]:
         match kind:
             case dns.rdatatype.A:
-                return list(_family(4, self._zone.addresses.get(name, ())))
+                return list(_family(4, self._addresses(name, namespace) or ()))
             case dns.rdatatype.AAAA:
-                return list(_family(6, self._zone.addresses.get(name, ())))
+                return list(_family(6, self._addresses(name, namespace) or ()))
             case dns.rdatatype.SRV:
                 return [f"0 100 {s.port} {s.target}." for s in self._zone.servers.get(name, ())]
             case dns.rdatatype.PTR:

@@ -10,6 +10,7 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import cast
 
+from mesh.cidr import can_serve
 from mesh.dialects.reading import Reader, shown
 from mesh.expression import ExpressionError, compile_expression
 from mesh.model import PortName, PortRange, Protocol
@@ -96,7 +97,7 @@ def address(reader: Reader) -> str | None:
     if "%" in text or found in _MAPPED:
         reader.refuse(f"{shown(text)} is not an address of a network; write it without zone or mapping")
         return None
-    if found.is_loopback or found.is_unspecified or found.is_multicast or found.is_link_local:
+    if not can_serve(text):
         reader.refuse(f"{text} cannot be the address of a pod or service")
         return None
     return found.compressed

@@ -36,6 +36,7 @@ from mesh.model.gateway import (
 from mesh.model.inventory import (
     Backend,
     CidrGroup,
+    Endpoint,
     EndpointSlice,
     LearnedNames,
     NamedPort,
@@ -45,6 +46,7 @@ from mesh.model.inventory import (
     ServicePort,
     SliceEndpoint,
     Workload,
+    WorkloadEntry,
 )
 from mesh.model.names import (
     CLUSTER_SUFFIX,
@@ -108,6 +110,7 @@ from mesh.model.routing import (
     ValueMatch,
 )
 from mesh.model.selection import RESOLVER, Callers, Identity, Requirement, Selector
+from mesh.model.sidecar import Imports, Sidecar
 from mesh.model.telemetry import (
     ALL,
     CustomTag,
@@ -162,6 +165,7 @@ __all__ = [
     "DestinationRule",
     "DirectResponse",
     "Direction",
+    "Endpoint",
     "EndpointSlice",
     "EntityPeer",
     "Fault",
@@ -177,6 +181,7 @@ __all__ = [
     "HeaderMatch",
     "HttpMatch",
     "Identity",
+    "Imports",
     "JwtRule",
     "KeySet",
     "KeySource",
@@ -235,6 +240,7 @@ __all__ = [
     "ServiceName",
     "ServicePeer",
     "ServicePort",
+    "Sidecar",
     "Simple",
     "SliceEndpoint",
     "SubjectName",
@@ -252,6 +258,7 @@ __all__ = [
     "TrustBundle",
     "ValueMatch",
     "Workload",
+    "WorkloadEntry",
     "WorkloadName",
     "WorkloadPeer",
     "service_of",

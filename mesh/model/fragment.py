@@ -9,17 +9,28 @@ from mesh.model.authorization import Authorization
 from mesh.model.config import MeshConfig
 from mesh.model.credentials import BackendTls, Secret, TrustBundle
 from mesh.model.gateway import Gateway, GatewayClass, ReferenceGrant
-from mesh.model.inventory import CidrGroup, EndpointSlice, LearnedNames, Namespace, Node, Service, Workload
+from mesh.model.inventory import (
+    CidrGroup,
+    EndpointSlice,
+    LearnedNames,
+    Namespace,
+    Node,
+    Service,
+    Workload,
+    WorkloadEntry,
+)
 from mesh.model.names import ObjectRef, Problem
 from mesh.model.network_policy import Policy, TierPolicy
 from mesh.model.rate_limit import RateLimit
 from mesh.model.routing import Route
+from mesh.model.sidecar import Sidecar
 from mesh.model.telemetry import Telemetry
 from mesh.model.traffic_policy import DestinationRule
 
 Noun = (
     Namespace
     | Workload
+    | WorkloadEntry
     | Service
     | EndpointSlice
     | Node
@@ -34,6 +45,7 @@ Noun = (
     | MeshConfig
     | Route
     | DestinationRule
+    | Sidecar
     | ReferenceGrant
     | GatewayClass
     | Gateway

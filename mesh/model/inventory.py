@@ -52,11 +52,41 @@ class ServicePort:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One place that an object names itself: `address` (canonical text), or as `name` the DNS name whose
+    addresses count. `ports` are own numbers by the name of a service port."""
+
+    address: str = ""
+    name: str = ""
+    ports: tuple[tuple[str, int], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    weight: int = 1
+
+    def port(self, port: ServicePort) -> int:
+        """What stands behind a service port; 0 if nothing does."""
+        named = dict(self.ports)
+        target = port.target
+        return named.get(port.name) or (target if isinstance(target, int) else named.get(target, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadEntry:
+    """A workload that is no pod. Services of its namespace that select its labels find it while it is
+    `healthy`; to policies it is an address like any other."""
+
+    name: WorkloadName
+    endpoint: Endpoint
+    healthy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
-    """A Kubernetes Service. `vips` is what the object asks for (empty: to be allocated).
+    """A Kubernetes Service, or a host of a ServiceEntry. `vips` is what the object asks for (empty: to be
+    allocated).
 
     `headless` is `clusterIP: None`; `affinity_seconds` is 0 without session affinity. `labels` are
-    the Service's own.
+    the Service's own. A ServiceEntry may name `endpoints` and what their certificates are to say,
+    `subject_names`; it is for the namespaces `exported` (`*` is each), and the older one comes first.
     """
 
     name: ServiceName
@@ -67,6 +97,10 @@ class Service:
     headless: bool = False
     affinity_seconds: int = 0
     labels: tuple[tuple[str, str], ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    subject_names: tuple[str, ...] = ()
+    exported: tuple[str, ...] = ("*",)
+    created: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +122,14 @@ class EndpointSlice:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Backend:
-    """One ready address:port behind a service port."""
+    """One ready address:port behind a service port. What is no pod may have `labels` of its own, by which
+    subsets choose; of connections it gets a share by `weight`."""
 
     address: str
     port: int
     workload: WorkloadName | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +144,12 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class LearnedNames:
     """What DNS answers said of names (lower case, no final dot): addresses that are still good. The
-    resolver counts its reports with `sequence`, by which it learns what is in force."""
+    resolver counts its reports with `sequence`, by which it learns what is in force. `current` is the last
+    answer of those names that ServiceEntries lead to."""
 
     sequence: int = 0
     names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    current: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

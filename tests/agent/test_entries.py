@@ -136,6 +136,20 @@ def test_a_service_address_leads_to_backends_of_its_own_family_only() -> None:
     assert sum(table == "sl_vip" for table, _, _ in found) == 2
 
 
+def test_an_address_that_stands_behind_itself_looks_alike_before_and_after() -> None:
+    """So tc cannot tell what was not translated (rule 14): a ServiceEntry may name the real address."""
+    name = ServiceName("shop", "api.example.com")
+    port = ServicePortRecord(80, "TCP", (("192.0.2.1", 80),))
+    found = entries.service_entries(ServiceRecord(name, ("192.0.2.1", "192.0.2.2"), 0, (port,)), _nowhere)
+    assert [k for table, k, _ in found if table == "sl_vip"] == [
+        layout.VipKey(layout.packed_address("192.0.2.2")).pack()
+    ]
+
+
+def _nowhere(key: bytes, backends: Backends) -> Block:
+    return Block(0, len(backends))
+
+
 def test_the_default_class_of_a_set_stands_under_peer_zero() -> None:
     record = PolicySet(7, "ingress", ("NetworkPolicy shop/a",), 70, ((300, 0, 71),))
     classes = {

@@ -66,6 +66,46 @@ spec:
   - {action: Deny, to: [{networks: [192.0.2.0/24]}]}
 """
 
+ENTRIES = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: static, namespace: shop}
+spec:
+  hosts: [static.example.net]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 192.0.2.2}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: own, namespace: shop}
+spec:
+  hosts: [www.example.com]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: DNS
+  exportTo: ["."]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: itself, namespace: shop}
+spec:
+  hosts: [itself.example.net]
+  addresses: [192.0.2.3]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+"""
+
+TO_ONE = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: to-one, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: client}}
+  policyTypes: [Egress]
+  egress:
+  - to: [{ipBlock: {cidr: 192.0.2.1/32}}]
+  - to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}}]
+"""
+
 LOOK_UP = """
 import socket, sys
 try: print(*sorted({a[4][0] for a in socket.getaddrinfo(sys.argv[1], 80, socket.AF_INET)}))
@@ -258,3 +298,36 @@ def test_a_killed_resolver_comes_back_and_knows_what_it_knew(mesh: RunningMesh, 
         until(lambda: mesh_processes(mesh, "agent.dns") not in ([], [pid]), "it is started again", 5)
         assert until(lambda: look_up(mesh, "www.example.com") == NAMED, "it answers", 5)
         assert connect(mesh, NAMED) == "open"
+
+
+def test_hosts_of_service_entries_have_addresses_of_the_mesh_and_lead_out_of_it(
+    mesh: RunningMesh, world: None
+) -> None:
+    """Rule 24, in the kernel alone: no Envoy starts for it."""
+    mesh.apply(ENTRIES)
+    try:
+        mesh.run("status", "--wait")
+        for host in ("static.example.net", "www.example.com"):
+            vip = until(lambda host=host: look_up(mesh, host), f"{host} has an address")  # type: ignore[misc]
+            assert vip not in ("nothing", NAMED, OTHER, NEW)
+            assert until(lambda host=host: connect(mesh, host) == "open", f"{host} is open")  # type: ignore[misc]
+        assert look_up(mesh, "www.example.com", "street/stranger") == NAMED, "it is not for that namespace"
+        assert (look_up(mesh, "itself.example.net"), connect(mesh, NEW)) == (NEW, "open")
+        assert mesh.processes("shop/client").count("envoy") == 0
+        flows = mesh.observe("--last", "60", "--from", "shop/client")
+        names = {flow["destination"].get("service") for flow in flows}
+        assert {"shop/static.example.net", "shop/www.example.com"} <= names, names
+    finally:
+        mesh.delete(ENTRIES)
+    assert until(lambda: look_up(mesh, "www.example.com") == NAMED, "it is the world's again")
+    assert look_up(mesh, "static.example.net") == "nothing"
+
+
+def test_policy_judges_where_a_service_entry_leads(mesh: RunningMesh, world: None) -> None:
+    mesh.apply(ENTRIES, TO_ONE)
+    try:
+        assert until(lambda: connect(mesh, "www.example.com") == "open", "that address is allowed")
+        assert connect(mesh, "static.example.net") == "closed"
+        assert connect(mesh, "static.example.net", "shop/other") == "open"
+    finally:
+        mesh.delete(ENTRIES, TO_ONE)

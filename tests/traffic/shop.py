@@ -118,11 +118,16 @@ def _on_loopback(destination: Destination, ports: Mapping[str, int]) -> Destinat
     parts = tuple(
         replace(
             part,
-            backends=tuple(Backend("127.0.0.1", ports[b.workload.name]) for b in part.backends if b.workload),
+            backends=tuple(replace(b, address="127.0.0.1", port=ports[_server(b)]) for b in part.backends),
         )
         for part in destination.parts
     )
     return replace(destination, parts=parts)
+
+
+def _server(backend: Backend) -> str:
+    """What is no pod says in a label which server is meant."""
+    return backend.workload.name if backend.workload else dict(backend.labels)["server"]
 
 
 def pod(name: str, address: str, labels: Mapping[str, str], namespace: str = "shop") -> Object:

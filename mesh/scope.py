@@ -1,0 +1,56 @@
+"""Which Sidecar counts for a caller (istio/api, sidecar.proto): one of its namespace that selects it, else
+the one there that is for all, else the one of the root namespace that is. Of several the oldest.
+
+What a Sidecar leaves out a caller's Envoy does not know; connections there go as they go without any rule
+(rule 23). Gateways are nobody's caller.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from mesh.caller import Caller
+from mesh.model import ObjectRef, Problem, Sidecar
+
+
+class Scopes:
+    def __init__(self) -> None:
+        self._of: defaultdict[str, dict[ObjectRef, Sidecar]] = defaultdict(dict)
+
+    @property
+    def all(self) -> list[Sidecar]:
+        return [sidecar for found in self._of.values() for sidecar in found.values()]
+
+    def put(self, sidecar: Sidecar) -> None:
+        self._of[sidecar.ref.namespace][sidecar.ref] = sidecar
+
+    def remove(self, ref: ObjectRef) -> None:
+        del self._of[ref.namespace][ref]
+
+    def find(self, caller: Caller, root: str) -> Sidecar | None:
+        """The one that counts; None: the caller is told of everything."""
+        own = self._of.get(caller.namespace, {}).values()
+        chosen = [sidecar for sidecar in own if sidecar.callers and caller.is_among(sidecar.callers)]
+        if chosen:
+            return min(chosen, key=_rank)
+        return self._default(caller.namespace) or self._default(root)
+
+    def problems(self) -> Iterator[tuple[ObjectRef, list[Problem]]]:
+        """Every Sidecar, and what is wrong with it: a namespace has one for all."""
+        for namespace, sidecars in self._of.items():
+            first = self._default(namespace)
+            for ref, sidecar in sidecars.items():
+                if sidecar.callers or first is None or first is sidecar:
+                    yield ref, []
+                else:
+                    text = f"{first.ref} is for all of the namespace, and counts: write a workloadSelector"
+                    yield ref, [Problem(ref, "spec.workloadSelector", text)]
+
+    def _default(self, namespace: str) -> Sidecar | None:
+        found = (s for s in self._of.get(namespace, {}).values() if s.callers is None)
+        return min(found, key=_rank, default=None)
+
+
+def _rank(sidecar: Sidecar) -> tuple[str, ObjectRef]:
+    return sidecar.created or "9", sidecar.ref

@@ -1,0 +1,71 @@
+"""Names that services lead to: the resolver asks for them itself, and the last answer is what counts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from mesh.dns import POLICY, RECORDS, Queries, Zone
+from tests.agent.dns.running import BOUND, FREE, ZONE, Resolver, policy, rcode, until, values
+from tests.agent.dns.upstream import TinyUpstream
+
+WWW = ("192.0.2.1", "2001:db8::1")
+
+
+def zone(*upstream: str) -> str:
+    return dataclasses.replace(ZONE, upstream=upstream).to_json()
+
+
+def current(resolver: Resolver) -> dict[str, tuple[str, ...]]:
+    return dict(resolver.learned.current)
+
+
+async def test_it_asks_without_being_asked_and_reports_the_answer(resolver: Resolver) -> None:
+    resolver.put(RECORDS, zone("www.example.com", "api.example.com"))
+    wanted = {"www.example.com": WWW, "api.example.com": ("192.0.2.7", "192.0.2.8")}
+    await until(lambda: current(resolver) == wanted)
+    resolver.put(RECORDS, zone("www.example.com"))
+    await until(lambda: current(resolver) == {"www.example.com": WWW})
+
+
+async def test_an_answer_replaces_the_one_before_once_its_time_is_over(
+    resolver: Resolver, upstream: TinyUpstream
+) -> None:
+    upstream.ttl = 1
+    resolver.put(RECORDS, zone("www.example.com"))
+    await until(lambda: current(resolver) == {"www.example.com": WWW})
+    before = resolver.learned.sequence
+    upstream.records["www.example.com", "A"] = ["192.0.2.9"]
+    await until(lambda: current(resolver) == {"www.example.com": ("192.0.2.9", WWW[1])}, 20)
+    assert resolver.learned.sequence > before, "that is news"
+
+
+async def test_while_nobody_answers_the_last_answer_stays_over_a_restart_too(
+    resolver: Resolver, upstream: TinyUpstream
+) -> None:
+    resolver.put(RECORDS, zone("www.example.com"))
+    await until(lambda: current(resolver) == {"www.example.com": WWW})
+    upstream.bend = lambda query, answer, tcp: []
+    asked = len(upstream.asked)
+    resolver.kill()
+    await resolver.start()
+    await until(lambda: len(upstream.asked) > asked)
+    await until(lambda: b"keeps its addresses" in resolver.log.read_bytes(), 20)
+    assert current(resolver) == {"www.example.com": WWW}
+
+
+async def test_a_host_is_answered_to_those_for_whom_it_is(resolver: Resolver, upstream: TinyUpstream) -> None:
+    """One address for most, another in one namespace, and none but the world's where nothing is exported."""
+    scoped = {"shop": {"www.example.com": ("10.128.0.9",), "other.org": ("10.128.0.10",)}}
+    addresses = {**ZONE.addresses, "www.example.com": ("10.128.0.8",)}
+    resolver.put(RECORDS, Zone(addresses, {}, {}, scoped).to_json())
+    callers = policy().callers
+    resolver.put(POLICY, Queries(callers, (), {FREE: "street", BOUND: "shop"}).to_json())
+    assert values(await resolver.ask("www.example.com")) == ["10.128.0.8"]
+    assert values(await resolver.ask("www.example.com", caller=BOUND)) == ["10.128.0.9"]
+    assert values(await resolver.ask("other.org")) == ["198.51.100.1"]
+    assert rcode(await resolver.ask("other.org", caller=BOUND)) == "REFUSED", "policy counts as before"
+    assert not values(await resolver.ask("www.example.com", "AAAA")), (
+        "what there is not, the world does not say"
+    )
+    assert not values(await resolver.ask("example.com")), "a name above it is the world's"
+    assert upstream.count("www.example.com") == 0 and upstream.count("example.com") == 1

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mesh.model import Callers, Fragment, Imports, ObjectRef, Sidecar
+from tests.mesh.dialects.objects import obj
+from xds.dialects import read
+
+EVERYTHING = Imports((("*", "*"),))
+
+
+def fragment(spec: Any, version: str = "v1") -> Fragment:
+    return read(obj(f"networking.istio.io/{version}", "Sidecar", spec))
+
+
+def sidecar(spec: Any, version: str = "v1") -> Sidecar:
+    found = fragment(spec, version)
+    assert found.valid, found.problems
+    (noun,) = found.nouns
+    assert isinstance(noun, Sidecar)
+    return noun
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1", "v1alpha3"])
+def test_hosts_of_namespaces_at_ports(version: str) -> None:
+    port = {"number": 9080, "name": "http", "protocol": "HTTP"}
+    egress = [
+        {"port": port, "hosts": ["prod-us1/*"]},
+        {"hosts": ["./*", "*/*.example.com", "shop/web.shop.svc.cluster.local"]},
+    ]
+    spec = {"workloadSelector": {"labels": {"app": "web"}}, "egress": egress}
+    assert sidecar(spec, version) == Sidecar(
+        ObjectRef("Sidecar", "shop", "one"),
+        "",
+        (
+            Imports((("prod-us1", "*"),), 9080),
+            Imports(((".", "*"), ("*", "*.example.com"), ("shop", "web.shop.svc.cluster.local"))),
+        ),
+        Callers("shop", (("app", "web"),)),
+    )
+
+
+@pytest.mark.parametrize("spec", [{"egress": []}, {"outboundTrafficPolicy": {"mode": "ALLOW_ANY"}}])
+def test_without_egress_all_hosts_are_meant(spec: Any) -> None:
+    found = sidecar(spec)
+    assert (found.egress, found.callers) == ((EVERYTHING,), None)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "namespace", "host", "told"),
+    [
+        (["*/*"], "far", "web.far.svc.cluster.local", True),
+        (["./*"], "shop", "web.shop.svc.cluster.local", True),
+        (["./*"], "far", "web.far.svc.cluster.local", False),
+        (["far/*"], "far", "api.example.com", True),
+        (["*/api.example.com"], "far", "api.example.com", True),
+        (["*/*.example.com"], "far", "api.example.org", False),
+        (["~/*"], "shop", "web.shop.svc.cluster.local", False),
+    ],
+)
+def test_who_is_told_of_what(hosts: list[str], namespace: str, host: str, told: bool) -> None:
+    found = sidecar({"egress": [{"hosts": hosts}]})
+    assert found.tells("shop", namespace, host, 80) is told
+
+
+def test_a_port_is_told_of_by_the_hosts_that_are_for_it() -> None:
+    found = sidecar({"egress": [{"port": {"number": 80}, "hosts": ["far/*"]}, {"hosts": ["./*"]}]})
+    asked = [("far", 80), ("far", 81), ("shop", 80), ("shop", 81)]
+    assert [found.tells("shop", where, "a.example", port) for where, port in asked] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "says"),
+    [
+        ({"egress": [{}]}, "egress[0].hosts", "is required"),
+        ({"egress": [{"hosts": []}]}, "egress[0].hosts", "write ~/* for none"),
+        ({"egress": [{"hosts": ["web"]}]}, "egress[0].hosts[0]", "write namespace/name"),
+        ({"egress": [{"hosts": ["shop/web"]}]}, "egress[0].hosts[0]", "not a full DNS name"),
+        ({"egress": [{"hosts": ["*/*"]}, {"hosts": ["./*"]}]}, "egress[0]", "must be the last"),
+        ({"egress": [{"hosts": ["*/*"], "bind": "127.0.0.1"}]}, "egress[0].bind", "the kernel steers"),
+        (
+            {"egress": [{"hosts": ["*/*"], "captureMode": "NONE"}]},
+            "egress[0].captureMode",
+            "the kernel steers",
+        ),
+        ({"ingress": []}, "ingress", "a workload listens itself"),
+        ({"inboundConnectionPool": {}}, "inboundConnectionPool", "a workload listens itself"),
+        ({"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}, "outboundTrafficPolicy.mode", "NetworkPolicy"),
+        (
+            {"outboundTrafficPolicy": {"egressProxy": {}}},
+            "outboundTrafficPolicy.egressProxy",
+            "VirtualService",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_and_has_no_effect(spec: Any, field: str, says: str) -> None:
+    found = fragment(spec)
+    assert not found.valid and not found.nouns
+    assert says in {p.field: p.message for p in found.problems}[f"spec.{field}"]
