@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from mesh.assemble import Mesh
+from mesh.bindings import Bindings
 from mesh.datapath import Node
 from mesh.identity import Allocations
 from mesh.model import Fragment, ObjectRef
+from mesh.steer import routed_ports
 from tests.traffic.edge import gate, gateway, http_route, istio_gateway
 from tests.traffic.shop import (
     base,
@@ -49,7 +51,44 @@ def everything() -> list[dict[str, Any]]:
         "to": [{"group": "", "kind": "Service"}],
     }
     route_api = "gateway.networking.k8s.io"
+    istio = "networking.istio.io/v1"
+
+    def entry(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+        ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+        content = {"hosts": ["api.example.com"], "ports": ports, "resolution": "STATIC"} | spec
+        return object_of(istio, "ServiceEntry", name, namespace, content)
+
+    def sidecar(name: str, namespace: str, *hosts: str, **spec: Any) -> dict[str, Any]:
+        content = {"egress": [{"hosts": list(hosts)}]} | spec
+        return object_of(istio, "Sidecar", name, namespace, content)
+
+    one, two = {"address": "192.0.2.1", "weight": 3}, {"address": "192.0.2.2", "labels": {"version": "v1"}}
     return [
+        entry("api", "shop", endpoints=[one, two]),
+        entry("api", "shop", endpoints=[two], exportTo=["."]),
+        entry("api", "street", workloadSelector={"labels": {"app": "vm"}}),
+        entry("other", "street", endpoints=[one], exportTo=["."]),
+        object_of(istio, "WorkloadEntry", "vm", "street", {"address": "192.0.2.9", "labels": {"app": "vm"}}),
+        object_of(
+            istio,
+            "WorkloadEntry",
+            "vm",
+            "street",
+            {"address": "192.0.2.9", "labels": {"app": "vm"}, "weight": 2},
+        ),
+        virtual_service({"route": [to("api.example.com")]}, name="api", hosts=["api.example.com"]),
+        virtual_service(
+            hosts=["api.example.com"],
+            tcp=[{"route": [to("api.example.com")]}],
+            name="api",
+            namespace="street",
+        ),
+        virtual_service({"route": [to("api.example.com")]}, name="out"),
+        destination_rule(name="api", namespace="street", host="api.example.com", trafficPolicy=policy),
+        sidecar("own", "street", "./*"),
+        sidecar("own", "street", "shop/*", "*/api.example.com"),
+        sidecar("team", "street", "~/*", workloadSelector={"labels": {"team": "b"}}),
+        sidecar("all", "istio-system", "./*"),
         virtual_service({"route": [to(subset="v1")]}),
         virtual_service(by_team, {"route": [to(subset="v1")]}),
         virtual_service(by_team),
@@ -94,7 +133,7 @@ def everything() -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(12))
 def test_a_mesh_that_followed_equals_one_that_is_made_anew(seed: int) -> None:
     rng = random.Random(seed)
     pool = [read(content) for content in [*base(), *everything()]]
@@ -122,3 +161,12 @@ def test_a_mesh_that_followed_equals_one_that_is_made_anew(seed: int) -> None:
             assert node.state.services == fresh.state.services
             assert node.state == fresh.state
             assert node.proxies == fresh.proxies
+            assert_kinds_of_callers_get_one_answer(mesh)
+
+
+def assert_kinds_of_callers_get_one_answer(mesh: Mesh) -> None:
+    """What is kept for many (`mesh.bindings`) is what each of them gets alone."""
+    kept = Bindings(mesh)
+    for caller in mesh.callers.all:
+        alone = [port for name in sorted(mesh.services) for port in routed_ports(mesh, caller, name)]
+        assert list(kept.routing(caller).ports) == alone, caller
