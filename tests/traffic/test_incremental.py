@@ -85,6 +85,7 @@ def everything() -> list[dict[str, Any]]:
         ),
         virtual_service({"route": [to("api.example.com")]}, name="out"),
         destination_rule(name="api", namespace="street", host="api.example.com", trafficPolicy=policy),
+        destination_rule(name="root", namespace="istio-system", host=far, trafficPolicy=policy),
         sidecar("own", "street", "./*"),
         sidecar("own", "street", "shop/*", "*/api.example.com"),
         sidecar("team", "street", "~/*", workloadSelector={"labels": {"team": "b"}}),
