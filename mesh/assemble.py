@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 
+from mesh.backends import WorkloadEntries, each_once, selected
 from mesh.caller import CallerIndex
 from mesh.cidr import CidrIndex, can_serve
 from mesh.destination_rules import DestinationRules
@@ -117,7 +118,6 @@ class Mesh:
         self.workloads: dict[WorkloadName, Workload] = {}
         self.owners: dict[str, WorkloadName] = {}
         self.services: dict[ServiceName, Service] = {}
-        self.workload_entries: dict[WorkloadName, WorkloadEntry] = {}
         self.vips: dict[ServiceName, tuple[str, ...]] = {}
         #: Service -> (port, protocol) -> its ready backends.
         self.backends: dict[ServiceName, dict[tuple[int, Protocol], tuple[Backend, ...]]] = {}
@@ -159,7 +159,7 @@ class Mesh:
         self._slices: defaultdict[ServiceName, dict[ObjectRef, EndpointSlice]] = defaultdict(dict)
         self._residents: defaultdict[str, set[WorkloadName]] = defaultdict(set)
         self._labelled: defaultdict[tuple[str, str, str], set[WorkloadName]] = defaultdict(set)
-        self._entries_labelled: defaultdict[tuple[str, str, str], set[WorkloadName]] = defaultdict(set)
+        self._workload_entries = WorkloadEntries()
         self._selecting: defaultdict[tuple[str, str, str], set[ServiceName]] = defaultdict(set)
         self._claims: defaultdict[str, set[ServiceName]] = defaultdict(set)
         self._addressed: defaultdict[str, set[WorkloadName]] = defaultdict(set)
@@ -308,9 +308,7 @@ class Mesh:
                 self._touch(noun, change)
                 rehome.add(noun.name)
             case WorkloadEntry():
-                self.workload_entries[noun.name] = noun
-                for pair in noun.endpoint.labels:
-                    self._entries_labelled[noun.name.namespace, *pair].add(noun.name)
+                self._workload_entries.put(noun)
                 self._touch_services(noun.name, noun.endpoint.labels, change)
             case Service():
                 self._offers[noun.name][ref] = noun
@@ -387,9 +385,7 @@ class Mesh:
                 self._touch(noun, change)
                 rehome.add(noun.name)
             case WorkloadEntry():
-                del self.workload_entries[noun.name]
-                for pair in noun.endpoint.labels:
-                    discard(self._entries_labelled, (noun.name.namespace, *pair), noun.name)
+                self._workload_entries.remove(noun)
                 self._touch_services(noun.name, noun.endpoint.labels, change)
             case Service():
                 del self._offers[noun.name][ref]
@@ -697,7 +693,7 @@ class Mesh:
                 problems.append(str(error))
         self.vips[name] = tuple(vips)
         self.backends[name] = {
-            (port.port, port.protocol): _each_once(self._backends(service, port)) for port in service.ports
+            (port.port, port.protocol): each_once(self._backends(service, port)) for port in service.ports
         }
         field = "spec.addresses" if is_entry(name) else "spec.clusterIP"
         found = {ref: tuple(Problem(ref, field, text) for text in problems)}
@@ -728,9 +724,7 @@ class Mesh:
     def _endpoints(self, service: Service) -> Iterator[Endpoint]:
         """What stands behind a service and is no pod."""
         yield from service.endpoints
-        for name in _selected(service, self._entries_labelled):
-            if self.workload_entries[name].healthy:
-                yield self.workload_entries[name].endpoint
+        yield from self._workload_entries.behind(service)
 
     def _owner_of(self, vip: str, name: ServiceName) -> str:
         """Who else has an address that a Service asks for; empty if it may have it."""
@@ -756,7 +750,7 @@ class Mesh:
             if number := place.port(port):
                 for address in self.current.get(place.name, ()) if place.name else (place.address,):
                     yield Backend(address, number, None, place.labels, place.weight)
-        for owner in _selected(service, self._labelled):
+        for owner in selected(service, self._labelled):
             workload = self.workloads[owner]
             if not workload.ready:
                 continue
@@ -788,28 +782,6 @@ def _caller_labels(noun: Route | DestinationRule | Sidecar) -> set[str]:
     else:
         asked = [match.callers for rule in noun.all_rules for match in rule.matches]
     return {key for callers in asked for key, _ in callers.labels}
-
-
-def _selected(
-    service: Service, labelled: Mapping[tuple[str, str, str], set[WorkloadName]]
-) -> set[WorkloadName]:
-    """Those of the service's namespace that have all the labels that it selects by."""
-    pools = [labelled.get((service.name.namespace, *pair), set()) for pair in service.selector or ()]
-    pools.sort(key=len)
-    return pools[0].intersection(*pools[1:]) if pools else set()
-
-
-def _each_once(backends: Iterable[Backend]) -> tuple[Backend, ...]:
-    """In order. Of what stands at one address and port a pod counts before all else."""
-    found: dict[tuple[str, int], Backend] = {}
-    for backend in sorted(set(backends), key=_rank):
-        found.setdefault((backend.address, backend.port), backend)
-    return tuple(found.values())
-
-
-def _rank(backend: Backend) -> tuple[str, int, bool, tuple[str, ...], tuple[tuple[str, str], ...], int]:
-    owner = backend.workload
-    return (backend.address, backend.port, owner is None, owner or (), backend.labels, backend.weight)
 
 
 def target_port(workload: Workload, port: ServicePort) -> int:

@@ -1,0 +1,56 @@
+"""What stands behind a service: who is selected by its labels, and each place once. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from mesh.index import discard
+from mesh.model import Backend, Endpoint, Service, WorkloadEntry, WorkloadName
+
+#: (namespace, key, value) -> who has that label.
+Labelled = Mapping[tuple[str, str, str], set[WorkloadName]]
+
+
+def selected(service: Service, labelled: Labelled) -> set[WorkloadName]:
+    """Those of the service's namespace that have all the labels that it selects by."""
+    pools = [labelled.get((service.name.namespace, *pair), set()) for pair in service.selector or ()]
+    pools.sort(key=len)
+    return pools[0].intersection(*pools[1:]) if pools else set()
+
+
+def each_once(backends: Iterable[Backend]) -> tuple[Backend, ...]:
+    """In order. Of what stands at one address and port a pod counts before all else."""
+    found: dict[tuple[str, int], Backend] = {}
+    for backend in sorted(set(backends), key=_rank):
+        found.setdefault((backend.address, backend.port), backend)
+    return tuple(found.values())
+
+
+def _rank(backend: Backend) -> tuple[str, int, bool, tuple[str, ...], tuple[tuple[str, str], ...], int]:
+    owner = backend.workload
+    return backend.address, backend.port, owner is None, owner or (), backend.labels, backend.weight
+
+
+class WorkloadEntries:
+    """Workloads that are no pods."""
+
+    def __init__(self) -> None:
+        self._all: dict[WorkloadName, WorkloadEntry] = {}
+        self._labelled: defaultdict[tuple[str, str, str], set[WorkloadName]] = defaultdict(set)
+
+    def put(self, entry: WorkloadEntry) -> None:
+        self._all[entry.name] = entry
+        for pair in entry.endpoint.labels:
+            self._labelled[entry.name.namespace, *pair].add(entry.name)
+
+    def remove(self, entry: WorkloadEntry) -> None:
+        del self._all[entry.name]
+        for pair in entry.endpoint.labels:
+            discard(self._labelled, (entry.name.namespace, *pair), entry.name)
+
+    def behind(self, service: Service) -> Iterator[Endpoint]:
+        """Those that a service selects."""
+        for name in selected(service, self._labelled):
+            if self._all[name].healthy:
+                yield self._all[name].endpoint
