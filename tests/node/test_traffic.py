@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.node.manifests import EGRESS_GET_ONLY, L4
 from tests.node.mesh import RunningMesh, until
 
 #: Greets, and says back what it is told.
@@ -165,3 +166,24 @@ def test_connections_by_weight_are_the_kernels(ruled: RunningMesh) -> None:
     said = ruled.explain("shop/client", "shop/shared:7000")
     assert (said["verdict"], said["path"]) == ("allow", "kernel")
     assert {b["pod"]: b["share"] for b in said["backends"]} == {"shop/web-v1": 0.75, "shop/web-v2": 0.25}
+
+
+def test_whoever_carries_a_connection_both_ends_policies_are_asked(ruled: RunningMesh) -> None:
+    """Threat N24, rule 4: by a route's Envoy, by weight in the kernel or directly, on one node."""
+    ip = ruled.pod("shop/web-v1")["ip"]
+    ways = {"http://web/": 503, "http://shared:7000/": 0, f"http://{ip}:8080/": 0}
+    ruled.apply(L4)
+    try:
+        for url, refused in ways.items():
+            assert ruled.get("shop/client", url)[0] == 200, url
+            assert ruled.get("shop/other", url)[0] == refused, url
+    finally:
+        ruled.delete(L4)
+    ruled.apply(EGRESS_GET_ONLY)
+    try:
+        for url in ways:
+            assert ruled.get("shop/client", f"{url}public")[0] == 200, url
+            assert ruled.get("shop/client", f"{url}secret")[0] == 403, url
+            assert ruled.get("shop/other", f"{url}secret")[0] == 200, url
+    finally:
+        ruled.delete(EGRESS_GET_ONLY)
