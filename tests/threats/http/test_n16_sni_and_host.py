@@ -143,12 +143,13 @@ def multiplexed(connection: ssl.SSLSocket, names: list[str]) -> list[tuple[int, 
         fields = [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", name)]
         line.send_headers(stream, fields, end_stream=True)
         connection.sendall(line.data_to_send())
-        answer, ended = {}, False
+        answer: dict[str, str] = {}
+        ended = False
         while not ended:
             for event in line.receive_data(connection.recv(65536)):
                 match event:
                     case h2.events.ResponseReceived():
-                        answer = dict(event.headers)
+                        answer = {str(key): str(value) for key, value in event.headers}
                     case h2.events.StreamEnded() | h2.events.StreamReset():
                         ended = event.stream_id == stream
             connection.sendall(line.data_to_send())
