@@ -49,7 +49,8 @@ static __always_inline void opening_of(const struct flow_key *key, __u32 flags, 
 	t->policy_port_be = policy_port(key->protocol, t->dst_port_be);
 }
 
-/* How long ago its last packet was, ns. A sweep writes the fine clock, which is ahead of the coarse. */
+/* How long ago its last packet was, ns. A sweep and a change of flags write the fine clock, which is
+ * ahead of the coarse. */
 static __always_inline __u64 silence_of(const struct flow_value *flow)
 {
 	__u64 now_ns = bpf_ktime_get_coarse_ns();

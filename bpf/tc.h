@@ -213,7 +213,7 @@ static __always_inline void note(struct flow_value *flow, const struct packet *p
 	if (flags == flow->flags)
 		return;
 	flow->flags = flags;
-	flow->seen_ns = bpf_ktime_get_coarse_ns();
+	flow->seen_ns = bpf_ktime_get_ns(); /* the fine clock, a few times a connection: spans end here */
 }
 
 /* The action for a packet of a live flow. */

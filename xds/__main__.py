@@ -31,6 +31,7 @@ from xds.sandbox import SandboxSource
 from xds.server import AdsServer
 from xds.source import FileSource, Source
 from xds.status import NODE_PREFIX, Status, node_of
+from xds.tracing import seen
 
 _LOG = logging.getLogger("xds")
 
@@ -108,6 +109,7 @@ async def _serve(options: argparse.Namespace) -> None:
     options.run.mkdir(parents=True, exist_ok=True)
     lock(options.state)
     server: AdsServer
+    work = seen(options.name)
     pipeline = Pipeline(
         options.state,
         options.node,
@@ -116,6 +118,7 @@ async def _serve(options: argparse.Namespace) -> None:
         publish=lambda node: server.publish(NODE_PREFIX + node),
         identity_labels=options.identity_labels,
         follow=lambda change: follow(change),
+        work=work,
     )
     records = RecordsFile(options.run / FOLDER / RECORDS, pipeline.mesh)
     allowed = Allowed.of(options.jwks_allow)
@@ -138,7 +141,7 @@ async def _serve(options: argparse.Namespace) -> None:
         node = node_of(node_id)
         return pipeline.snapshot_for(node) if node is not None else None
 
-    status = Status(pipeline, lambda node, type_url: server.accepted(node, type_url))
+    status = Status(pipeline, lambda node, type_url: server.accepted(node, type_url), work.applied)
     server = AdsServer(snapshot_for, status.observe)
     admin = Admin(pipeline, status)
     await server.start([f"unix:{options.run / 'xds.sock'}", *options.listen])

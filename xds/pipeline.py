@@ -30,6 +30,7 @@ from xds.sandbox import Placement
 from xds.snapshot import NodeSnapshot
 from xds.source import Bundle, Change, Edit
 from xds.store import Bundles, Store
+from xds.work import UNSEEN, Work
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class StoreFailed(Exception):
 @dataclass(frozen=True, slots=True)
 class _Entry:
     changes: tuple[Change, ...]
+    #: When they came, in nanoseconds since the epoch.
+    since: int = field(default_factory=time.time_ns)
     done: asyncio.Future[Outcome] | None = None
 
 
@@ -61,7 +64,7 @@ class Pipeline:
     """The control plane's truth. `node` is the node of this machine, whose pods are sandboxes; `hosts`
     are its own addresses; `publish` is called with each node that has a new snapshot; `identity_labels` are
     expressions beside the defaults of `mesh.label_filter`; `follow` is told how the mesh changed, before
-    that is published."""
+    that is published, `work` how it was done."""
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class Pipeline:
         publish: Callable[[str], None],
         identity_labels: Iterable[str] = (),
         follow: Callable[[MeshChange], None] = lambda change: None,
+        work: Work = UNSEEN,
     ) -> None:
         self.store = Store(state)
         self.bundles = Bundles(state)
@@ -83,6 +87,7 @@ class Pipeline:
         self.mesh = Mesh(self._allocations.allocations, hosts)
         self._publish = publish
         self._follow = follow
+        self._work = work
         self._snapshots: dict[str, Snapshot] = {}
         self._file_problems: dict[str, tuple[Problem, ...]] = {}
         self._queue: asyncio.Queue[_Entry] = asyncio.Queue()
@@ -126,7 +131,7 @@ class Pipeline:
     async def submit(self, change: Change) -> Outcome:
         """Queue a change and wait until it is published. Raises StoreFailed."""
         done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Entry((change,), done))
+        self._queue.put_nowait(_Entry((change,), done=done))
         return await done
 
     async def run(self) -> None:
@@ -139,7 +144,8 @@ class Pipeline:
                 continue
             while not self._queue.empty():
                 entries.append(self._queue.get_nowait())
-            for entry, outcome in zip(entries, self.apply([e.changes for e in entries]), strict=True):
+            outcomes = self.apply([e.changes for e in entries], entries[0].since)
+            for entry, outcome in zip(entries, outcomes, strict=True):
                 if entry.done is None or entry.done.cancelled():
                     continue
                 if isinstance(outcome, StoreFailed):
@@ -147,20 +153,25 @@ class Pipeline:
                 else:
                     entry.done.set_result(outcome)
 
-    def apply(self, batches: Sequence[Sequence[Change]]) -> list[Outcome | StoreFailed]:
-        """Apply batches together: one generation for all of them, an outcome for each."""
+    def apply(
+        self, batches: Sequence[Sequence[Change]], since: int | None = None
+    ) -> list[Outcome | StoreFailed]:
+        """Apply batches together, of which the first came at `since` (None: now): one generation for all of
+        them, an outcome for each."""
         begun = time.perf_counter()
+        self._work.begin(time.time_ns() if since is None else since)
         fragments: dict[ObjectRef, Fragment | None] = {}
         results: list[dict[ObjectRef, Action] | StoreFailed] = []
-        for batch in batches:
-            actions: dict[ObjectRef, Action] = {}
-            try:
-                for change in batch:
-                    self._take(change, fragments, actions)
-                results.append(actions)
-            except OSError as error:
-                _LOG.error("a change cannot be written down, so it is not applied: %s", error)
-                results.append(StoreFailed(f"cannot be written down: {error}"))
+        with self._work.step("read"):
+            for batch in batches:
+                actions: dict[ObjectRef, Action] = {}
+                try:
+                    for change in batch:
+                        self._take(change, fragments, actions)
+                    results.append(actions)
+                except OSError as error:
+                    _LOG.error("a change cannot be written down, so it is not applied: %s", error)
+                    results.append(StoreFailed(f"cannot be written down: {error}"))
         self._advance(fragments, begun)
         return [
             result if isinstance(result, StoreFailed) else Outcome(self.generations.number, result)
@@ -168,18 +179,22 @@ class Pipeline:
         ]
 
     def _advance(self, fragments: Mapping[ObjectRef, Fragment | None], begun: float) -> None:
-        self._allocations.advance()
-        change = self.mesh.apply(fragments)
+        with self._work.step("assemble"):
+            self._allocations.advance()
+            change = self.mesh.apply(fragments)
         if not change:
             return
         self._follow(change)
-        for snapshot in self.nodes.values():
-            snapshot.update(change)
+        for node, snapshot in self.nodes.items():
+            with self._work.step(f"compile {node}"):
+                snapshot.update(change)
         trace = secrets.token_hex(16)
-        changed = self._settle(self.nodes.keys(), trace)
-        for node in changed:
-            self._publish(node)
+        with self._work.step("publish"):
+            changed = self._settle(self.nodes.keys(), trace)
+            for node in changed:
+                self._publish(node)
         if changed:
+            self._work.published(self.generations.number, trace, _listed(fragments), changed)
             _LOG.info(
                 "generation %d: %s, for %s, %.1f ms, trace %s",
                 self.generations.number,

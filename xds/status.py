@@ -29,11 +29,18 @@ def node_of(node_id: str) -> str | None:
 
 
 class Status:
-    """`accepted(node id, type)` gives name -> version of what a client holds by its own account."""
+    """`accepted(node id, type)` gives name -> version of what a client holds by its own account;
+    `on_applied` hears which generation a node says is in force."""
 
-    def __init__(self, pipeline: Pipeline, accepted: Callable[[str, str], Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        accepted: Callable[[str, str], Mapping[str, str]],
+        on_applied: Callable[[str, int], None] = lambda node, generation: None,
+    ) -> None:
         self._pipeline = pipeline
         self._accepted = accepted
+        self._on_applied = on_applied
         self._acked: dict[str, int] = {}
         self._refused: dict[tuple[str, str], tuple[Problem, ...]] = {}
         self._waiting: set[asyncio.Future[None]] = set()
@@ -153,6 +160,7 @@ class Status:
         numbers = [int(version) for version in versions.values() if version.isdigit()]
         if numbers:
             self._acked[node] = numbers[0]
+            self._on_applied(node, numbers[0])
             for waiting in self._waiting:
                 if not waiting.done():
                     waiting.set_result(None)

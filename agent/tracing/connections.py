@@ -165,7 +165,7 @@ class Connections:
 
     def _end(self, key: bytes, at: int, more: Attributes = _NOTHING) -> None:
         found = self._open.pop(key)
-        # The table's clock is coarse.
+        # Of a flow that nothing answered the table has the time by a coarse clock.
         self._tell(found, max(found.start, at), found.attributes() | more)
 
     def _tell(self, found: _Connection, end: int, said: Attributes) -> None:
