@@ -3,7 +3,6 @@ that goes through three services, the last hop without any Envoy."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
