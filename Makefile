@@ -62,7 +62,7 @@ golden: setup ## write the golden files anew; read the diff before you commit it
 	@$(BIN)/python -m pytest tests/golden --golden $(ARGS)
 
 .PHONY: docs
-docs: setup ## write the generated tables of README.md and docs/ anew
+docs: setup ## write the generated tables of docs/ anew
 	@$(BIN)/python -m pytest tests/docs --golden $(ARGS)
 
 .PHONY: agreement-long

@@ -9,7 +9,7 @@ import yaml
 from mesh.dialects import ref_of
 from mesh.steering_table import TABLE, Row, row_of
 from tests.docs.fields import read_fields
-from tests.docs.test_readme import ROOT, SAMPLES
+from tests.docs.test_fields import ROOT, SAMPLES
 from xds.dialects import DIALECTS
 
 PAGE = ROOT / "docs" / "steering.md"
