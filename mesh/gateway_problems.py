@@ -27,7 +27,7 @@ def gateway_problems(
     if not pods:
         where = "spec.selector" if gateway.subject else "metadata.name"
         wanted = "the selector" if gateway.subject else f"{GATEWAY_NAME}: {gateway.ref.name}"
-        yield Problem(gateway.ref, where, f"no pod serves it: none has the labels of {wanted}")
+        yield Problem(gateway.ref, where, f"no pod serves it yet: none has the labels of {wanted}")
     namespaces = {pod.namespace for pod in pods}
     for index, listener in enumerate(gateway.listeners):
         where = f"spec.{'servers' if gateway.subject else 'listeners'}[{index}].tls"
