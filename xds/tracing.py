@@ -2,7 +2,8 @@
 seen to the last node's acknowledgement, under the id that the log tells and the nodes are sent.
 
 Made only where the operator names a collector: SLUICE_OTLP_ENDPOINT, else the standard variables of
-OpenTelemetry's gRPC exporter. OpenTelemetry is not loaded otherwise.
+OpenTelemetry's gRPC exporter; a URL or `unix:/path`, which leads out of the embedded mesh's network
+namespace. OpenTelemetry is not loaded otherwise.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Traced:
         resource = Resource.create({"service.name": service, "sluice.mesh": mesh})
         # Nothing waits at the end: a collector that is away must not hold up who starts next.
         provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
-        exporter = OTLPSpanExporter(endpoint=endpoint)
+        is_local = endpoint.startswith("unix:")
+        exporter = OTLPSpanExporter(endpoint=endpoint, insecure=True if is_local else None)
         provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_DELAY))
         self._tracer = provider.get_tracer("sluice")
         self._since = 0

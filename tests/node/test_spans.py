@@ -3,10 +3,13 @@ that goes through three services, the last hop without any Envoy."""
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -95,6 +98,20 @@ def test_a_request_through_three_services_is_one_trace_with_the_kernels_part_in_
     assert (said["sluice.verdict"], said["sluice.destination"]) == ("allowed", "shop/back")
     assert (said["server.address"], said["server.port"]) == ("back.shop.svc.cluster.local", "80")
     assert said["network.peer.port"] == "8080"
+
+
+def test_the_examples_view_shows_who_waited_for_whom(mesh: RunningMesh, tmp_path: Path) -> None:
+    spans = until(lambda: len(found := collected(mesh)) >= 5 and found, "spans come", seconds=30)
+    picture = tmp_path / "trace.svg"
+    view = (sys.executable, str(EXAMPLE / "view.py"), str(picture))
+    shown = subprocess.run(view, input=json.dumps(spans), capture_output=True, text=True, check=True).stdout
+    first, second = (part.splitlines() for part in shown.strip().split("\n\n")[:2])
+    assert [line.split()[0] for line in first[:2]] == ["client.shop"] * 2
+    assert [len(line) - len(line.lstrip()) for line in first] == [0, 2, 2, 4]
+    assert "VirtualService shop/front http[0]" in first[0] and "kernel" in first[1]
+    assert len(second) == 1 and second[0].startswith("middle.shop  TCP back.shop.svc.cluster.local:80")
+    bars = ElementTree.parse(picture).getroot().iter("{http://www.w3.org/2000/svg}rect")
+    assert sum(1 for _ in bars) == 1 + len(spans)
 
 
 def test_each_request_on_a_pooled_connection_has_its_span_and_a_link_to_the_one_that_opened_it(

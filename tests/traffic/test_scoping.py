@@ -11,7 +11,7 @@ from tests.traffic.shop import Object, object_of, pod, to, virtual_service
 from xds.dialects import read
 from xds.render import render
 
-USED, ALL = 20, 1000
+USED, ALL = 20, 300
 
 
 def size(services: int, routed: int, *more: Object) -> int:

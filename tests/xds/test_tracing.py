@@ -71,6 +71,17 @@ def test_each_node_ends_its_part_and_one_that_never_does_is_named(collector: Otl
     assert given_up.name == "generation 1" and "sluice.unacknowledged" in given_up.tags
 
 
+def test_a_collector_may_listen_on_a_unix_socket(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/otlp.sock"
+    collector = OtlpCollector(address)
+    work = seen("test", {"SLUICE_OTLP_ENDPOINT": address})
+    work.begin(1)
+    work.published(1, f"{7:032x}", "a change", ("near",))
+    work.applied("near", 1)
+    assert {span.name for span in collector.take(2)} == {"generation 1", "apply near"}
+    collector.stop()
+
+
 def test_without_an_endpoint_nobody_looks_and_nothing_of_opentelemetry_is_loaded() -> None:
     assert seen("test", {}) is UNSEEN
     bare = {name: value for name, value in os.environ.items() if name not in ENDPOINTS}

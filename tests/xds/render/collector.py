@@ -55,12 +55,12 @@ def _attributes(message: bytes, number: int) -> Iterator[tuple[str, str]]:
 class OtlpCollector:
     """Takes what Envoys export."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1:0") -> None:
         self._spans: queue.Queue[Span] = queue.Queue()
         self._server = grpc.server(ThreadPoolExecutor(4))
         handlers = {"Export": grpc.unary_unary_rpc_method_handler(self._export)}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        self.port: int = self._server.add_insecure_port("127.0.0.1:0")
+        self.port: int = self._server.add_insecure_port(address)
         self._server.start()
 
     def take(self, count: int, timeout: float = 15) -> list[Span]:
