@@ -224,7 +224,7 @@ def _on_loopback(listener: Data) -> Iterator[Data]:
         if "application_protocols" in match:
             chain["filter_chain_match"] = {"application_protocols": match.pop("application_protocols")}
         if chain.get("filters"):
-            together.setdefault(json.dumps(match) if match else chain["name"], []).append(chain)
+            together.setdefault(chain["name"].removesuffix("-tcp"), []).append(chain)
     for chains in together.values():
         alone = {**copy.deepcopy(kept), "name": chains[0]["name"], "filter_chains": chains}
         if len(chains) > 1:
