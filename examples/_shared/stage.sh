@@ -1,5 +1,6 @@
 # What the examples share. Sourced by each one's `run`, with that one's arguments: a mesh of the example's name with
-# the small shop in it, which ends when the script does, on failure and on Ctrl-C too.
+# the small shop in it, or what `manifest` and `intro` say, which ends when the script does, on failure and on Ctrl-C
+# too.
 set -euo pipefail
 
 example=$(basename "$(cd "$(dirname "$0")" && pwd)")
@@ -59,7 +60,8 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 # In a session of its own: half a mesh, after Ctrl-C, could not be found by `down`.
-say "A small shop: the pod catalog, and two versions of reviews behind one Service."
-printf '$ %s\n' "sluice up --name $mesh --detach -f examples/_shared/shop.yaml"
-setsid --wait sluice up --name "$mesh" --detach -f examples/_shared/shop.yaml >/dev/null
+say "${intro:-A small shop: the pod catalog, and two versions of reviews behind one Service.}"
+: "${manifest:=examples/_shared/shop.yaml}"
+printf '$ %s\n' "sluice up --name $mesh --detach -f $manifest"
+setsid --wait sluice up --name "$mesh" --detach -f "$manifest" >/dev/null
 run "sluice status --name $mesh --wait"

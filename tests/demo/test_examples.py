@@ -37,9 +37,9 @@ def start(example: str, mesh: RunningMesh, *options: str, path: str = "") -> sub
     )
 
 
-def shown(example: str, mesh: RunningMesh) -> list[tuple[str, str]]:
+def shown(example: str, mesh: RunningMesh, *options: str) -> list[tuple[str, str]]:
     """The commands of a run to the end, and what each printed."""
-    with start(example, mesh) as run:
+    with start(example, mesh, *options) as run:
         output, _ = run.communicate(timeout=150)
     assert run.returncode == 0, output
     assert mesh.residue() == []
@@ -91,6 +91,14 @@ def test_tokens_decide_who_may_read_and_write(mesh: RunningMesh) -> None:
     statuses = [text.split()[-1] for text in outputs(steps, "curl")]
     assert statuses == ["200", "403", "200", "401", "401", "403", "200"]
     assert "tokens stand in requests" in outputs(steps, "sluice describe")[0]
+
+
+def test_one_request_through_three_services_is_drawn(mesh: RunningMesh, tmp_path: Path) -> None:
+    picture = tmp_path / "trace.svg"
+    (asked,) = outputs(shown("trace", mesh, str(picture)), "http://front/")
+    assert asked.strip() == "front > middle > back"
+    drawn = picture.read_text()
+    assert "client.shop  egress front" in drawn and "middle.shop  TCP back.shop.svc.cluster.local:80" in drawn
 
 
 def test_an_interrupted_example_leaves_nothing(mesh: RunningMesh) -> None:
