@@ -65,7 +65,7 @@ def test_an_annotation_suppresses_a_finding(tmp_path: Path) -> None:
 def test_analyze_lists_what_it_looks_for() -> None:
     done = sluice("analyze", "--list")
     assert done.returncode == 0
-    assert "SL0201  Warning   an L4 allow makes an L7 rule void" in done.stdout
+    assert "SL0201   Warning   an L4 allow makes an L7 rule void" in done.stdout
 
 
 def test_a_matrix_comes_as_table_json_and_picture() -> None:
