@@ -7,6 +7,8 @@ same after a restart.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ Object = Mapping[str, Any]
 KINDS = ("Gateway", "Gateway.networking.istio.io", "GatewayClass", "Pod")
 #: On the objects that are made here.
 MANAGED = "gateway.sluice.io/managed"
+#: Seconds for which changes are gathered.
+_QUIET = 0.1
 #: Where Istio's own gateways run.
 _ISTIO_NAMESPACE = "istio-system"
 
@@ -77,9 +81,13 @@ class GatewayPods:
                 # The store renames files into place, so the end of a write need not be watched.
                 inotify.add_watch(folder, Mask.MOVED_TO | Mask.DELETE)
             yield
-            async for event in inotify:
-                if event.name is None or not str(event.name).startswith("."):
-                    yield
+            while True:
+                await inotify.get()
+                await asyncio.sleep(_QUIET)  # A mesh that comes up brings thousands at once.
+                with contextlib.suppress(TimeoutError):
+                    while True:
+                        await asyncio.wait_for(inotify.get(), 0.001)
+                yield
 
 
 def serving(stored: Mapping[str, Iterable[Object]]) -> list[Serving]:
