@@ -7,20 +7,18 @@ same after a restart.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from asyncinotify import Inotify, Mask
 
 from mesh.gateways import GATEWAY_NAME, OWN_CLASSES
 from mesh.model import GATEWAY_CONTROLLER, WorkloadName
 from sluice.mesh_directory import MeshDirectory
 from xds import atomic
+from xds.watch import Watcher
 
 Object = Mapping[str, Any]
 
@@ -28,8 +26,6 @@ Object = Mapping[str, Any]
 KINDS = ("Gateway", "Gateway.networking.istio.io", "GatewayClass", "Pod")
 #: On the objects that are made here.
 MANAGED = "gateway.sluice.io/managed"
-#: Seconds for which changes are gathered.
-_QUIET = 0.1
 #: Where Istio's own gateways run.
 _ISTIO_NAMESPACE = "istio-system"
 
@@ -58,36 +54,42 @@ class GatewayPods:
 
     def __init__(self, mesh: MeshDirectory, changed: Callable[[], None]) -> None:
         self._path = mesh.state / "gateways.json"
-        self._folders = {kind: mesh.objects / kind for kind in KINDS}
+        self._objects = mesh.objects
         self._changed = changed
+        self._stored: dict[str, dict[Path, Object]] = {kind: {} for kind in KINDS}
         #: The ports of each pod that serves Gateways.
         self.ports: dict[WorkloadName, tuple[int, ...]] = {}
 
     async def keep(self) -> None:
         """Write it now and after every change, for ever."""
-        for folder in self._folders.values():
+        folders = [self._objects / kind for kind in KINDS]
+        for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-        async for _ in self._changes():
-            found = serving({kind: list(_objects(folder)) for kind, folder in self._folders.items()})
-            text = _manifest([made for one in found if one.ours for made in (_pod(one), _service(one))])
-            if not self._path.exists() or self._path.read_text() != text:
-                atomic.write(self._path, text)
-            self.ports = {one.pod: tuple(sorted(one.ports)) for one in found}
-            self._changed()
-
-    async def _changes(self) -> AsyncIterator[None]:
-        with Inotify() as inotify:
-            for folder in self._folders.values():
-                # The store renames files into place, so the end of a write need not be watched.
-                inotify.add_watch(folder, Mask.MOVED_TO | Mask.DELETE)
-            yield
+        with contextlib.closing(Watcher(folders, (".yaml",))) as watcher:
+            touched = watcher.scan()
             while True:
-                await inotify.get()
-                await asyncio.sleep(_QUIET)  # A mesh that comes up brings thousands at once.
-                with contextlib.suppress(TimeoutError):
-                    while True:
-                        await asyncio.wait_for(inotify.get(), 0.001)
-                yield
+                for path in touched:
+                    self._read(path)
+                self._write()
+                touched = await watcher.touched()
+
+    def _read(self, path: Path) -> None:
+        """Take in one file of the store, which holds nothing that could not be read."""
+        known = self._stored[path.parent.name]
+        try:
+            known[path] = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            known.pop(path, None)
+
+    def _write(self) -> None:
+        found = serving(
+            {kind: [known[path] for path in sorted(known)] for kind, known in self._stored.items()}
+        )
+        text = _manifest([made for one in found if one.ours for made in (_pod(one), _service(one))])
+        if not self._path.exists() or self._path.read_text() != text:
+            atomic.write(self._path, text)
+        self.ports = {one.pod: tuple(sorted(one.ports)) for one in found}
+        self._changed()
 
 
 def serving(stored: Mapping[str, Iterable[Object]]) -> list[Serving]:
@@ -172,12 +174,3 @@ def _name(stored: Object) -> WorkloadName:
 def _labels(pod: Object) -> Mapping[str, str]:
     labels: Mapping[str, str] = pod["metadata"].get("labels") or {}
     return labels
-
-
-def _objects(folder: Path) -> Iterator[Object]:
-    """Those of a folder of the store; it holds nothing that could not be read."""
-    for path in sorted(folder.glob("[!.]*.yaml")):
-        try:
-            yield json.loads(path.read_bytes())
-        except FileNotFoundError:
-            continue

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mesh.model import WorkloadName
-from sluice.gateway_pods import MANAGED, Serving, serving
+from sluice.gateway_pods import MANAGED, GatewayPods, Serving, serving
+from sluice.mesh_directory import MeshDirectory
+from xds import atomic
 
 ISTIO = {
     "metadata": {"name": "edge", "namespace": "shop"},
@@ -72,3 +79,37 @@ def test_gateways_of_one_pod_share_it() -> None:
     }
     (found,) = serving(stored(istio=[ISTIO, more]))
     assert found.ports == {80: "http", 443: "tcp", 9000: "tcp"}
+
+
+async def test_the_manifest_follows_the_store_and_many_changes_at_once_are_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluice.mesh_directory.STATE_ROOT", tmp_path)
+    mesh = MeshDirectory("m")
+    told: list[tuple[WorkloadName, ...]] = []
+    pods = GatewayPods(mesh, lambda: told.append(tuple(pods.ports)))
+
+    async def until(*wanted: WorkloadName) -> None:
+        async with asyncio.timeout(20):
+            while not told or told[-1] != wanted:
+                await asyncio.sleep(0.01)
+
+    def items() -> list[str]:
+        return [item["kind"] for item in json.loads((mesh.state / "gateways.json").read_text())["items"]]
+
+    keeping = asyncio.create_task(pods.keep())
+    try:
+        await until()
+        for number in range(500):
+            content = pod("shop", app="web") | {"kind": "Pod"}
+            atomic.write(mesh.objects / "Pod" / f"shop.{number}.yaml", json.dumps(content))
+        gateway = mesh.objects / "Gateway" / "shop.public.yaml"
+        atomic.write(gateway, json.dumps(OURS))
+        await until(WorkloadName("shop", "public-sluice"))
+        assert items() == ["Pod", "Service"]
+        assert len(told) < 10
+        gateway.unlink()
+        await until()
+        assert items() == []
+    finally:
+        keeping.cancel()
