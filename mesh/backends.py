@@ -1,4 +1,4 @@
-"""What stands behind a service: who is selected by its labels, and each place once. Pure."""
+"""What stands behind a service: who is selected by its labels, at which port, and each place once. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from mesh.index import discard
-from mesh.model import Backend, Endpoint, Service, WorkloadEntry, WorkloadName
+from mesh.model import Backend, Endpoint, Service, ServicePort, Workload, WorkloadEntry, WorkloadName
 
 #: (namespace, key, value) -> who has that label.
 Labelled = Mapping[tuple[str, str, str], set[WorkloadName]]
@@ -17,6 +17,14 @@ def selected(service: Service, labelled: Labelled) -> set[WorkloadName]:
     pools = [labelled.get((service.name.namespace, *pair), set()) for pair in service.selector or ()]
     pools.sort(key=len)
     return pools[0].intersection(*pools[1:]) if pools else set()
+
+
+def target_port(workload: Workload, port: ServicePort) -> int:
+    """The port of a workload behind a Service's; 0 if it has none of that name."""
+    if isinstance(port.target, int):
+        return port.target
+    wanted = (port.target, port.protocol)
+    return next((p.port for p in workload.ports if (p.name, p.protocol) == wanted), 0)
 
 
 def each_once(backends: Iterable[Backend]) -> tuple[Backend, ...]:

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mesh import steer
-from mesh.assemble import Change, Mesh
+from mesh.assemble import Mesh
 from mesh.balance import BalancedPort, balanced_ports, weighted
 from mesh.caller import Caller
+from mesh.change import Change
 from mesh.entry_hosts import is_entry
 from mesh.model import DestinationRule, Protocol, Route, ServiceName
 from mesh.node import EVERYONE, Balance

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from mesh import steer
-from mesh.assemble import Change, Mesh
+from mesh.assemble import Mesh
 from mesh.backend_tls import backend_tls
 from mesh.bindings import Bindings, Routing
 from mesh.caller import Caller
 from mesh.canonical import canonical
+from mesh.change import Change
 from mesh.cidr import contains, prefix_of
 from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
 from mesh.gateway_ports import credentials, gateway_ports
@@ -137,7 +138,9 @@ class Node:
             self._peers = self._all_peers(state)
         self.state = state
         if change.names:
-            record = NamesRecord(tuple(sorted(p.text for p in self._mesh.wanted_names())), self._mesh.learned)
+            record = NamesRecord(
+                tuple(sorted(p.text for p in self._mesh.policy_table.wanted_names())), self._mesh.learned
+            )
             self.state = replace(self.state, names=_same(self.state.names, {"names": record}))
         if change:
             self._select(change)

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mesh import steer
-from mesh.assemble import Mesh, target_port
+from mesh.assemble import Mesh
+from mesh.backends import target_port
 from mesh.balance import balanced_ports
 from mesh.explain import UnknownName
 from mesh.matrix import who_can_reach
@@ -63,7 +64,7 @@ def describe_pod(
     if workload is None:
         raise UnknownName(f"there is no Pod {text}")
     view = views.get(str(name), ProxyView(name))
-    services = list(mesh.services_of(workload))
+    services = list(mesh.service_table.selecting(workload))
     routed = [entry for service in services for entry in _routes_at(mesh, service.name)]
     rules = [*_bound(mesh, name, view), *_own_routes(view)]
     return {

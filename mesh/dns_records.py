@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
-from mesh.assemble import Change, Mesh
+from mesh.assemble import Mesh
+from mesh.change import Change
 from mesh.dns import CLUSTER_DOMAIN, Server, Zone
 from mesh.entry_hosts import is_entry
 from mesh.host_pattern import is_pattern
@@ -96,7 +97,7 @@ class Records:
         if service is not None:
             make = _headless if service.headless else _of_entry if is_entry(name) else _whole
             own = make(self._mesh, service)
-            self._own[name] = replace(own, upstream=self._mesh.leads.get(name, frozenset()))
+            self._own[name] = replace(own, upstream=self._mesh.service_table.leads.get(name, frozenset()))
         return self._own.get(name) != before
 
 

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from mesh.assemble import Change
+from mesh.change import Change
 from mesh.discovery.resource import Snapshot
 from mesh.dns import FOLDER, LEARNED, RECORDS
 from xds.admin import Admin

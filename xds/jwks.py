@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mesh.assemble import Change, Mesh
+from mesh.assemble import Mesh
+from mesh.change import Change
 from mesh.key_set import KeySetError, normalise
 from mesh.model import Fragment, KeySet, KeySource, ObjectRef
 from xds import atomic
@@ -107,7 +108,7 @@ class FetchedKeys:
         """Begin to ask where the mesh now wants keys from, and forget the others."""
         if self._tasks and not change.keys:
             return
-        wanted = self._mesh.wanted_keys()
+        wanted = self._mesh.policy_table.wanted_keys()
         for source in (self._kept.keys() | self._tasks.keys()) - wanted:
             if (task := self._tasks.pop(source, None)) is not None:
                 task.cancel()

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mesh.assemble import Change as MeshChange
 from mesh.assemble import Mesh
+from mesh.change import Change as MeshChange
 from mesh.discovery.resource import Snapshot
 from mesh.model import Fragment, ObjectRef, Problem
 from xds.admission import Admission

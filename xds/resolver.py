@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesh.assemble import Change, Mesh
+from mesh.assemble import Mesh
+from mesh.change import Change
 from mesh.dns import Learned
 from mesh.dns_records import Records
 from mesh.model import Fragment, LearnedNames, ObjectRef

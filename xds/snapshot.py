@@ -13,7 +13,8 @@ from hashlib import blake2b
 from itertools import groupby
 from typing import Any
 
-from mesh.assemble import Change, Mesh
+from mesh.assemble import Mesh
+from mesh.change import Change
 from mesh.datapath import Node
 from mesh.discovery.resource import Resource, Snapshot
 from mesh.model import ObjectRef

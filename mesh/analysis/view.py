@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from mesh.assemble import Mesh, target_port
+from mesh.assemble import Mesh
+from mesh.backends import target_port
 from mesh.cidr import prefix_of
 from mesh.model import (
     Authorization,
@@ -124,7 +125,7 @@ class View:
     def service_ports(self, workload: WorkloadName) -> Iterator[tuple[str, ServicePort, int]]:
         """The Services that select a workload, their ports, and the workload's port behind each."""
         found = self.mesh.workloads[workload]
-        for service in self.mesh.services_of(found):
+        for service in self.mesh.service_table.selecting(found):
             for port in service.ports:
                 if target := target_port(found, port):
                     yield str(service.name), port, target

@@ -8,13 +8,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.assemble import Change, Mesh
+from mesh.assemble import Mesh
 from mesh.balance import balanced_ports
 from mesh.caller import Caller
+from mesh.change import Change
 from mesh.datapath import Node
 from mesh.dns_records import Records, zone
 from mesh.identity import Allocations
-from mesh.model import Backend, Fragment, LearnedNames, ObjectRef, ServiceName
+from mesh.model import Backend, Fragment, LearnedNames, ObjectRef, ServiceName, WorkloadName
 from tests.mesh.dialects.objects import obj
 from tests.mesh.shop import SHOP
 from xds.dialects import read
@@ -111,7 +112,8 @@ def test_one_may_select_pods() -> None:
     )
     v4 = [place for place in behind(mesh) if "[" not in place and place.count(":") == 1]
     assert v4 == ["10.64.0.11:8080", "10.64.0.12:8080"]
-    assert API in {service.name for service in mesh.services_of(mesh.workloads["shop", "reviews-v1"])}  # type: ignore[index]
+    reviews = mesh.workloads[WorkloadName("shop", "reviews-v1")]
+    assert API in {service.name for service in mesh.service_table.selecting(reviews)}
 
 
 def test_services_find_workload_entries_by_label() -> None:

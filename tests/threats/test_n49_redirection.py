@@ -163,7 +163,9 @@ def seen(mesh: Mesh) -> dict[str, Any]:
         "addresses": {n: a for n, a in names.addresses.items() if not n.endswith(own)},
         "servers": {n: s for n, s in names.servers.items() if not n.endswith(own)},
         "pointers": {whose: names.pointers.get(address) for whose, address in ADDRESSES.items()},
-        "API server": resolved(API_SERVER, Directory(services=mesh.services, slices=mesh._slices)),
+        "API server": resolved(
+            API_SERVER, Directory(services=mesh.services, slices=mesh.service_table.slices)
+        ),
     }
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import yaml
 
-from mesh.caller import Caller
 from mesh.datapath import Node
 from mesh.explain import explain
 from mesh.model import Backend, ServiceName
@@ -84,9 +83,6 @@ class Shop:
 
     def explain(self, target: str, request: Request | None = None, pod: str = "shop/client") -> Object:
         return explain(self.mesh, pod, target, request=request)
-
-    def seen_by(self, pod: str) -> Caller:
-        return self.mesh.callers.of(self.node.state.pods[pod].name)
 
 
 class Served(Shop):

@@ -1,0 +1,275 @@
+"""Services, their addresses and what stands behind them, kept current. An address that several ask for
+belongs to one of them, and a host of several ServiceEntries of a namespace to the oldest.
+
+Knows pods by their labels, ports and addresses, and no route, policy or identity.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from mesh.backends import WorkloadEntries, each_once, selected, target_port
+from mesh.cidr import can_serve
+from mesh.entry_hosts import EntryHosts, is_entry
+from mesh.identity import Allocations, Exhausted
+from mesh.index import discard
+from mesh.model import (
+    Backend,
+    Endpoint,
+    EndpointSlice,
+    ObjectRef,
+    Problem,
+    Protocol,
+    Service,
+    ServiceName,
+    ServicePort,
+    Workload,
+    WorkloadEntry,
+    WorkloadName,
+)
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class ServiceTable:
+    """Its dictionaries are for reading. What `put` and `remove` return are the services to be resolved."""
+
+    def __init__(
+        self,
+        allocations: Allocations,
+        hosts: EntryHosts,
+        workloads: Mapping[WorkloadName, Workload],
+        owners: Mapping[str, WorkloadName],
+    ) -> None:
+        """`owners` says which pod has an address."""
+        self._allocations = allocations
+        self._hosts = hosts
+        self._workloads = workloads
+        self._owners = owners
+        self.all: dict[ServiceName, Service] = {}
+        self.vips: dict[ServiceName, tuple[str, ...]] = {}
+        #: Service -> (port, protocol) -> its ready backends.
+        self.backends: dict[ServiceName, dict[tuple[int, Protocol], tuple[Backend, ...]]] = {}
+        self.slices: defaultdict[ServiceName, dict[ObjectRef, EndpointSlice]] = defaultdict(dict)
+        #: Service -> the DNS names whose addresses stand behind it -> those by the last answer.
+        self.leads: dict[ServiceName, frozenset[str]] = {}
+        self.current: dict[str, tuple[str, ...]] = {}
+        #: No service's.
+        self.node_addresses: frozenset[str] = frozenset()
+        #: Who would be a service, the same by object, and what is wrong with each.
+        self._offers: defaultdict[ServiceName, dict[ObjectRef, Service]] = defaultdict(dict)
+        self._offered: defaultdict[ObjectRef, set[ServiceName]] = defaultdict(set)
+        self._problems: dict[ServiceName, dict[ObjectRef, list[Problem]]] = {}
+        #: DNS name -> the services behind which its addresses stand.
+        self._resolving: defaultdict[str, set[ServiceName]] = defaultdict(set)
+        self._labelled: defaultdict[tuple[str, str, str], set[WorkloadName]] = defaultdict(set)
+        self._entries = WorkloadEntries()
+        self._selecting: defaultdict[tuple[str, str, str], set[ServiceName]] = defaultdict(set)
+        self._claims: defaultdict[str, set[ServiceName]] = defaultdict(set)
+        self._allocated: dict[str, ServiceName] = {}
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def claiming(self, address: str) -> set[ServiceName]:
+        """The services that ask for an address."""
+        return self._claims.get(address, set())
+
+    def selecting(self, workload: Workload) -> Iterator[Service]:
+        """The Services whose selector matches a pod, by name."""
+        labels = dict(workload.labels)
+        for name in sorted(self._asking_for(workload.name.namespace, workload.labels)):
+            service = self.all[name]
+            if service.selector and dict(service.selector).items() <= labels.items():
+                yield service
+
+    # --- changing ----------------------------------------------------------------------------
+
+    def put(self, ref: ObjectRef, service: Service) -> set[ServiceName]:
+        self._offers[service.name][ref] = service
+        self._offered[ref].add(service.name)
+        return self._elect(service.name)
+
+    def remove(self, ref: ObjectRef, name: ServiceName) -> set[ServiceName]:
+        del self._offers[name][ref]
+        discard(self._offered, ref, name)
+        return self._elect(name)
+
+    def put_workload(self, workload: Workload) -> None:
+        for pair in workload.labels:
+            self._labelled[workload.name.namespace, *pair].add(workload.name)
+
+    def remove_workload(self, workload: Workload) -> None:
+        for pair in workload.labels:
+            discard(self._labelled, (workload.name.namespace, *pair), workload.name)
+
+    def touched_by(self, workload: Workload) -> set[ServiceName]:
+        """The services behind which a pod may stand now, or may no more."""
+        return self._asking_for(workload.name.namespace, workload.labels)
+
+    def put_entry(self, entry: WorkloadEntry) -> set[ServiceName]:
+        self._entries.put(entry)
+        return self._asking_for(entry.name.namespace, entry.endpoint.labels)
+
+    def remove_entry(self, entry: WorkloadEntry) -> set[ServiceName]:
+        self._entries.remove(entry)
+        return self._asking_for(entry.name.namespace, entry.endpoint.labels)
+
+    def learn(self, current: Iterable[tuple[str, tuple[str, ...]]]) -> set[ServiceName]:
+        """The last answers of DNS, whole."""
+        before = self.current
+        self.current = {name: tuple(filter(can_serve, found)) for name, found in current}
+        touched: set[ServiceName] = set()
+        for name, services in self._resolving.items():
+            if self.current.get(name) != before.get(name):
+                touched |= services
+        return touched
+
+    def _elect(self, name: ServiceName) -> set[ServiceName]:
+        touched = {name}
+        if name in self.all:
+            touched |= self._withdraw(self.all[name])
+        if offers := self._offers[name]:
+            touched |= self._install(offers[self._elected(name)])
+        else:
+            del self._offers[name]
+        return touched | set(self._hosts.of(name))
+
+    def _elected(self, name: ServiceName) -> ObjectRef:
+        """The oldest."""
+        offers = self._offers[name]
+        return min(offers, key=lambda ref: (offers[ref].created or "9", ref))
+
+    def _install(self, service: Service) -> set[ServiceName]:
+        touched: set[ServiceName] = set()
+        self.all[service.name] = service
+        self._hosts.put(service)
+        for pair in service.selector or ():
+            self._selecting[service.name.namespace, *pair].add(service.name)
+        for vip in service.vips:
+            self._claims[vip].add(service.name)
+            touched |= self._claims[vip]
+            if vip in self._allocated:
+                touched.add(self._allocated[vip])
+        if service.vips or service.headless:
+            self._allocations.release(service.name)
+        return touched
+
+    def _withdraw(self, service: Service) -> set[ServiceName]:
+        del self.all[service.name]
+        self._hosts.remove(service.name)
+        for pair in service.selector or ():
+            discard(self._selecting, (service.name.namespace, *pair), service.name)
+        for vip in service.vips:
+            discard(self._claims, vip, service.name)
+        had = {*service.vips, *self.vips.get(service.name, ())}
+        return {name for vip in had for name in self.claiming(vip)}
+
+    def _asking_for(self, namespace: str, labels: Labels) -> set[ServiceName]:
+        """Those that select one of the labels."""
+        return {name for pair in labels for name in self._selecting.get((namespace, *pair), ())}
+
+    # --- resolving ---------------------------------------------------------------------------
+
+    def resolve(self, name: ServiceName) -> list[tuple[ObjectRef, list[Problem]]]:
+        """Give a service its addresses and backends. Returns all that is wrong with each object that would be
+        it, or would have been."""
+        service = self.all.get(name)
+        for vip in self.vips.pop(name, ()):
+            if self._allocated.get(vip) == name:
+                del self._allocated[vip]
+            if service is None or vip not in service.vips:
+                self._allocations.let_go(vip, name)
+        self._look_up(name, service)
+        if service is None:
+            self.backends.pop(name, None)
+            self._allocations.release(name)
+            return self._told(name, {})
+        self.vips[name], wrong = self._addresses(service)
+        self.backends[name] = {
+            (port.port, port.protocol): each_once(self._backends(service, port)) for port in service.ports
+        }
+        ref = self._elected(name)
+        field = "spec.addresses" if is_entry(name) else "spec.clusterIP"
+        found = {ref: [Problem(ref, field, text) for text in wrong]}
+        for other in self._offers[name].keys() - {ref}:
+            found[other] = [Problem(other, "spec.hosts", f"{name.host} already belongs to {ref}")]
+        return self._told(name, found)
+
+    def _addresses(self, service: Service) -> tuple[tuple[str, ...], list[str]]:
+        """Those that it has, and why it has not got others."""
+        wrong: list[str] = []
+        vips: list[str] = []
+        for vip in service.vips:
+            if owner := self._owner_of(vip, service.name):
+                wrong.append(f"{vip} already belongs to {owner}")
+            else:
+                vips.append(vip)
+        if not service.vips and not service.headless:
+            try:
+                vips.extend(self._allocations.vips(service.name, service.families, self._claims))
+                self._allocated.update(dict.fromkeys(vips, service.name))
+            except Exhausted as error:
+                wrong.append(str(error))
+        return tuple(vips), wrong
+
+    def _owner_of(self, vip: str, name: ServiceName) -> str:
+        """Who else has an address that a Service asks for; empty if it may have it."""
+        if vip in self._owners:
+            return f"Pod {self._owners[vip]}"
+        if vip in self.node_addresses:
+            return "a node"
+        holder = self._allocations.holder(vip, self._claims[vip])
+        return "" if holder == name else f"Service {holder}"
+
+    def _told(
+        self, name: ServiceName, found: dict[ObjectRef, list[Problem]]
+    ) -> list[tuple[ObjectRef, list[Problem]]]:
+        told = {**self._problems.pop(name, {}), **found}
+        if found:
+            self._problems[name] = found
+        return [(ref, self._problems_of(ref)) for ref in told]
+
+    def _problems_of(self, ref: ObjectRef) -> list[Problem]:
+        """One object may bring several services."""
+        names = sorted(self._offered.get(ref, ()))
+        return [problem for name in names for problem in self._problems.get(name, {}).get(ref, ())]
+
+    def _look_up(self, name: ServiceName, service: Service | None) -> None:
+        """Keep the names that a service leads to."""
+        for host in self.leads.pop(name, ()):
+            discard(self._resolving, host, name)
+        if found := {e.name for e in self._endpoints(service) if e.name} if service else set():
+            self.leads[name] = frozenset(found)
+            for host in found:
+                self._resolving[host].add(name)
+
+    def _endpoints(self, service: Service) -> Iterator[Endpoint]:
+        """What stands behind a service and is no pod."""
+        yield from service.endpoints
+        yield from self._entries.behind(service)
+
+    def _backends(self, service: Service, port: ServicePort) -> Iterator[Backend]:
+        if slices := self.slices.get(service.name):
+            yield from _in_slices(slices.values(), port)
+            return
+        for place in self._endpoints(service):
+            if number := place.port(port):
+                for address in self.current.get(place.name, ()) if place.name else (place.address,):
+                    yield Backend(address, number, None, place.labels, place.weight)
+        for name in selected(service, self._labelled):
+            workload = self._workloads[name]
+            if workload.ready and (target := target_port(workload, port)):
+                for address in workload.addresses:
+                    if self._owners.get(address) == name:
+                        yield Backend(address, target, name)
+
+
+def _in_slices(slices: Iterable[EndpointSlice], port: ServicePort) -> Iterator[Backend]:
+    for entry in slices:
+        for name, number, protocol in entry.ports:
+            if (name, protocol) == (port.name, port.protocol):
+                for endpoint in entry.endpoints:
+                    if endpoint.ready:
+                        for address in endpoint.addresses:
+                            yield Backend(address, number, endpoint.workload)
