@@ -20,6 +20,7 @@ from tests.traffic.shop import Served, object_of, virtual_service
 from tests.xds.render.backend import Backend
 from tests.xds.render.client import say
 from tests.xds.render.conftest import Serve
+from tests.xds.render.echo import Echo
 
 LISTENER = {
     "name": "http",
@@ -155,40 +156,12 @@ def test_a_stream_of_grpc_goes_both_ways_at_once(place: Place, calls: Calls) -> 
 # --- what is not HTTP, at a port that says nothing ----------------------------------------------------
 
 
-class Bytes:
-    """A server of bytes that greets, says back what it is told, and says goodbye when it is told no more."""
-
-    def __init__(self, greeting: bytes) -> None:
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._greeting = greeting
-        self.port: int = self._listening.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
-        with connection:
-            connection.sendall(self._greeting)
-            while data := connection.recv(4096):
-                connection.sendall(data)
-            connection.sendall(b"bye")
-
-    def stop(self) -> None:
-        self._listening.close()
-
-
 @pytest.mark.parametrize("greeting", [b"220 ready\r\n", b""], ids=["server first", "client first"])
 @pytest.mark.parametrize("said", [b"SSH-2.0-x\r\n", b"\x16\x03\x01\x02\x00\x01", b"\x00\x01\x02\r\n\r\n"])
 def test_bytes_pass_a_port_that_says_nothing(serve: Serve, greeting: bytes, said: bytes) -> None:
     """What is no HTTP goes on; where the server speaks first it is heard soon; who has said all still hears
     the rest. The listener is whole, but for where it listens."""
-    server = Bytes(greeting)
+    server = Echo(greeting, b"bye")
     everyone = dict.fromkeys(("one", "two", "three"), server)
     shop = Served(serve, everyone, virtual_service(ROUTE))  # type: ignore[arg-type]
     began, heard = time.monotonic(), b""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,40 +18,12 @@ from tests.xds.render.backend import Backend
 from tests.xds.render.client import ask, say
 from tests.xds.render.conftest import Serve
 from tests.xds.render.consent import GrpcConsent
+from tests.xds.render.echo import Echo
 from tests.xds.render.standalone import Proxy
 from tests.xds.render.views import POLICY, authorized, l7, part_of, term, view, when
 
 GET = b"GET /any HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
 NOBODY = part_of("allow", when(term("path", "/nothing")))
-
-
-class Echo:
-    """A server of bytes that greets, and then says back what it is told."""
-
-    def __init__(self, greeting: bytes) -> None:
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._greeting = greeting
-        self.port: int = self._listening.getsockname()[1]
-        self.accepted = 0
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
-        with connection:
-            connection.sendall(self._greeting)
-            while data := connection.recv(4096):
-                connection.sendall(data)
-
-    def stop(self) -> None:
-        self._listening.close()
 
 
 @pytest.fixture(scope="module")
