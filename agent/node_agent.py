@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -331,23 +331,33 @@ class NodeAgent:
     def _serve(self) -> None:
         for pod in self._proxies.running():
             serving = self._rollout.serving(pod)
-            if serving is None or serving.revision == self._proxies.served(pod):
+            revision, before = self._proxies.served(pod)
+            if serving is None or serving.revision == revision:
                 continue
             try:
-                self._proxies.serve(pod, serving.revision, self._snapshot(serving))
+                self._proxies.serve(pod, serving.revision, self._snapshot(serving, before))
             except KeyError as error:
                 log.error("serve the Envoy of pod %s failed: the control plane sent no body %s", pod, error)
 
-    def _snapshot(self, serving: Serving) -> Snapshot:
-        snapshot: dict[str, dict[str, Resource]] = {}
+    def _snapshot(self, serving: Serving, before: Snapshot) -> Snapshot:
+        """What stays is the same object as before, by which the stream knows what is new."""
+        snapshot: dict[str, Mapping[str, Resource]] = {}
         for type_url, names in serving.resources.items():
-            resources = snapshot[type_url] = {}
+            known = before.get(type_url, {})
+            resources: dict[str, Resource] = {}
             for name, version in names.items():
-                body = self._records.body(version)
-                if body is None:
-                    raise KeyError(version)
-                resources[name] = Resource(name, version, body.any)
+                resource = known.get(name)
+                if resource is None or resource.version != version:
+                    resource = self._resource(name, version)
+                resources[name] = resource
+            snapshot[type_url] = known if known == resources else resources
         return snapshot
+
+    def _resource(self, name: str, version: str) -> Resource:
+        body = self._records.body(version)
+        if body is None:
+            raise KeyError(version)
+        return Resource(name, version, body.any)
 
     async def _enforce_generation(self, number: int) -> None:
         changes = list(self._records.begun())

@@ -87,9 +87,10 @@ class Proxies:
         if pod in self._proxies:
             self._proxies[pod].serve(revision, snapshot)
 
-    def served(self, pod: WorkloadName) -> int:
-        """The revision that a pod's proxy is to serve; 0 for none."""
-        return self._proxies[pod].revision if pod in self._proxies else 0
+    def served(self, pod: WorkloadName) -> tuple[int, Snapshot]:
+        """The revision that a pod's proxy is to serve, 0 for none, and what that is."""
+        proxy = self._proxies.get(pod)
+        return (proxy.revision, proxy.snapshot) if proxy else (0, {})
 
     def running(self) -> set[WorkloadName]:
         """Pods that have a proxy, be it one that drains."""

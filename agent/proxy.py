@@ -98,6 +98,7 @@ class Proxy:
         self._deaths = 0
         self._started = 0.0
         self.revision = 0
+        self.snapshot: Snapshot = {}
         self.draining = False
         self._listeners: frozenset[str] = frozenset()
         self._given: set[Listening] = set()
@@ -131,7 +132,7 @@ class Proxy:
 
     def serve(self, revision: int, snapshot: Snapshot) -> None:
         """From now on serve this."""
-        self.revision = revision
+        self.revision, self.snapshot = revision, snapshot
         self._listeners = frozenset(snapshot.get(LISTENER, {}))
         self._relay.serve(revision, snapshot)
 

@@ -51,6 +51,8 @@ class Bindings:
         self._asked: dict[ServiceName, _Asked] = {}
         self._bound: defaultdict[ServiceName, dict[Caller, _Bound]] = defaultdict(dict)
         self._routing: dict[Caller, Routing] = {}
+        #: What the routings are made of, so that a change of one service costs about one.
+        self._ports: defaultdict[Caller, dict[ServiceName, tuple[RoutedPort, ...]]] = defaultdict(dict)
         self._services: tuple[ServiceName, ...] | None = None
 
     # --- reading -----------------------------------------------------------------------------
@@ -68,8 +70,12 @@ class Bindings:
     def routing(self, caller: Caller) -> Routing:
         found = self._routing.get(caller)
         if found is None:
-            ports = tuple(p for service in self._routed() for p in self._at(caller, service).routed)
-            targets = {target for port in ports for target in port.targets}
+            services, known = self._routed(), self._ports[caller]
+            for service in services:
+                if service not in known:
+                    known[service] = self._at(caller, service).routed
+            ports = tuple(port for service in services for port in known[service])
+            targets = frozenset[Target]().union(*(port.targets for port in ports))
             found = self._routing[caller] = Routing(ports, tuple(sorted(targets)))
         return found
 
@@ -111,10 +117,14 @@ class Bindings:
         for service in touched:
             self._bound.pop(service, None)
             self._asked.pop(service, None)
+            for known in self._ports.values():
+                known.pop(service, None)
         if change.callers:
             # Whom a rule binds is told by name or as "everyone".
             touched |= self._mesh.routed() | {name for name in self._mesh.backends if self._is_weighted(name)}
-            self._routing = {c: r for c, r in self._routing.items() if c in self._mesh.callers}
+            for caller in [caller for caller in self._ports if caller not in self._mesh.callers]:
+                del self._ports[caller]
+                self._routing.pop(caller, None)
         return touched
 
     # --- asking ------------------------------------------------------------------------------

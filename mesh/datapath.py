@@ -6,7 +6,7 @@ last `NodeState`, mapping by mapping. It knows records, not map entries, and no 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -82,7 +82,7 @@ class Node:
         self._bindings = Bindings(mesh)
         self._destinations: dict[Target, dict[tuple[int, Caller], Destination | None]] = {}
         #: By egress set and caller: what the caller's routes lead to.
-        self._reached: dict[tuple[int, Caller], tuple[Destination, ...]] = {}
+        self._reached: defaultdict[tuple[int, Caller], dict[Target, Destination | None]] = defaultdict(dict)
         #: Does some policy name single addresses, which may become a pod's?
         self._names_addresses = False
         self._subjects: dict[int, _Subject] = {}
@@ -223,7 +223,8 @@ class Node:
         touched = set(services)
         for target in [target for target in self._destinations if target.service in touched]:
             del self._destinations[target]
-        self._reached.clear()
+            for known in self._reached.values():
+                known.pop(target, None)
 
     def _all_peers(self, state: NodeState) -> Peers:
         keys = {(HOST_ID, 0), (WORLD_ID, 0), *self._known}
@@ -332,11 +333,14 @@ class Node:
             for direction in (DIRECTIONS[1], DIRECTIONS[0])
         )
         targets |= steer.collectors(mesh, (sent, got))
-        destinations = () if gateway else self._reached_by(egress, caller, routing)
-        if more := targets - set(routing.targets):
-            every = sorted({*routing.targets, *more})
-            found = (self._destination(egress, caller, target) for target in every)
-            destinations = tuple(destination for destination in found if destination)
+        wanted: Iterable[Target] = routing.targets
+        if targets:
+            wanted = sorted(targets.union(routing.targets))
+        known = self._reached[egress, caller]
+        for target in wanted:
+            if target not in known:
+                known[target] = self._destination(egress, caller, target)
+        destinations = tuple(found for target in wanted if (found := known[target]))
         if gateway:
             # Browsers speak HTTP/2 to whoever offers it, and most of what stands behind does not.
             destinations = tuple(map(self._from_outside, destinations))
@@ -373,13 +377,6 @@ class Node:
             return replace(found, parts=())
         policy = replace(found.policy, tls=tls) if tls else found.policy
         return replace(found, version=steer.version(mesh, target), policy=policy)
-
-    def _reached_by(self, egress: int, caller: Caller, routing: Routing) -> tuple[Destination, ...]:
-        key = (egress, caller)
-        if key not in self._reached:
-            found = (self._destination(egress, caller, target) for target in routing.targets)
-            self._reached[key] = tuple(destination for destination in found if destination)
-        return self._reached[key]
 
     def _destination(self, egress: int, caller: Caller, target: Target) -> Destination | None:
         kind = self._bindings.kind(caller, target.service)

@@ -115,12 +115,17 @@ def _canonical(values: tuple[str, ...]) -> Canonical:
     return Canonical(*values)
 
 
-def _named(kind: type[PodRecord] | type[Manifest]) -> Callable[..., Record]:
-    def read(*values: Any) -> Record:
-        name, *rest = values
-        return _exactly(kind, (WorkloadName(*name), *rest))
+def _pod(*values: Any) -> PodRecord:
+    name, *rest = values
+    return _exactly(PodRecord, (WorkloadName(*name), *rest))
 
-    return read
+
+def _manifest(pod: list[str], kinds: list[tuple[str, list[list[str]]]]) -> Manifest:
+    """Not as the others, because it has thousands of entries."""
+    return Manifest(
+        WorkloadName(*pod),
+        tuple((kind, tuple((name, version) for name, version in entries)) for kind, entries in kinds),
+    )
 
 
 def _service(*values: Any) -> ServiceRecord:
@@ -166,9 +171,9 @@ _READERS: dict[str, Callable[..., Record]] = {
     TABLE_TYPES["services"]: _service,
     TABLE_TYPES["classes"]: _class,
     TABLE_TYPES["sets"]: _set,
-    TABLE_TYPES["pods"]: _named(PodRecord),
+    TABLE_TYPES["pods"]: _pod,
     TABLE_TYPES["names"]: _plainly(NamesRecord),
     TABLE_TYPES["tracings"]: _tracing,
-    MANIFEST_TYPE: _named(Manifest),
+    MANIFEST_TYPE: _manifest,
     GENERATION_TYPE: _plainly(Generation),
 }

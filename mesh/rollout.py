@@ -9,7 +9,7 @@ to a listener that is not there is refused. Of a resource that an Envoy refuses 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from mesh.model import WorkloadName
@@ -55,6 +55,7 @@ class _Proxy:
     refused: dict[Key, dict[str, str]] = field(default_factory=dict)
     revision: int = 1
     served: Contents = field(default_factory=dict)
+    serving: Serving | None = None
     ready: bool = False
     given_up: bool = False
 
@@ -62,10 +63,13 @@ class _Proxy:
         served = self._choose()
         if served != self.served:
             self.served = served
+            self.serving = None
             self.revision += 1
             self.ready = False
 
     def _choose(self) -> Contents:
+        if not self.refused:
+            return {**self.old, **self.new}
         chosen: dict[Key, str] = {}
         for key, version in {**self.old, **self.new}.items():
             if not self._is_refused(key, version):
@@ -83,6 +87,7 @@ class _Proxy:
         """Takes a new target; what was refused stays refused only while its content is wanted."""
         self.new = new
         self.refused = {key: said for key, said in self.refused.items() if new.get(key) in said}
+        self.good = {key: version for key, version in self.good.items() if key in self.old or key in new}
         self.refresh()
 
     def settle(self) -> None:
@@ -92,7 +97,6 @@ class _Proxy:
 
     def accept(self, type_url: str, accepted: Mapping[str, str]) -> None:
         self.good.update({(type_url, name): version for name, version in accepted.items()})
-        self.good = {key: version for key, version in self.good.items() if key in self.old or key in self.new}
 
     def refuse(self, key: Key, message: str) -> None:
         if key in self.served:
@@ -180,10 +184,12 @@ class Rollout:
         proxy = self._proxies.get(pod)
         if proxy is None:
             return None
-        resources: dict[str, dict[str, str]] = {}
-        for (type_url, name), version in proxy.served.items():
-            resources.setdefault(type_url, {})[name] = version
-        return Serving(proxy.revision, resources)
+        if proxy.serving is None:
+            resources: dict[str, dict[str, str]] = {}
+            for (type_url, name), version in proxy.served.items():
+                resources.setdefault(type_url, {})[name] = version
+            proxy.serving = Serving(proxy.revision, resources)
+        return proxy.serving
 
     def accepted(self, pod: WorkloadName, type_url: str, versions: Mapping[str, str]) -> None:
         """The proxy has ACKed; `versions` is all it has accepted of this type, name -> content hash."""
@@ -244,10 +250,6 @@ class Rollout:
 
 
 def _contents(manifest: Manifest) -> dict[Key, str]:
-    return dict(_flatten(manifest))
-
-
-def _flatten(manifest: Manifest) -> Iterator[tuple[Key, str]]:
-    for type_url, resources in manifest.resources:
-        for name, version in resources:
-            yield (type_url, name), version
+    return {
+        (type_url, name): version for type_url, resources in manifest.resources for name, version in resources
+    }

@@ -15,6 +15,7 @@ from mesh.model import WorkloadName
 from sluice.admin import Admin, UnixConnection
 from sluice.failure import Failure
 from sluice.mesh_directory import MeshDirectory
+from sluice.text_table import few
 
 #: What is said of a pod that has no Envoy.
 UNSTEERED = "kernel path, nothing steers"
@@ -77,5 +78,5 @@ def envoy_of(mesh: MeshDirectory, pod: WorkloadName) -> LiveEnvoy | None:
         return LiveEnvoy(pod, Path(found["admin"]))
     if not found["reasons"]:
         return None
-    why = found["error"] or f"it is wanted for {'; '.join(found['reasons'])}"
+    why = found["error"] or f"it is wanted for {few(found['reasons'])}"
     raise Failure(f"the Envoy of pod {pod} does not run: {why}", "`sluice logs agent` says more")

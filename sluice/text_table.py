@@ -1,4 +1,5 @@
-"""A table for people: columns as wide as their widest cell, the last one open. Pure."""
+"""A table for people: columns as wide as their widest cell, the last one open; and lists that may be long.
+Pure."""
 
 from __future__ import annotations
 
@@ -13,3 +14,9 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def few(words: Sequence[str], at_most: int = 3) -> str:
+    """The first of them, and how many more there are."""
+    more = len(words) - at_most
+    return "; ".join(words[:at_most]) + (f"; and {more} more" if more > 0 else "")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from mesh.assemble import Mesh
@@ -38,7 +39,7 @@ class NodeSnapshot:
         self._sum = 0
         self._tables: dict[str, Mapping[str, Record]] = {table: {} for table in TABLE_TYPES}
         self._views: dict[str, ProxyView] = {}
-        self._bodies: dict[str, tuple[str, ...]] = {}
+        self._bodies: dict[str, frozenset[str]] = {}
         self._used: Counter[str] = Counter()
         self._resources: dict[str, dict[str, Resource]] = {type_url: {} for type_url in NODE_TYPES}
         self._encode()
@@ -75,8 +76,8 @@ class NodeSnapshot:
         found: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
         for pod, rendered in self.rendered.items():
             types = found[pod] = {}
-            for resource, name in zip(rendered, self._bodies[pod], strict=True):
-                entry = {"version": name, "origins": list(map(str, resource.origins))}
+            for resource in rendered:
+                entry = {"version": resource.digest, "origins": list(map(str, resource.origins))}
                 types.setdefault(resource.type_url, {})[resource.name] = entry
         return found
 
@@ -108,32 +109,30 @@ class NodeSnapshot:
         bodies: dict[str, Resource] = {}
         manifests: dict[str, Resource] = {}
         for pod, view in changed.items():
-            self.rendered[pod] = render(view)
-            hashes = []
-            for resource in self.rendered[pod]:
-                name = blake2b(resource.any, digest_size=16).hexdigest()
-                hashes.append(name)
+            rendered = self.rendered[pod] = render(view)
+            for resource in rendered:
+                name = resource.digest
                 if name not in before and name not in bodies:
                     bodies[name] = Resource.of(BODY_TYPE, name, resource.any)
-            manifest = _manifest(view, self.rendered[pod], hashes)
-            manifests[pod] = Resource.of(MANIFEST_TYPE, pod, encode(manifest))
-            self._use(pod, tuple(hashes))
+            manifests[pod] = Resource.of(MANIFEST_TYPE, pod, encode(_manifest(view, rendered)))
+            self._use(pod, frozenset(resource.digest for resource in rendered))
         for pod in gone:
-            self._use(pod, ())
+            self._use(pod, frozenset())
             del self.rendered[pod]
         self._views = dict(views)
         self._replace(BODY_TYPE, bodies, before - self._used.keys())
         self._replace(MANIFEST_TYPE, manifests, gone)
 
-    def _use(self, pod: str, hashes: tuple[str, ...]) -> None:
+    def _use(self, pod: str, named: frozenset[str]) -> None:
         """Count which bodies are still named by some manifest."""
-        self._used.update(hashes)
-        for name in self._bodies.pop(pod, ()):
+        known = self._bodies.pop(pod, frozenset())
+        self._used.update(named - known)
+        for name in known - named:
             self._used[name] -= 1
             if not self._used[name]:
                 del self._used[name]
-        if hashes:
-            self._bodies[pod] = hashes
+        if named:
+            self._bodies[pod] = named
 
     def _replace(self, type_url: str, changed: Mapping[str, Resource], gone: set[str]) -> None:
         known = self._resources[type_url]
@@ -163,12 +162,11 @@ def _weight(type_url: str, resource: Resource) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "big")
 
 
-def _manifest(view: ProxyView, rendered: Rendered, hashes: list[str]) -> Manifest:
-    named = zip(rendered, hashes, strict=True)
+def _manifest(view: ProxyView, rendered: Rendered) -> Manifest:
     return Manifest(
         view.pod,
         tuple(
-            (type_url, tuple((resource.name, name) for resource, name in group))
-            for type_url, group in groupby(named, key=lambda pair: pair[0].type_url)
+            (type_url, tuple((resource.name, resource.digest) for resource in group))
+            for type_url, group in groupby(rendered, key=attrgetter("type_url"))
         ),
     )

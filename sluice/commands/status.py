@@ -19,7 +19,7 @@ from sluice.commands.options import add_name, add_output, add_timeout
 from sluice.failure import Failure
 from sluice.mesh_directory import NODE, MeshDirectory
 from sluice.report import mesh_report, unready
-from sluice.text_table import text_table
+from sluice.text_table import few, text_table
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +81,7 @@ def _row(pod: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _proxy(proxy: dict[str, Any]) -> str:
-    reasons = "; ".join(map(str, proxy["reasons"]))
+    reasons = few(proxy["reasons"])
     if proxy["error"]:
         return f"Envoy fails: {proxy['error']}"
     if proxy["running"]:

@@ -58,9 +58,8 @@ class FileFed:
         self._folder = folder
         for kind in ("lds", "cds"):
             self.give(kind)
-        sources = {
-            f"{kind}_config": {"path_config_source": {"path": f"{folder}/{kind}.json"}} for kind in ("lds", "cds")
-        }
+        paths = {kind: {"path": f"{folder}/{kind}.json"} for kind in ("lds", "cds")}
+        sources = {f"{kind}_config": {"path_config_source": path} for kind, path in paths.items()}
         config = folder / "envoy.json"
         config.write_text(
             json.dumps(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sluice.report import join_reports, unready
+from sluice.text_table import few
 
 CONTROL_PLANE: dict[str, Any] = {
     "generation": 7,
@@ -71,3 +72,9 @@ def test_a_pod_that_cannot_run_is_not_waited_for() -> None:
         "pods": [{"name": "shop/image", "ip": None, "security_id": None, "ready": False, "node": "local"}]
     }
     assert unready(join_reports(broken, {}, SUPERVISOR) | UP) == []
+
+
+def test_of_many_reasons_the_first_are_told_and_how_many_more_there_are() -> None:
+    assert few(["a"]) == "a"
+    assert few(["a", "b", "c"]) == "a; b; c"
+    assert few(["a", "b", "c", "d", "e"]) == "a; b; c; and 2 more"

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import Literal
 
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
@@ -45,7 +46,7 @@ def resources(view: ProxyView) -> Rendered:
     return tuple(
         sorted(
             (*_routing(view), *_classes(view), *_keyless(view), *_providers(view), *_gateway(view)),
-            key=lambda resource: resource.order,
+            key=attrgetter("order"),
         )
     )
 
@@ -157,6 +158,8 @@ def _providers(view: ProxyView) -> Iterator[EnvoyResource]:
         name = naming.provider(*place)
         asked[name] = place
         origins.setdefault(name, set()).update(origin)
+    if not asked:
+        return
     known = {(d.target.service.host, d.target.port): d for d in view.destinations if not d.target.subset}
     for name, (host, port, kind) in asked.items():
         in_mesh, blame = known.get((host, port)), _unique(origins[name])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
 from mesh.model import ObjectRef
@@ -20,22 +21,26 @@ _ORDER = {type_url: index for index, type_url in enumerate(KINDS)}
 
 @dataclass(frozen=True, slots=True)
 class EnvoyResource:
-    """`any` is an encoded google.protobuf.Any; `origins` are the objects to blame if Envoy refuses it."""
+    """`any` is an encoded google.protobuf.Any; `origins` are the objects to blame if Envoy refuses it.
+
+    `digest` is the name of its content, `order` where it stands in a rendering: a proxy has thousands of
+    resources, of which a change makes a few anew."""
 
     type_url: str
     name: str
     any: bytes
     origins: tuple[ObjectRef, ...]
+    digest: str = field(init=False, compare=False, repr=False)
+    order: tuple[int, str] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", blake2b(self.any, digest_size=16).hexdigest())
+        object.__setattr__(self, "order", (_ORDER[self.type_url], self.name))
 
     @property
     def kind(self) -> str:
         """`secrets`, `clusters`, `endpoints`, `listeners` or `routes`."""
         return KINDS[self.type_url]
-
-    @property
-    def order(self) -> tuple[int, str]:
-        """Where it stands in a rendering."""
-        return _ORDER[self.type_url], self.name
 
 
 Rendered = tuple[EnvoyResource, ...]
