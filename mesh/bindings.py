@@ -54,6 +54,8 @@ class Bindings:
         #: What the routings are made of, so that a change of one service costs about one.
         self._ports: defaultdict[Caller, dict[ServiceName, tuple[RoutedPort, ...]]] = defaultdict(dict)
         self._services: tuple[ServiceName, ...] | None = None
+        #: The last change, and what came of it: several nodes ask.
+        self._last: tuple[Change, set[ServiceName]] | None = None
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -105,7 +107,13 @@ class Bindings:
     # --- changing ----------------------------------------------------------------------------
 
     def forget(self, change: Change) -> set[ServiceName]:
-        """What may be otherwise after a change. Returns the services about which an answer may be another."""
+        """What may be otherwise after a change, each of which must be told once or more, in turn. Returns the
+        services about which an answer may be another."""
+        if self._last is None or self._last[0] is not change:
+            self._last = change, self._forget(change)
+        return self._last[1]
+
+    def _forget(self, change: Change) -> set[ServiceName]:
         routes = self._mesh.routes
         touched = change.services | change.routed
         touched |= routes.leading_to(touched)

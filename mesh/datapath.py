@@ -69,9 +69,12 @@ class _Subject:
 
 
 class Node:
-    """The records of the node `name`. Pods without a node belong to it if `default` is set."""
+    """The records of the node `name`. Pods without a node belong to it if `default` is set. Nodes of one
+    mesh may share their `bindings`, which must know of every change."""
 
-    def __init__(self, mesh: Mesh, name: str, *, default: bool = False) -> None:
+    def __init__(
+        self, mesh: Mesh, name: str, *, default: bool = False, bindings: Bindings | None = None
+    ) -> None:
         self._mesh = mesh
         self.name = name
         self._default = default
@@ -79,7 +82,7 @@ class Node:
         #: Pod -> what its Envoy has to do, for the pods that need one.
         self.proxies: Mapping[str, ProxyView] = {}
         self._locals: set[WorkloadName] = set()
-        self._bindings = Bindings(mesh)
+        self._bindings = Bindings(mesh) if bindings is None else bindings
         self._destinations: dict[Target, dict[tuple[int, Caller], Destination | None]] = {}
         #: By egress set and caller: what the caller's routes lead to.
         self._reached: defaultdict[tuple[int, Caller], dict[Target, Destination | None]] = defaultdict(dict)
@@ -92,7 +95,8 @@ class Node:
         self._keys: dict[WorkloadName, set[PeerKey]] = {}
         self._compiled_for: set[PeerKey] = set()
         self._peers = self._all_peers(self.state)
-        self.update(_everything(mesh))
+        everything = _everything(mesh)
+        self._bring_up_to_date(everything, everything.services | everything.routed)
 
     # --- reading -------------------------------------------------------------------------
 
@@ -122,6 +126,10 @@ class Node:
 
     def update(self, change: Change) -> NodeState:
         """Bring the records up to date with the mesh after `change`."""
+        self._bring_up_to_date(change, self._bindings.forget(change) | change.services)
+        return self.state
+
+    def _bring_up_to_date(self, change: Change, touched: set[ServiceName]) -> None:
         state = self.state
         if change.workloads:
             state = replace(state, workloads=_patched(state.workloads, change.workloads, self._workload))
@@ -129,7 +137,7 @@ class Node:
                 self._settle(name, state)
         if change.blocks or (change.peers and self._names_addresses):
             state = replace(state, blocks=_same(state.blocks, self._blocks()))
-        if touched := self._bindings.forget(change) | change.services:
+        if touched:
             self._forget_destinations(touched)
             state = replace(state, services=_patched(state.services, touched, self._service))
         stale = change.blocks or self._known.keys() != self._compiled_for
@@ -145,7 +153,6 @@ class Node:
         if change:
             self._select(change)
             self._pods(change, stale)
-        return self.state
 
     def _settle(self, name: WorkloadName, state: NodeState) -> None:
         """A pod is local, and can be enforced, once it has a record here; and it is a peer."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from mesh.assemble import Mesh
+from mesh.bindings import Bindings
 from mesh.change import Change as MeshChange
 from mesh.discovery.resource import Snapshot
 from mesh.model import Fragment, ObjectRef, Problem
@@ -85,6 +86,7 @@ class Pipeline:
         self.node = node
         self._allocations = AllocationFile(state, service_ranges, identity_labels)
         self.mesh = Mesh(self._allocations.allocations, hosts)
+        self._bindings = Bindings(self.mesh)
         self._publish = publish
         self._follow = follow
         self._work = work
@@ -185,6 +187,7 @@ class Pipeline:
         if not change:
             return
         self._follow(change)
+        self._bindings.forget(change)
         for node, snapshot in self.nodes.items():
             with self._work.step(f"compile {node}"):
                 snapshot.update(change)
@@ -205,7 +208,9 @@ class Pipeline:
             )
 
     def _compile(self, node: str) -> None:
-        self.nodes[node] = NodeSnapshot(self.mesh, node, default=node == self.node)
+        self.nodes[node] = NodeSnapshot(
+            self.mesh, node, default=node == self.node, bindings=self._bindings
+        )
 
     def _settle(self, nodes: Iterable[str], trace: str) -> set[str]:
         """Number what changed, write the numbers down, make it the nodes' snapshots."""

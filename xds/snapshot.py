@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Any
 
 from mesh.assemble import Mesh
+from mesh.bindings import Bindings
 from mesh.change import Change
 from mesh.datapath import Node
 from mesh.discovery.resource import Resource, Snapshot
@@ -33,8 +34,8 @@ class NodeSnapshot:
     `digest` stands for all of them: a sum over their digests, so that a change costs its own size.
     """
 
-    def __init__(self, mesh: Mesh, name: str, *, default: bool) -> None:
-        self.node = Node(mesh, name, default=default)
+    def __init__(self, mesh: Mesh, name: str, *, default: bool, bindings: Bindings | None = None) -> None:
+        self.node = Node(mesh, name, default=default, bindings=bindings)
         self.rendered: dict[str, Rendered] = {}
         self._sum = 0
         self._tables: dict[str, Mapping[str, Record]] = {table: {} for table in TABLE_TYPES}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from mesh.host_pattern import covers
+from mesh.host_pattern import covers, is_pattern
 from mesh.model.names import ObjectRef
 from mesh.model.selection import Callers
 
@@ -16,13 +16,21 @@ class Imports:
 
     hosts: tuple[tuple[str, str], ...]
     port: int = 0
+    _names: frozenset[tuple[str, str]] = field(init=False, compare=False, repr=False)
+    _patterns: tuple[tuple[str, str], ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Hundreds of names, each asked for every service.
+        patterns = tuple(host for host in self.hosts if is_pattern(host[1]))
+        object.__setattr__(self, "_patterns", patterns)
+        object.__setattr__(self, "_names", frozenset(self.hosts) - set(patterns))
 
     def hold(self, own: str, namespace: str, host: str) -> bool:
         """Is what a namespace says of a host among them, for a caller whose own namespace is `own`?"""
-        return any(
-            (own if where == "." else where) in ("*", namespace) and covers(pattern, host)
-            for where, pattern in self.hosts
-        )
+        places = ("*", namespace, ".") if own == namespace else ("*", namespace)
+        if any((where, host) in self._names for where in places):
+            return True
+        return any(where in places and covers(pattern, host) for where, pattern in self._patterns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,15 @@ def encode(message: betterproto2.Message) -> bytes:
     return bytes(AnyMessage.pack(message))
 
 
+def joined(first: bytes, message: betterproto2.Message) -> bytes:
+    """A resource like `encode(message)`, before whose repeated fields stand those of `first`, which are the
+    bytes of messages of its type: encodings one after the other are the encoding of the merged message
+    (protobuf.dev, Encoding)."""
+    whole = AnyMessage.pack(message)
+    whole.value = first + whole.value
+    return bytes(whole)
+
+
 def decode(resource: bytes) -> dict[str, Any]:
     """An encoded Any as plain data with Envoy's own field names; nested Anys likewise."""
     casing = cast(betterproto2.Casing, _as_it_is)  # Casing.SNAKE takes some names of Envoy's apart

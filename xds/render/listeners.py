@@ -45,7 +45,7 @@ from mesh.listener import (
 from mesh.model import PathNormalization, ServiceName, TrafficPolicy
 from mesh.proxy import ROUTING_LISTENER, ConnectionEntry, L7Class, Target, Tracing
 from xds.render import chains, connection_manager, connections, filters, naming, route_filters
-from xds.render.encoding import encode, typed
+from xds.render.encoding import encode, joined, typed
 
 #: For HTTP/1.0 requests without Host in a class, whose rules may ask for a host: this is nobody's.
 _NO_HOST = "http10.invalid"
@@ -85,10 +85,6 @@ def routing_listener(
     """A filter chain or two for each service port; a destination in none is closed, there is no default."""
     name = naming.ROUTING_LISTENER
     listener = _listener(name, egress_addresses(ROUTING_LISTENER), EGRESS_PORT, TrafficDirection.OUTBOUND)
-    for chain in ports:
-        if chain.http:
-            listener.filter_chains.append(_requests_chain(chain, normalization, tracing))
-        listener.filter_chains += _connection_chains(chain)
     named = sorted({chain.port for chain in ports if chain.named})
     sniffed = sorted({chain.port for chain in ports if chain.sniffed})
     for inspector, name_, looked_into in (
@@ -102,7 +98,14 @@ def routing_listener(
             listener.listener_filters_timeout = _PATIENCE
             listener.continue_on_listener_filters_timeout = True
     listener.filter_chains.append(_blackhole(name, EGRESS_BLOCKS))
-    return encode(listener)
+    return joined(b"".join(_chains(chain, normalization, tracing) for chain in ports), listener)
+
+
+@lru_cache(maxsize=65536)
+def _chains(chain: Chain, normalization: PathNormalization, tracing: Tracing | None) -> bytes:
+    """The filter chains of a port, encoded: a listener has those of thousands, and others have them too."""
+    found = [_requests_chain(chain, normalization, tracing)] if chain.http else []
+    return bytes(Listener(filter_chains=[*found, *_connection_chains(chain)]))
 
 
 def _requests_chain(chain: Chain, normalization: PathNormalization, tracing: Tracing | None) -> FilterChain:

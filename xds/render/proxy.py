@@ -82,16 +82,26 @@ def _routed(
     if not ports:
         return tuple(found)
     reached = {one.target: one for one in _reached(destinations, egress)}
-    policies = dict(_policies(destinations))
-    chains = tuple(_chain(routed, policies) for routed in ports)
-    body = listeners.routing_listener(chains, normalization, tracing.structure(spans))
-    blame = _unique(origin for routed in ports for origin in routed.origins)
-    found.append(EnvoyResource(LISTENER, naming.ROUTING_LISTENER, body, blame))
+    found.append(_listener(ports, tuple(_policies(destinations)), normalization, tracing.structure(spans)))
     for routed in ports:
         if routed.entries:
             own = tuple(reached[target] for target in sorted(routed.targets) if target in reached)
             found.append(_routes(routed, own, spans))
     return tuple(found)
+
+
+@lru_cache(maxsize=256)
+def _listener(
+    ports: tuple[RoutedPort, ...],
+    policies: tuple[tuple[Target, TrafficPolicy], ...],
+    normalization: PathNormalization,
+    spans: Tracing | None,
+) -> EnvoyResource:
+    named = dict(policies)
+    chains = tuple(_chain(routed, named) for routed in ports)
+    body = listeners.routing_listener(chains, normalization, spans)
+    blame = _unique(origin for routed in ports for origin in routed.origins)
+    return EnvoyResource(LISTENER, naming.ROUTING_LISTENER, body, blame)
 
 
 @lru_cache(maxsize=65536)
@@ -259,9 +269,10 @@ def _chain(routed: RoutedPort, policies: Mapping[Target, TrafficPolicy]) -> list
     )
 
 
+@lru_cache(maxsize=256)
 def _senders(
-    ports: Iterable[RoutedPort], gateway: Iterable[GatewayPort]
-) -> dict[Target, tuple[ObjectRef, ...]]:
+    ports: tuple[RoutedPort, ...], gateway: tuple[GatewayPort, ...]
+) -> Mapping[Target, tuple[ObjectRef, ...]]:
     senders: dict[Target, set[ObjectRef]] = {}
     servers = [server for port in gateway for server in port.servers]
     entries = [entry for routed in ports for entry in routed.all]
