@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import change, figures, memory, paths, scale, traffic, verdict
+from bench import change, figures, memory, paths, scale, streams, traffic, verdict
 from bench.figures import Figure
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "change": lambda folder, options: change.figures(folder, options.changes),
     "scale": lambda folder, options: scale.figures(folder, options.changes),
     "traffic": lambda folder, options: traffic.figures(folder, options.changes),
+    "streams": lambda folder, options: streams.figures(folder, options.changes),
     "memory": lambda folder, _: memory.figures(folder),
 }
 

@@ -8,6 +8,7 @@ absence of endpoints looks like. Nothing here builds configuration: that is `xds
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from mesh.discovery.resource import Resource
 from mesh.discovery.wire import WireError, fields, text, text_field, unpack_any
@@ -37,6 +38,7 @@ BY_NAME = frozenset({SECRET, ENDPOINTS, ROUTES, _EXTENSION})
 _EDS = 3  # Cluster.DiscoveryType
 
 
+@lru_cache(maxsize=16384)
 def referred(resource: Resource) -> frozenset[str]:
     """Names of the resources of type `FORCED[...]` that this cluster or listener waits for.
 
