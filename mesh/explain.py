@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Literal
 
 from mesh import routing, steer
 from mesh.assemble import Mesh
 from mesh.authorization import Forbidden, Granted, decide
-from mesh.balance import balanced_ports
+from mesh.balance import BalancedPort, balanced_ports
 from mesh.model import (
     Authorization,
     Backend,
@@ -29,6 +30,7 @@ from mesh.model import (
     Workload,
     WorkloadName,
 )
+from mesh.nearness import nearest
 from mesh.policy import Allow, Deny, Party, Steer, caller_of, judge, permits
 from mesh.proxy import HttpRule, RoutedPort, RouteEntry, Target
 from mesh.rate_limit import counts
@@ -153,11 +155,17 @@ def _shared_out(
     if found is None:
         ready = mesh.backends[service].get((port, protocol), ())
         return [(b, None) for b in _family(ready, caller.addresses[0], host)]
-    reasons.append(_said(found.key, "by the client's address" if found.by_client else "route", KERNEL))
+    reasons.append(_said(found.key, _manner(found), KERNEL))
     weights = dict(found.shares)
     alike = _family([b for b in weights if b.port], caller.addresses[0], host)
     whole = sum(weights[b] for b in _family(list(weights), caller.addresses[0], host))
     return [(b, float(weights[b] / whole)) for b in alike if weights[b]]
+
+
+def _manner(found: BalancedPort) -> str:
+    if found.by_client:
+        return "by the client's address"
+    return "by the caller's place" if found.by_place else "route"
 
 
 def _judge(
@@ -306,19 +314,24 @@ def _destinations(
             if not backends:
                 status = rule.lost if backends is None else 503
                 continue
-            for backend in backends:
-                part = target.weight / total / len(backends)
+            whole = sum(weight for _, weight in backends)
+            for backend, weight in backends:
+                part = target.weight / total * float(weight / whole)
                 shares[backend] = shares.get(backend, 0.0) + part / len(entries)
                 if request is not None:
                     asked[backend] = routing.forwarded(entry, target, request)
     return [(backend, share) for backend, share in sorted(shares.items())], status if not shares else None
 
 
-def _backends_of(mesh: Mesh, caller: Workload, target: RouteBackend) -> list[Backend] | None:
-    """None where the mesh has no such service port or subset."""
-    goal, address = Target.of(target), caller.addresses[0]
-    found = steer.members(mesh, mesh.callers.of(caller.name), goal) if goal else None
-    return None if found is None else _family(found[0], address, address)
+def _backends_of(
+    mesh: Mesh, caller: Workload, target: RouteBackend
+) -> tuple[tuple[Backend, Fraction], ...] | None:
+    """The nearest, with their weights; None where the mesh has no such service port or subset."""
+    goal, address, seen = Target.of(target), caller.addresses[0], mesh.callers.of(caller.name)
+    found = steer.members(mesh, seen, goal) if goal else None
+    if goal is None or found is None:
+        return None
+    return nearest(mesh, seen, goal.service, found[1], _family(found[0], address, address))
 
 
 def _family(backends: Sequence[Backend], source: str, target: str) -> list[Backend]:
