@@ -21,6 +21,7 @@ from mesh.dialects.secret import read_trust_bundle
 from mesh.dialects.syntax import name, printable
 from mesh.model import (
     DEFAULT_CONFIG,
+    NO_ORDER,
     MeshConfig,
     MeshTracing,
     ObjectRef,
@@ -63,7 +64,7 @@ def read_config_map(root: Reader, ref: ObjectRef) -> tuple[MeshConfig | TrustBun
         path_normalization=_MODES[normalization.choice(tuple(_MODES), "DEFAULT")],
         providers=tuple(sorted((p for p in found if p is not None), key=lambda p: p.name)),
         tracing=_tracing(mesh, items),
-        locality=locality_setting(mesh.at("localityLbSetting")) or DEFAULT_CONFIG.locality,
+        locality=locality_setting(mesh.at("localityLbSetting")) or NO_ORDER,
     )
     return (config,)
 

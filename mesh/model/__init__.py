@@ -121,6 +121,7 @@ from mesh.model.telemetry import (
     TracingRule,
 )
 from mesh.model.traffic_policy import (
+    NO_ORDER,
     NO_TRAFFIC_POLICY,
     Balancer,
     ClientTls,
@@ -143,6 +144,7 @@ __all__ = [
     "MESH_GATEWAY",
     "NAMESPACE_KEY",
     "NAMESPACE_LABEL_PREFIX",
+    "NO_ORDER",
     "NO_TRAFFIC_POLICY",
     "RESOLVER",
     "SERVICE_ACCOUNT_KEY",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mesh.assemble import Mesh
+from mesh.balance import balanced_ports
 from mesh.bindings import Bindings
 from mesh.datapath import Node
 from mesh.identity import Allocations
@@ -19,6 +20,7 @@ from tests.traffic.shop import (
     base,
     destination_rule,
     object_of,
+    placed,
     pod,
     to,
     versions,
@@ -63,7 +65,40 @@ def everything() -> list[dict[str, Any]]:
         return object_of(istio, "Sidecar", name, namespace, content)
 
     one, two = {"address": "192.0.2.1", "weight": 3}, {"address": "192.0.2.2", "labels": {"version": "v1"}}
+
+    def node(**labels: str) -> dict[str, Any]:
+        named = {f"topology.kubernetes.io/{key}": value for key, value in labels.items()}
+        return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "far", "labels": named}}
+
+    def mesh_config(text: str) -> dict[str, Any]:
+        meta = {"name": "istio", "namespace": "istio-system"}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"mesh": text}}
+
+    def service(**spec: Any) -> dict[str, Any]:
+        found = next(item for item in base() if item["metadata"]["name"] == "web" and "ports" in item["spec"])
+        return found | {"spec": found["spec"] | spec}
+
+    def nearest(**setting: Any) -> dict[str, Any]:
+        return destination_rule(trafficPolicy={"loadBalancer": {"localityLbSetting": setting}})
+
+    far_away = pod("late", "10.64.2.1", {"app": "web", "version": "v1"})
+    far_away["spec"]["nodeName"] = "far"
+    zone = "topology.kubernetes.io/zone"
     return [
+        node(region="east", zone="a"),
+        node(region="west", zone="b"),
+        node(),
+        far_away,
+        *placed(client="east.a", one="east.a", two="west.b"),
+        *placed(client="west.b", one="west.b", other="east.a"),
+        service(trafficDistribution="PreferClose"),
+        service(trafficDistribution="PreferSameNode"),
+        nearest(failover=[{"from": "east", "to": "west"}]),
+        nearest(failoverPriority=[zone, "team"]),
+        nearest(distribute=[{"from": "*", "to": {"east": 70, "west": 30}}]),
+        mesh_config("localityLbSetting: {failoverPriority: [team]}"),
+        mesh_config("localityLbSetting: {distribute: [{from: east, to: {east: 70, west: 30}}]}"),
+        entry("api", "shop", endpoints=[one | {"locality": "east/a"}, two | {"locality": "west/b"}]),
         entry("api", "shop", endpoints=[one, two]),
         entry("api", "shop", endpoints=[two], exportTo=["."]),
         entry("api", "street", workloadSelector={"labels": {"app": "vm"}}),
@@ -168,6 +203,18 @@ def test_a_mesh_that_followed_equals_one_that_is_made_anew(seed: int) -> None:
 def assert_kinds_of_callers_get_one_answer(mesh: Mesh) -> None:
     """What is kept for many (`mesh.bindings`) is what each of them gets alone."""
     kept = Bindings(mesh)
+    for name, service in mesh.services.items():
+        for port in service.ports:
+            key = (port.port, port.protocol)
+            own = {(who, *what) for who, *what in kept.balanced(name, *key)}
+            for caller in mesh.callers.all:
+                routed = routed_ports(mesh, caller, name)
+                for one in balanced_ports(mesh, caller, name, routed):
+                    if (one.port.port, one.port.protocol) == key:
+                        assert {
+                            (str(caller), one.by_client, one.plain),
+                            ("*", one.by_client, one.plain),
+                        } & own
     for caller in mesh.callers.all:
         alone = [port for name in sorted(mesh.services) for port in routed_ports(mesh, caller, name)]
         assert list(kept.routing(caller).ports) == alone, caller
