@@ -411,7 +411,6 @@ class Mesh:
             if config.locality != self.config.locality:
                 self._ask_callers(asked_of_callers(config), change)
                 self._forget_callers(asked_of_callers(self.config), change)
-                change.services |= self.services.keys()
             self.config = config
             self.policy_table.configure(config)
             change.config = True

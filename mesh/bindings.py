@@ -105,8 +105,7 @@ class Bindings:
         touched = change.services | change.routed
         touched |= routes.leading_to(touched)
         if change.config:
-            touched |= self._bound.keys() | self._mesh.routed()
-            self._asked.clear()
+            touched |= self._bound.keys() | self._mesh.routed() | self._shared_out()
         if touched:
             self._services = None
             self._routing.clear()
@@ -115,7 +114,7 @@ class Bindings:
             self._asked.pop(service, None)
         if change.callers:
             # Whom a rule binds is told by name or as "everyone".
-            touched |= self._mesh.routed() | set(filter(self._is_shared_out, self._mesh.backends))
+            touched |= self._mesh.routed() | self._shared_out()
             self._routing = {c: r for c, r in self._routing.items() if c in self._mesh.callers}
         return touched
 
@@ -128,6 +127,9 @@ class Bindings:
 
     def _concerns(self, service: ServiceName) -> bool:
         return self._mesh.routes.is_bound(service) or bool(self._mesh.destination_rules.at(service))
+
+    def _shared_out(self) -> set[ServiceName]:
+        return set(filter(self._is_shared_out, self._mesh.backends))
 
     def _is_shared_out(self, service: ServiceName) -> bool:
         """May some of its backends get more of what a caller sends, whatever routes say?"""
