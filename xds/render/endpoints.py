@@ -28,7 +28,7 @@ def endpoints(cluster: str, backends: tuple[Backend, ...], places: tuple[Place, 
         # Envoy wants priorities without a gap; what is missing may be in another cluster of the target.
         order = {at: index for index, at in enumerate(sorted({place.priority for place in places}))}
         for place, own in sorted(by_place.items()):
-            body += bytes_field(2, _place(place, order[place.priority]) + _endpoints(own))
+            body += bytes_field(2, _at(place, order[place.priority], own))
     elif backends:
         body += bytes_field(2, _endpoints(backends))
     return pack_any(ENDPOINTS, body)
@@ -38,12 +38,14 @@ def _endpoints(backends: Iterable[Backend]) -> bytes:
     return b"".join([_endpoint(backend.address, backend.port, backend.weight) for backend in backends])
 
 
-def _place(place: Place, priority: int) -> bytes:
-    """Fields locality, load_balancing_weight and priority of LocalityLbEndpoints."""
+def _at(place: Place, priority: int, backends: Iterable[Backend]) -> bytes:
+    """Fields locality, lb_endpoints, load_balancing_weight and priority of LocalityLbEndpoints."""
     named = enumerate(place.locality, 1)
-    locality = b"".join([text_field(number, name) for number, name in named if name])
-    weight = bytes_field(3, integer_field(1, place.weight)) if place.weight else b""
-    return bytes_field(1, locality) + weight + (integer_field(5, priority) if priority else b"")
+    body = bytes_field(1, b"".join([text_field(number, name) for number, name in named if name]))
+    body += _endpoints(backends)
+    if place.weight:
+        body += bytes_field(3, integer_field(1, place.weight))
+    return body + (integer_field(5, priority) if priority else b"")
 
 
 @lru_cache(maxsize=65536)
