@@ -6,7 +6,7 @@ address, shared out among backends by weight, by the client's address or by wher
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from mesh import connection_rules, nearness, steer
@@ -41,13 +41,14 @@ class BalancedPort:
     shares: tuple[tuple[Backend, Fraction], ...]
     by_client: bool = False
     by_place: bool = False
+    #: Address, port and parts of the whole.
+    plain: tuple[tuple[str, int, int], ...] = field(init=False, compare=False, repr=False)
 
-    @property
-    def plain(self) -> tuple[tuple[str, int, int], ...]:
-        """Address, port and parts of the whole."""
+    def __post_init__(self) -> None:
         counts = parts([weight for _, weight in self.shares])
         found = zip(self.shares, counts, strict=True)
-        return tuple((backend.address, backend.port, count) for (backend, _), count in found if count)
+        plain = tuple((backend.address, backend.port, count) for (backend, _), count in found if count)
+        object.__setattr__(self, "plain", plain)
 
 
 def balanced_ports(
@@ -77,7 +78,7 @@ def _balanced(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePor
     if found is not None and _by_client(policy):
         key = f"{found.ref} trafficPolicy.loadBalancer.consistentHash.useSourceIp"
         return BalancedPort(service, port, key, own, True)
-    if set(own) != {(backend, Fraction(backend.weight)) for backend in backends}:
+    if dict(own) != {backend: backend.weight for backend in backends}:
         return BalancedPort(service, port, _of_places(mesh, service, found, policy), own, by_place=True)
     return BalancedPort(service, port, f"Service {service} weight", own) if weighted(backends) else None
 

@@ -37,6 +37,8 @@ class CallerIndex:
 
     def __init__(self, nodes: Mapping[str, Node]) -> None:
         self._nodes = nodes
+        #: Of those that were asked for.
+        self._labels: dict[WorkloadName, dict[str, str]] = {}
         self._keys: Counter[str] = Counter()
         self._of: dict[WorkloadName, Caller] = {}
         self._all: Counter[Caller] = Counter()
@@ -62,8 +64,15 @@ class CallerIndex:
         kept = tuple(pair for pair in labels_of(workload, self._nodes) if pair[0] in self._keys)
         return Caller(workload.name.namespace, kept)
 
+    def labels(self, workload: Workload) -> Mapping[str, str]:
+        """All of a known workload, with those of its place."""
+        found = self._labels.get(workload.name)
+        if found is None:
+            found = self._labels[workload.name] = dict(labels_of(workload, self._nodes))
+        return found
+
     def put(self, workload: Workload) -> None:
-        """Take in a workload."""
+        """Take in a workload, or one whose node is another now."""
         self.discard(workload.name)
         caller = self._of[workload.name] = self.seen_as(workload)
         self._all[caller] += 1
@@ -71,6 +80,7 @@ class CallerIndex:
             self._moves[caller] += 1
 
     def discard(self, name: WorkloadName) -> None:
+        self._labels.pop(name, None)
         caller = self._of.pop(name, None)
         if caller is not None:
             self._all[caller] -= 1

@@ -17,7 +17,7 @@ from mesh.locality import setting_for
 from mesh.model import Backend, Distribution, Locality, LocalitySetting, ServiceName, TrafficPolicy
 from mesh.proxy import Place
 from mesh.shares import parts as whole
-from mesh.topology import PLACES, labels_at, labels_of, locality_of
+from mesh.topology import PLACES, labels_at, locality_of
 
 #: What `failover` may tell apart below one match of `priority`.
 _LEVELS = 5
@@ -45,13 +45,13 @@ def preferred(
     placed = {backend: _labels(mesh, backend) for backend in backends}
     own = dict(caller.labels)
     if setting.distribute:
-        return _distributed(setting.distribute, locality_of(own.items()), placed)
+        return _distributed(setting.distribute, locality_of(own), placed)
     far = {backend: _distance(setting, own, labels) for backend, labels in placed.items()}
     order = {distance: at for at, distance in enumerate(sorted(set(far.values())))}
     if len(order) < 2:
         return None
     return tuple(
-        Preferred(b, locality_of(placed[b].items()), order[far[b]], Fraction(b.weight)) for b in backends
+        Preferred(b, locality_of(placed[b]), order[far[b]], Fraction(b.weight)) for b in backends
     )
 
 
@@ -84,9 +84,9 @@ def places(order: Iterable[Preferred], parts: Mapping[Backend, int]) -> dict[Bac
     }
 
 
-def _labels(mesh: Mesh, backend: Backend) -> dict[str, str]:
+def _labels(mesh: Mesh, backend: Backend) -> Mapping[str, str]:
     pod = mesh.workloads.get(backend.workload) if backend.workload else None
-    return dict(labels_of(pod, mesh.nodes)) if pod else dict(backend.labels) | labels_at(backend.locality)
+    return mesh.callers.labels(pod) if pod else dict(backend.labels) | labels_at(backend.locality)
 
 
 # --- the nearest first ---------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def _labels(mesh: Mesh, backend: Backend) -> dict[str, str]:
 def _distance(setting: LocalitySetting, own: Mapping[str, str], labels: Mapping[str, str]) -> int:
     if setting.priority and not setting.failover:
         return _mismatch(setting.priority, own, labels)
-    far = _away(setting.failover, locality_of(own.items()), locality_of(labels.items()))
+    far = _away(setting.failover, locality_of(own), locality_of(labels))
     return _mismatch(setting.priority, own, labels) * _LEVELS + far
 
 
@@ -133,7 +133,7 @@ def _distributed(
         return None
     chosen: dict[Backend, tuple[Locality, str]] = {}
     for backend, labels in placed.items():
-        place = locality_of(labels.items())
+        place = locality_of(labels)
         fitting = [pattern for pattern, _ in to if _is_in(place, pattern)]
         if fitting:
             chosen[backend] = place, max(fitting, key=_precision)

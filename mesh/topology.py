@@ -6,7 +6,7 @@ Knows no rule and no service.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from mesh.model import Locality, Node, Workload
 
@@ -48,6 +48,5 @@ def labels_at(locality: Locality) -> dict[str, str]:
     return {key: value for key, value in zip(LOCALITY, locality, strict=True) if value}
 
 
-def locality_of(labels: Iterable[tuple[str, str]]) -> Locality:
-    known = dict(labels)
-    return Locality(*(known.get(key, "") for key in LOCALITY))
+def locality_of(labels: Mapping[str, str]) -> Locality:
+    return Locality(labels.get(REGION, ""), labels.get(ZONE, ""), labels.get(SUBZONE, ""))

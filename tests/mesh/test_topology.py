@@ -34,7 +34,7 @@ def workload(node: str = "", **labels: str) -> Workload:
     ],
 )
 def test_a_pod_is_where_its_node_is_unless_a_label_says_otherwise(found: Workload, place: str) -> None:
-    assert str(locality_of(labels_of(found, NODES))) == place
+    assert str(locality_of(dict(labels_of(found, NODES)))) == place
 
 
 def test_a_pods_own_labels_stay_and_only_those_of_places_are_the_nodes() -> None:
@@ -45,4 +45,4 @@ def test_a_pods_own_labels_stay_and_only_those_of_places_are_the_nodes() -> None
 
 def test_labels_that_a_pod_was_given_count_where_no_node_is_known() -> None:
     own = Workload(WorkloadName("shop", "web"), PLACE, "default", "gone")
-    assert locality_of(labels_of(own, NODES)) == Locality("us", "east")
+    assert locality_of(dict(labels_of(own, NODES))) == Locality("us", "east")

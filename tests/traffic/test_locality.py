@@ -110,6 +110,28 @@ def test_a_retry_goes_to_another_place_if_the_rule_wants_it(serve: Serve, server
         assert {shop.ask("/").status for _ in range(10)} == wanted
 
 
+def test_what_policy_judges_apart_keeps_its_order(serve: Serve, servers: Servers) -> None:
+    """Rule 4: backends of other verdicts are other clusters, and who is far gets nothing from those."""
+    gets = {
+        "endpointSelector": {"matchLabels": {"app": "client"}},
+        "egress": [
+            {
+                "toEndpoints": [{"matchLabels": {"version": "v2"}}],
+                "toPorts": [
+                    {"ports": [{"port": "8080", "protocol": "TCP"}], "rules": {"http": [{"method": "GET"}]}}
+                ],
+            },
+            {"toEndpoints": [{"matchLabels": {"version": "v1"}}]},
+        ],
+    }
+    policy = object_of("cilium.io/v2", "CiliumNetworkPolicy", "client", "shop", gets)
+    for here, wanted in ((THERE, "one"), (placed(client="west.a", one="east.a", two="west.b"), "two")):
+        shop = Served(serve, servers, *here, policy, ONCE, rule(REGIONS), accept=("resolver",))
+        found = next(d for d in shop.view().destinations if d.target.port == 80)
+        assert sorted(len(part.backends) for part in found.parts) == [1, 1]
+        assert answers(shop) == {wanted: 20}
+
+
 # --- the kernel ----------------------------------------------------------------------------------
 
 
