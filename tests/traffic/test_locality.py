@@ -169,7 +169,10 @@ def test_the_kernel_fails_over_on_readiness() -> None:
 def test_the_kernel_shares_connections_out_by_place() -> None:
     assert shares(Shop(*THERE, rule(SPLIT)), "shop/client") == {"one": 3, "two": 1}
     far = {"distribute": [{"from": "east", "to": {"mars": 100}}]}
-    assert shares(Shop(*THERE, rule(far)), "shop/client") == {}, "refused, as Istio has nobody to ask"
+    refused = Shop(*THERE, rule(far))
+    assert shares(refused, "shop/client") == {}, "as Istio has nobody to ask"
+    assert refused.explain("shop/web:80")["verdict"] == "deny"
+    assert refused.explain("shop/web:80", pod="shop/other")["verdict"] == "allow"
 
 
 def test_what_a_route_of_connections_leads_to_is_preferred_by_place_too() -> None:
