@@ -79,16 +79,16 @@ def _balanced(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePor
         key = f"{found.ref} trafficPolicy.loadBalancer.consistentHash.useSourceIp"
         return BalancedPort(service, port, key, own, True)
     if dict(own) != {backend: backend.weight for backend in backends}:
-        return BalancedPort(service, port, _of_places(mesh, service, found, policy), own, by_place=True)
+        return BalancedPort(service, port, preferring(mesh, service, found, policy), own, by_place=True)
     return BalancedPort(service, port, f"Service {service} weight", own) if weighted(backends) else None
 
 
-def _of_places(mesh: Mesh, service: ServiceName, rule: DestinationRule | None, policy: TrafficPolicy) -> str:
-    """Who says which places a caller prefers."""
-    _, field = setting_for(mesh.services[service], policy, mesh.config)
-    if field.startswith("trafficPolicy") and rule is not None:
-        return f"{rule.ref} {field}"
-    return f"Service {service} {field}" if mesh.services[service].near else f"MeshConfig mesh {field}"
+def preferring(mesh: Mesh, service: ServiceName, rule: DestinationRule | None, policy: TrafficPolicy) -> str:
+    """The rule that says which places callers of a service prefer."""
+    _, said = setting_for(mesh.services[service], policy, mesh.config)
+    if said.startswith("trafficPolicy") and rule is not None:
+        return f"{rule.ref} {said}"
+    return f"Service {service} {said}" if mesh.services[service].near else f"MeshConfig mesh {said}"
 
 
 def weighted(backends: Iterable[Backend]) -> bool:

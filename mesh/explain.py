@@ -6,7 +6,7 @@ the data path are two witnesses. The result is plain data, ready for JSON.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from mesh import routing, steer
 from mesh.assemble import Mesh
 from mesh.authorization import Forbidden, Granted, decide
-from mesh.balance import BalancedPort, balanced_ports
+from mesh.balance import BalancedPort, balanced_ports, preferring
 from mesh.model import (
     Authorization,
     Backend,
@@ -30,7 +30,7 @@ from mesh.model import (
     Workload,
     WorkloadName,
 )
-from mesh.nearness import nearest
+from mesh.nearness import nearest, preferred
 from mesh.policy import Allow, Deny, Party, Steer, caller_of, judge, permits
 from mesh.proxy import HttpRule, RoutedPort, RouteEntry, Target
 from mesh.rate_limit import counts
@@ -40,6 +40,8 @@ from mesh.route_effects import ALL, effects
 from mesh.steering_table import CALLER, DESTINATION, KERNEL, RESOLVER
 
 Path = Literal["kernel", "envoy"]
+
+_BY_PLACE = "by the caller's place"
 
 
 class UnknownName(Exception):
@@ -109,6 +111,7 @@ def explain(
         for taken in chosen:
             reasons.append(_reason(str(taken.origin), taken.rule.field, "route", CALLER))
             reasons += [_reason(str(taken.origin), e.field, e.text, e.row.place) for e in effects(taken)]
+        reasons += [_said(key, _BY_PLACE, CALLER) for key in dict.fromkeys(_preferring(mesh, caller, chosen))]
         shares, status = _destinations(mesh, caller, chosen, request, asked)
         if request is not None and entry is None:
             names = sorted({str(e.origin) for e in routed.entries})
@@ -165,7 +168,17 @@ def _shared_out(
 def _manner(found: BalancedPort) -> str:
     if found.by_client:
         return "by the client's address"
-    return "by the caller's place" if found.by_place else "route"
+    return _BY_PLACE if found.by_place else "route"
+
+
+def _preferring(mesh: Mesh, caller: Workload, entries: Sequence[RouteEntry]) -> Iterator[str]:
+    """The rules by which an Envoy prefers some of the backends to which it sends."""
+    seen = mesh.callers.of(caller.name)
+    for goal in filter(None, (Target.of(b) for entry in entries for b in entry.rule.backends)):
+        found = steer.members(mesh, seen, goal)
+        if found and preferred(mesh, seen, goal.service, found[1], found[0]) is not None:
+            rule = mesh.destination_rules.find(seen, goal.service, mesh.config.root_namespace)
+            yield preferring(mesh, goal.service, rule, found[1])
 
 
 def _judge(

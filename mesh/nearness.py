@@ -50,9 +50,7 @@ def preferred(
     order = {distance: at for at, distance in enumerate(sorted(set(far.values())))}
     if len(order) < 2:
         return None
-    return tuple(
-        Preferred(b, locality_of(placed[b]), order[far[b]], Fraction(b.weight)) for b in backends
-    )
+    return tuple(Preferred(b, locality_of(placed[b]), order[far[b]], Fraction(b.weight)) for b in backends)
 
 
 def nearest(

@@ -160,6 +160,31 @@ def test_without_need_of_an_envoy_the_kernel_takes_the_near_backend() -> None:
     }
 
 
+def test_what_an_envoy_prefers_is_told() -> None:
+    said = Shop(*THERE, ONCE, rule(REGIONS)).explain("shop/web:80")
+    assert said["path"] == "envoy" and {b["pod"]: b["share"] for b in said["backends"]} == {"shop/one": 1.0}
+    assert {
+        "object": "DestinationRule shop/web",
+        "rule": "trafficPolicy.loadBalancer.localityLbSetting",
+        "effect": "by the caller's place",
+        "enforced_by": "caller's Envoy",
+    } in said["reasons"]
+    told = Shop(*THERE, ONCE).explain("shop/web:80")["reasons"]
+    assert not any(reason["effect"] == "by the caller's place" for reason in told)
+
+
+def test_a_rule_for_some_workloads_comes_before_that_for_all() -> None:
+    """istio/api, DestinationRule.workloadSelector."""
+    mine = destination_rule(
+        name="team",
+        workloadSelector={"matchLabels": {"team": "a"}},
+        trafficPolicy={"loadBalancer": {"localityLbSetting": SPLIT}},
+    )
+    shop = Shop(*THERE, rule(REGIONS), mine)
+    assert shares(shop, "shop/client") == {"one": 3, "two": 1}
+    assert shares(shop, "shop/other") == {"two": 1}, "of team b"
+
+
 def test_the_kernel_fails_over_on_readiness() -> None:
     shop = Shop(*THERE, unready("one"), rule(REGIONS))
     assert shares(shop, "shop/client") is None, "the only one that is left"
