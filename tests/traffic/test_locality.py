@@ -267,6 +267,41 @@ def test_nodes_say_where_their_pods_are() -> None:
     assert {who: what for who, _, what in record.balanced}[view] == ((address, 8080, 1),)
 
 
+def test_what_is_no_pod_says_itself_where_it_is() -> None:
+    api = "networking.istio.io/v1"
+    places = {"192.0.2.1": "west/b", "192.0.2.2": "east/b"}
+    entry = {
+        "hosts": ["api.example.com"],
+        "ports": [{"number": 80, "name": "tcp"}],
+        "resolution": "STATIC",
+        "endpoints": [{"address": address, "locality": place} for address, place in places.items()],
+    }
+    near = destination_rule(
+        host="api.example.com", trafficPolicy={"loadBalancer": {"localityLbSetting": REGIONS}}
+    )
+    shop = Shop(*THERE, object_of(api, "ServiceEntry", "api", "shop", entry), near)
+    vip = next(found[0] for name, found in shop.mesh.vips.items() if name.name == "api.example.com")
+    said = shop.explain(f"{vip}:80")
+    assert [(b["address"], b["share"]) for b in said["backends"]] == [("192.0.2.2", 1.0)]
+
+
+def test_an_endpoint_slice_says_in_which_zone_its_endpoints_are() -> None:
+    found = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "web", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080}],
+        "endpoints": [
+            {"addresses": ["192.0.2.1"], "zone": "b"},
+            {"addresses": ["192.0.2.2"], "zone": "a"},
+        ],
+    }
+    shop = Shop(*THERE, found, service(spec={"trafficDistribution": "PreferClose"}))
+    said = shop.explain("shop/web:80")
+    assert [(b["address"], b["share"]) for b in said["backends"]] == [("192.0.2.2", 1.0)]
+
+
 def test_the_mesh_shares_out_what_nobody_else_speaks_of() -> None:
     config = {
         "apiVersion": "v1",
