@@ -67,7 +67,7 @@ async def measured(folder: Path, changes: int) -> list[float]:
             namespace="bench", pod="client", address="10.0.0.2", discovery=f"{folder}/xds.sock", **places
         )
     )
-    command = [binary, "-c", config, "--concurrency", "1", "--disable-hot-restart", "-l", "off"]
+    command = [str(binary), "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "off"]
     envoy = subprocess.Popen(command)
     taken = []
     try:

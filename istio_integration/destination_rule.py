@@ -13,7 +13,7 @@ from istio_integration.load_balancer import balancer
 from istio_integration.outlier_detection import outlier_detection
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import created, labels, name, port
-from mesh.model import Callers, DestinationRule, ObjectRef, Subset, TrafficPolicy
+from mesh.model import NO_ORDER, Callers, DestinationRule, ObjectRef, Subset, TrafficPolicy
 
 OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields(("host", "trafficPolicy", "subsets", "exportTo", "workloadSelector"))
@@ -32,6 +32,9 @@ def read_destination_rule(root: Reader, ref: ObjectRef) -> tuple[DestinationRule
     spec = root.at("spec").fields(SPEC)
     spec.require()
     policy, ports = _traffic_policy(spec.at("trafficPolicy"))
+    if policy.balancer and policy.balancer.locality == NO_ORDER and not policy.outliers:
+        setting = spec.at("trafficPolicy").at("loadBalancer").at("localityLbSetting")
+        setting.note("prefers nothing: write outlierDetection, or distribute, failover or failoverPriority")
     subject = _subject(spec.at("workloadSelector"))
     return (
         DestinationRule(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import address, is_label, is_subdomain, labels, port, printable
-from mesh.model import CLUSTER_SUFFIX, Endpoint
+from mesh.model import CLUSTER_SUFFIX, Endpoint, Locality
 
 _DOMAIN = CLUSTER_SUFFIX.partition(".")[2]
 
@@ -16,7 +16,6 @@ ENDPOINT = Fields(
 )
 _IDLE = {
     "network": "has no effect: all addresses are of one network",
-    "locality": "has no effect: no route prefers a locality yet",
     "serviceAccount": "has no effect: nothing proves it, so policies judge the address",
 }
 
@@ -34,6 +33,7 @@ def endpoint(reader: Reader, *, names: bool) -> Endpoint:
         tuple(sorted((key, port(value)) for key, value in reader.at("ports").entries())),
         labels(reader.at("labels")),
         reader.at("weight").integer(0, 65535, 1) or 1,
+        Locality.of(printable(reader.at("locality"), 253)),
     )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from istio_integration.duration import duration_ms
+from istio_integration.locality_setting import locality_setting
 from istio_integration.number import number
 from mesh.dialects.reading import Fields, Reader
 from mesh.dialects.syntax import printable, token
 from mesh.model import Balancer, HashKey, Simple
 
 LOAD_BALANCER = Fields(
-    ("simple", "consistentHash", "warmup", "warmupDurationSecs"),
-    refused=("localityLbSetting", "zoneAwareLbSetting"),
+    ("simple", "consistentHash", "warmup", "warmupDurationSecs", "localityLbSetting"),
+    refused=("zoneAwareLbSetting",),
 )
 KEYS = ("httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName")
 SIZES = ("ringHash", "maglev", "minimumRingSize")
@@ -53,6 +54,7 @@ def balancer(reader: Reader) -> Balancer | None:
         warmup_ms,
         percent,
         aggression,
+        locality_setting(reader.at("localityLbSetting")),
     )
 
 

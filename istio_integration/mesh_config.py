@@ -1,8 +1,9 @@
 """MeshConfig: the key `mesh` of the ConfigMap `istio` (istio/api, mesh/v1alpha1/config.proto).
 
-Read as far as policy and tracing need it: root namespace, trust domain, path normalization, providers of
-external authorization and of tracing, and what is traced by default. What else stands there belongs to other
-features and is left alone. Every other ConfigMap is read as it is without Istio.
+Read as far as policy, tracing and balancing need it: root namespace, trust domain, path normalization,
+providers of external authorization and of tracing, what is traced by default, which places are preferred.
+What else stands there belongs to other features and is left alone. Every other ConfigMap is read as it is
+without Istio.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import yaml
 
 from istio_integration.extension_providers import authorization_provider, tracing_provider
+from istio_integration.locality_setting import locality_setting
 from istio_integration.sampling import hundredths
 from istio_integration.telemetry import custom_tag
 from mesh.dialects.reading import Reader, shown
@@ -19,6 +21,7 @@ from mesh.dialects.secret import read_trust_bundle
 from mesh.dialects.syntax import name, printable
 from mesh.model import (
     DEFAULT_CONFIG,
+    NO_ORDER,
     MeshConfig,
     MeshTracing,
     ObjectRef,
@@ -61,6 +64,7 @@ def read_config_map(root: Reader, ref: ObjectRef) -> tuple[MeshConfig | TrustBun
         path_normalization=_MODES[normalization.choice(tuple(_MODES), "DEFAULT")],
         providers=tuple(sorted((p for p in found if p is not None), key=lambda p: p.name)),
         tracing=_tracing(mesh, items),
+        locality=locality_setting(mesh.at("localityLbSetting")) or NO_ORDER,
     )
     return (config,)
 

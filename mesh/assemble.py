@@ -22,6 +22,7 @@ from mesh.grants import Grants
 from mesh.identities import Identities
 from mesh.identity import Allocations, Exhausted
 from mesh.index import discard
+from mesh.locality import asked_of_callers
 from mesh.model import (
     RESOLVER,
     Authorization,
@@ -64,6 +65,7 @@ from mesh.route_table import RouteTable
 from mesh.scope import Scopes
 from mesh.service_table import ServiceTable
 from mesh.telemetry import unknown_providers
+from mesh.topology import LOCALITY
 
 
 class Mesh:
@@ -102,7 +104,7 @@ class Mesh:
         self.routes = RouteTable(self.entry_hosts)
         self.destination_rules = DestinationRules()
         self.scopes = Scopes()
-        self.callers = CallerIndex()
+        self.callers = CallerIndex(self.nodes)
         self.gateways = Gateways()
         self.grants = Grants()
         self.credentials: dict[ObjectRef, Secret | TrustBundle] = {}
@@ -113,6 +115,7 @@ class Mesh:
         self._pod_refs: dict[WorkloadName, ObjectRef] = {}
         self._residents: defaultdict[str, set[WorkloadName]] = defaultdict(set)
         self._addressed: defaultdict[str, set[WorkloadName]] = defaultdict(set)
+        self._on_node: defaultdict[str, set[WorkloadName]] = defaultdict(set)
         self._configs: dict[ObjectRef, MeshConfig] = {}
 
     # --- reading -------------------------------------------------------------------------
@@ -213,6 +216,7 @@ class Mesh:
                 self.workloads[noun.name] = noun
                 self._pod_refs[noun.name] = ref
                 self._residents[noun.name.namespace].add(noun.name)
+                self._on_node[noun.node].add(noun.name)
                 self.service_table.put_workload(noun)
                 for address in noun.addresses:
                     self._addressed[address].add(noun.name)
@@ -224,6 +228,7 @@ class Mesh:
                 change.services |= self.service_table.put_entry(noun)
             case Service():
                 change.services |= self.service_table.put(ref, noun)
+                self._ask_callers(asked_of_callers(noun), change)
                 self._serve(noun.name, change)
             case EndpointSlice():
                 self.service_table.slices[noun.service][ref] = noun
@@ -231,7 +236,7 @@ class Mesh:
                 self.policy_table.look_again("services")
             case Node():
                 self.nodes[noun.name] = noun
-                self._locate_nodes(change)
+                self._locate_nodes(noun, change)
             case CidrGroup():
                 self.groups[noun.name] = noun
                 self.policy_table.look_again("groups")
@@ -282,6 +287,7 @@ class Mesh:
                 del self.workloads[noun.name]
                 self.callers.discard(noun.name)
                 discard(self._residents, noun.name.namespace, noun.name)
+                discard(self._on_node, noun.node, noun.name)
                 self.service_table.remove_workload(noun)
                 for address in noun.addresses:
                     discard(self._addressed, address, noun.name)
@@ -292,6 +298,7 @@ class Mesh:
                 change.services |= self.service_table.remove_entry(noun)
             case Service():
                 change.services |= self.service_table.remove(ref, noun.name)
+                self._forget_callers(asked_of_callers(noun), change)
                 self._serve(noun.name, change)
             case EndpointSlice():
                 self.service_table.slices[noun.service].pop(ref, None)
@@ -299,7 +306,7 @@ class Mesh:
                 self.policy_table.look_again("services")
             case Node():
                 self.nodes.pop(noun.name, None)
-                self._locate_nodes(change)
+                self._locate_nodes(noun, change)
             case CidrGroup():
                 self.groups.pop(noun.name, None)
                 self.policy_table.look_again("groups")
@@ -379,8 +386,13 @@ class Mesh:
         self.policy_table.look_again("names")
         change.names = True
 
-    def _locate_nodes(self, change: Change) -> None:
+    def _locate_nodes(self, node: Node, change: Change) -> None:
+        """A node came or went: its addresses are no pod's, and its place is that of its pods."""
         self.policy_table.look_again("nodes")
+        if any(key in LOCALITY for key, _ in node.labels):
+            for name in self._on_node.get(node.name, ()):
+                self.callers.put(self.workloads[name])
+                change.services |= self.service_table.touched_by(self.workloads[name])
         addresses = {address for node in self.nodes.values() for address in node.addresses}
         remote = frozenset(addresses - self.hosts)
         if remote != self.remote_nodes:
@@ -396,6 +408,9 @@ class Mesh:
         if config != self.config:
             # The root namespace's routes and Sidecars are everybody's.
             change.callers |= config.root_namespace != self.config.root_namespace
+            if config.locality != self.config.locality:
+                self._ask_callers(asked_of_callers(config), change)
+                self._forget_callers(asked_of_callers(self.config), change)
             self.config = config
             self.policy_table.configure(config)
             change.config = True
@@ -501,7 +516,8 @@ def _caller_labels(noun: Route | DestinationRule | Sidecar) -> set[str]:
         asked = [noun.callers] if noun.callers else []
     else:
         asked = [match.callers for rule in noun.all_rules for match in rule.matches]
-    return {key for callers in asked for key, _ in callers.labels}
+    found = {key for callers in asked for key, _ in callers.labels}
+    return found | asked_of_callers(noun) if isinstance(noun, DestinationRule) else found
 
 
 def _refer(sources: set[Source], change: Change) -> None:

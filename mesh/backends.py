@@ -35,9 +35,10 @@ def each_once(backends: Iterable[Backend]) -> tuple[Backend, ...]:
     return tuple(found.values())
 
 
-def _rank(backend: Backend) -> tuple[str, int, bool, tuple[str, ...], tuple[tuple[str, str], ...], int]:
+def _rank(backend: Backend) -> tuple[str, int, bool, tuple[str, ...], tuple[object, ...]]:
     owner = backend.workload
-    return backend.address, backend.port, owner is None, owner or (), backend.labels, backend.weight
+    own = (backend.labels, backend.weight, backend.locality)
+    return backend.address, backend.port, owner is None, owner or (), own
 
 
 class WorkloadEntries:

@@ -1,17 +1,27 @@
-"""What needs no proxy of a route, DestinationRule or ServiceEntry: whole connections to a service address,
-shared out among backends by weight, or by the client's address. The kernel does it (rule 20).
+"""What needs no proxy of a route, DestinationRule, Service or ServiceEntry: whole connections to a service
+address, shared out among backends by weight, by the client's address or by where both are. The kernel does it
+(rule 20).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
-from mesh import connection_rules, steer
+from mesh import connection_rules, nearness, steer
 from mesh.assemble import Mesh
 from mesh.caller import Caller
-from mesh.model import Backend, RouteBackend, ServiceName, ServicePort, TrafficPolicy
+from mesh.locality import setting_for
+from mesh.model import (
+    NO_TRAFFIC_POLICY,
+    Backend,
+    DestinationRule,
+    RouteBackend,
+    ServiceName,
+    ServicePort,
+    TrafficPolicy,
+)
 from mesh.proxy import RoutedPort, Target
 from mesh.shares import parts
 
@@ -23,20 +33,22 @@ _NOBODY = (Backend("0.0.0.0", 0), Backend("::", 0))
 class BalancedPort:
     """A service port whose connections are shared out among `shares` (backend, weight; none: refused) for one
     caller. `key` is the rule that says so, such as `TCPRoute shop/db rules[0]`; `by_client`: the client's
-    address alone chooses."""
+    address alone chooses; `by_place`: it is about where the caller is."""
 
     service: ServiceName
     port: ServicePort
     key: str
     shares: tuple[tuple[Backend, Fraction], ...]
     by_client: bool = False
+    by_place: bool = False
+    #: Address, port and parts of the whole.
+    plain: tuple[tuple[str, int, int], ...] = field(init=False, compare=False, repr=False)
 
-    @property
-    def plain(self) -> tuple[tuple[str, int, int], ...]:
-        """Address, port and parts of the whole."""
+    def __post_init__(self) -> None:
         counts = parts([weight for _, weight in self.shares])
         found = zip(self.shares, counts, strict=True)
-        return tuple((backend.address, backend.port, count) for (backend, _), count in found if count)
+        plain = tuple((backend.address, backend.port, count) for (backend, _), count in found if count)
+        object.__setattr__(self, "plain", plain)
 
 
 def balanced_ports(
@@ -58,14 +70,25 @@ def _balanced(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePor
         shares = (share for backend in entry.rule.backends for share in _shares(mesh, caller, backend, port))
         return BalancedPort(service, port, f"{entry.origin} {entry.rule.field}", tuple(shares))
     backends = mesh.backends.get(service, {}).get((port.port, port.protocol), ())
-    own = tuple((backend, Fraction(backend.weight)) for backend in backends)
     found = None
     if steer.sees(mesh, caller, service, port):
         found = mesh.destination_rules.find(caller, service, mesh.config.root_namespace)
-    if found is not None and _by_client(found.policy_for("", port.port)):
+    policy = found.policy_for("", port.port) if found else NO_TRAFFIC_POLICY
+    own = nearness.nearest(mesh, caller, service, policy, backends)
+    if found is not None and _by_client(policy):
         key = f"{found.ref} trafficPolicy.loadBalancer.consistentHash.useSourceIp"
         return BalancedPort(service, port, key, own, True)
+    if dict(own) != {backend: backend.weight for backend in backends}:
+        return BalancedPort(service, port, preferring(mesh, service, found, policy), own, by_place=True)
     return BalancedPort(service, port, f"Service {service} weight", own) if weighted(backends) else None
+
+
+def preferring(mesh: Mesh, service: ServiceName, rule: DestinationRule | None, policy: TrafficPolicy) -> str:
+    """The rule that says which places callers of a service prefer."""
+    _, said = setting_for(mesh.services[service], policy, mesh.config)
+    if said.startswith("trafficPolicy") and rule is not None:
+        return f"{rule.ref} {said}"
+    return f"Service {service} {said}" if mesh.services[service].near else f"MeshConfig mesh {said}"
 
 
 def weighted(backends: Iterable[Backend]) -> bool:
@@ -87,6 +110,7 @@ def _shares(
     found = steer.members(mesh, caller, target, port.protocol) if target else None
     for nobody in _NOBODY:
         like = [b for b in found[0] if (":" in b.address) == (":" in nobody.address)] if found else []
-        whole = sum(backend.weight for backend in like)
-        for backend in like or (nobody,):
-            yield backend, Fraction(named.weight * backend.weight, whole or 1)
+        near = nearness.nearest(mesh, caller, target.service, found[1], like) if target and found else ()
+        whole = sum(weight for _, weight in near)
+        for backend, weight in near or ((nobody, Fraction(1)),):
+            yield backend, named.weight * weight / (whole or 1)

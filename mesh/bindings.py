@@ -17,7 +17,8 @@ from mesh.balance import BalancedPort, balanced_ports, weighted
 from mesh.caller import Caller
 from mesh.change import Change
 from mesh.entry_hosts import is_entry
-from mesh.model import DestinationRule, Protocol, Route, ServiceName
+from mesh.locality import asked_of_callers
+from mesh.model import DestinationRule, MeshConfig, Protocol, Route, Service, ServiceName
 from mesh.node import EVERYONE, Balance
 from mesh.proxy import RoutedPort, Target
 from mesh.route_table import mentioned
@@ -94,7 +95,7 @@ class Bindings:
 
     def balanced(self, service: ServiceName, port: int, protocol: Protocol) -> tuple[Balance, ...]:
         """What the kernel makes of a port for whom."""
-        if not self._concerns(service) and not self._is_weighted(service):
+        if not self._concerns(service) and not self._is_shared_out(service):
             return ()
         found: defaultdict[tuple[bool, tuple[tuple[str, int, int], ...]], list[Caller]] = defaultdict(list)
         for caller in self._mesh.callers.all:
@@ -118,7 +119,7 @@ class Bindings:
         touched = change.services | change.routed
         touched |= routes.leading_to(touched)
         if change.config:
-            touched |= self._bound.keys() | self._mesh.routed()
+            touched |= self._bound.keys() | self._mesh.routed() | self._shared_out()
         if touched:
             self._services = None
             self._routing.clear()
@@ -129,7 +130,7 @@ class Bindings:
                 known.pop(service, None)
         if change.callers:
             # Whom a rule binds is told by name or as "everyone".
-            touched |= self._mesh.routed() | {name for name in self._mesh.backends if self._is_weighted(name)}
+            touched |= self._mesh.routed() | self._shared_out()
             for caller in [caller for caller in self._ports if caller not in self._mesh.callers]:
                 del self._ports[caller]
                 self._routing.pop(caller, None)
@@ -145,8 +146,15 @@ class Bindings:
     def _concerns(self, service: ServiceName) -> bool:
         return self._mesh.routes.is_bound(service) or bool(self._mesh.destination_rules.at(service))
 
-    def _is_weighted(self, service: ServiceName) -> bool:
-        return any(map(weighted, self._mesh.backends.get(service, {}).values()))
+    def _shared_out(self) -> set[ServiceName]:
+        return set(filter(self._is_shared_out, self._mesh.backends))
+
+    def _is_shared_out(self, service: ServiceName) -> bool:
+        """May some of its backends get more of what a caller sends, whatever routes say?"""
+        mesh = self._mesh
+        if mesh.config.locality.distribute or any(map(weighted, mesh.backends.get(service, {}).values())):
+            return True
+        return service in mesh.services and bool(mesh.services[service].near)
 
     def _at(self, caller: Caller, service: ServiceName) -> _Bound:
         kind, known = self.kind(caller, service), self._bound[service]
@@ -180,8 +188,11 @@ class Bindings:
         callers += [rule.callers for rule in rules if rule.callers]
         callers += [sidecar.callers for sidecar in sidecars if sidecar.callers]
         namespaces.update(found.namespace for found in callers)
-        labels = frozenset(key for found in callers for key, _ in found.labels)
-        return _Asked(frozenset(namespaces), labels)
+        labels = {key for found in callers for key, _ in found.labels}
+        near = [mesh.services[name] for name in services if name in mesh.services]
+        nouns: list[Service | DestinationRule | MeshConfig] = [mesh.config, *rules, *near]
+        labels = labels.union(*(asked_of_callers(noun) for noun in nouns))
+        return _Asked(frozenset(namespaces), frozenset(labels))
 
 
 def _all_of(mesh: Mesh, routes: Iterable[Route]) -> Iterator[Route]:

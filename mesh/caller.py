@@ -7,14 +7,16 @@ are part of the view, and no others, so that there are as many views as there ar
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from mesh.model import Callers, Workload, WorkloadName
+from mesh.model import Callers, Node, Workload, WorkloadName
+from mesh.topology import labels_of
 
 
 class Caller(NamedTuple):
-    """Pods of `namespace` with these values of the labels that some rule asks for, sorted."""
+    """Pods of `namespace` with these values of the labels that some rule asks for, sorted; those of their
+    nodes' places count as theirs."""
 
     namespace: str
     labels: tuple[tuple[str, str], ...] = ()
@@ -33,7 +35,10 @@ class Caller(NamedTuple):
 class CallerIndex:
     """Which callers there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self._nodes = nodes
+        #: Of those that were asked for.
+        self._labels: dict[WorkloadName, dict[str, str]] = {}
         self._keys: Counter[str] = Counter()
         self._of: dict[WorkloadName, Caller] = {}
         self._all: Counter[Caller] = Counter()
@@ -54,11 +59,20 @@ class CallerIndex:
 
     def seen_as(self, workload: Workload) -> Caller:
         """The caller that a workload is, whether it is known or not."""
-        kept = tuple(pair for pair in workload.labels if pair[0] in self._keys)
+        if not self._keys:
+            return Caller(workload.name.namespace)
+        kept = tuple(pair for pair in labels_of(workload, self._nodes) if pair[0] in self._keys)
         return Caller(workload.name.namespace, kept)
 
+    def labels(self, workload: Workload) -> Mapping[str, str]:
+        """All of a known workload, with those of its place."""
+        found = self._labels.get(workload.name)
+        if found is None:
+            found = self._labels[workload.name] = dict(labels_of(workload, self._nodes))
+        return found
+
     def put(self, workload: Workload) -> None:
-        """Take in a workload."""
+        """Take in a workload, or one whose node is another now."""
         self.discard(workload.name)
         caller = self._of[workload.name] = self.seen_as(workload)
         self._all[caller] += 1
@@ -66,6 +80,7 @@ class CallerIndex:
             self._moves[caller] += 1
 
     def discard(self, name: WorkloadName) -> None:
+        self._labels.pop(name, None)
         caller = self._of.pop(name, None)
         if caller is not None:
             self._all[caller] -= 1

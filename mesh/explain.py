@@ -6,14 +6,15 @@ the data path are two witnesses. The result is plain data, ready for JSON.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Literal
 
 from mesh import routing, steer
 from mesh.assemble import Mesh
 from mesh.authorization import Forbidden, Granted, decide
-from mesh.balance import balanced_ports
+from mesh.balance import BalancedPort, balanced_ports, preferring
 from mesh.model import (
     Authorization,
     Backend,
@@ -29,6 +30,7 @@ from mesh.model import (
     Workload,
     WorkloadName,
 )
+from mesh.nearness import nearest, preferred
 from mesh.policy import Allow, Deny, Party, Steer, caller_of, judge, permits
 from mesh.proxy import HttpRule, RoutedPort, RouteEntry, Target
 from mesh.rate_limit import counts
@@ -38,6 +40,8 @@ from mesh.route_effects import ALL, effects
 from mesh.steering_table import CALLER, DESTINATION, KERNEL, RESOLVER
 
 Path = Literal["kernel", "envoy"]
+
+_BY_PLACE = "by the caller's place"
 
 
 class UnknownName(Exception):
@@ -107,6 +111,7 @@ def explain(
         for taken in chosen:
             reasons.append(_reason(str(taken.origin), taken.rule.field, "route", CALLER))
             reasons += [_reason(str(taken.origin), e.field, e.text, e.row.place) for e in effects(taken)]
+        reasons += [_said(key, _BY_PLACE, CALLER) for key in dict.fromkeys(_preferring(mesh, caller, chosen))]
         shares, status = _destinations(mesh, caller, chosen, request, asked)
         if request is not None and entry is None:
             names = sorted({str(e.origin) for e in routed.entries})
@@ -153,11 +158,27 @@ def _shared_out(
     if found is None:
         ready = mesh.backends[service].get((port, protocol), ())
         return [(b, None) for b in _family(ready, caller.addresses[0], host)]
-    reasons.append(_said(found.key, "by the client's address" if found.by_client else "route", KERNEL))
+    reasons.append(_said(found.key, _manner(found), KERNEL))
     weights = dict(found.shares)
     alike = _family([b for b in weights if b.port], caller.addresses[0], host)
     whole = sum(weights[b] for b in _family(list(weights), caller.addresses[0], host))
     return [(b, float(weights[b] / whole)) for b in alike if weights[b]]
+
+
+def _manner(found: BalancedPort) -> str:
+    if found.by_client:
+        return "by the client's address"
+    return _BY_PLACE if found.by_place else "route"
+
+
+def _preferring(mesh: Mesh, caller: Workload, entries: Sequence[RouteEntry]) -> Iterator[str]:
+    """The rules by which an Envoy prefers some of the backends to which it sends."""
+    seen = mesh.callers.of(caller.name)
+    for goal in filter(None, (Target.of(b) for entry in entries for b in entry.rule.backends)):
+        found = steer.members(mesh, seen, goal)
+        if found and preferred(mesh, seen, goal.service, found[1], found[0]) is not None:
+            rule = mesh.destination_rules.find(seen, goal.service, mesh.config.root_namespace)
+            yield preferring(mesh, goal.service, rule, found[1])
 
 
 def _judge(
@@ -306,19 +327,24 @@ def _destinations(
             if not backends:
                 status = rule.lost if backends is None else 503
                 continue
-            for backend in backends:
-                part = target.weight / total / len(backends)
+            whole = sum(weight for _, weight in backends)
+            for backend, weight in backends:
+                part = target.weight / total * float(weight / whole)
                 shares[backend] = shares.get(backend, 0.0) + part / len(entries)
                 if request is not None:
                     asked[backend] = routing.forwarded(entry, target, request)
     return [(backend, share) for backend, share in sorted(shares.items())], status if not shares else None
 
 
-def _backends_of(mesh: Mesh, caller: Workload, target: RouteBackend) -> list[Backend] | None:
-    """None where the mesh has no such service port or subset."""
-    goal, address = Target.of(target), caller.addresses[0]
-    found = steer.members(mesh, mesh.callers.of(caller.name), goal) if goal else None
-    return None if found is None else _family(found[0], address, address)
+def _backends_of(
+    mesh: Mesh, caller: Workload, target: RouteBackend
+) -> tuple[tuple[Backend, Fraction], ...] | None:
+    """The nearest, with their weights; None where the mesh has no such service port or subset."""
+    goal, address, seen = Target.of(target), caller.addresses[0], mesh.callers.of(caller.name)
+    found = steer.members(mesh, seen, goal) if goal else None
+    if goal is None or found is None:
+        return None
+    return nearest(mesh, seen, goal.service, found[1], _family(found[0], address, address))
 
 
 def _family(backends: Sequence[Backend], source: str, target: str) -> list[Backend]:

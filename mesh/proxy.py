@@ -23,6 +23,7 @@ from mesh.model import (
     HttpMatch,
     JwtRule,
     Limit,
+    Locality,
     Mirror,
     NamePattern,
     ObjectRef,
@@ -160,13 +161,32 @@ class L7Class:
         return (*(self.rules or ()), *(self.server_names or ()), *(self.audit or ()))
 
 
+class Place(NamedTuple):
+    """Where a backend is, and how a caller likes that: those of the least `priority` are asked while any of
+    them can be. Of places with a `weight` each gets its share, whatever the number of its backends."""
+
+    priority: int
+    locality: Locality
+    weight: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """Backends of a service port that share a verdict for this caller: `l7` is the number of the
-    egress class that judges requests to them, 0 for none. Denied backends are in no part."""
+    egress class that judges requests to them, 0 for none. Denied backends are in no part. `places` are those
+    of the backends; without any all are alike."""
 
     l7: int
     backends: tuple[Backend, ...]
+    places: tuple[Place, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Its share beside other parts: the weight of its places, or its backends of the first priority."""
+        if not self.places:
+            return len(self.backends)
+        weights = {place.locality: place.weight for place in self.places}
+        return sum(weights.values()) or sum(not place.priority for place in self.places)
 
 
 class Target(NamedTuple):

@@ -18,6 +18,7 @@ from mesh.model import (
     Backend,
     Endpoint,
     EndpointSlice,
+    Locality,
     ObjectRef,
     Problem,
     Protocol,
@@ -256,7 +257,7 @@ class ServiceTable:
         for place in self._endpoints(service):
             if number := place.port(port):
                 for address in self.current.get(place.name, ()) if place.name else (place.address,):
-                    yield Backend(address, number, None, place.labels, place.weight)
+                    yield Backend(address, number, None, place.labels, place.weight, place.locality)
         for name in selected(service, self._labelled):
             workload = self._workloads[name]
             if workload.ready and (target := target_port(workload, port)):
@@ -272,4 +273,5 @@ def _in_slices(slices: Iterable[EndpointSlice], port: ServicePort) -> Iterator[B
                 for endpoint in entry.endpoints:
                     if endpoint.ready:
                         for address in endpoint.addresses:
-                            yield Backend(address, number, endpoint.workload)
+                            zone = Locality(zone=endpoint.zone)
+                            yield Backend(address, number, endpoint.workload, locality=zone)

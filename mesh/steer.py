@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from mesh import connection_rules, delegation, protocols
+from mesh import connection_rules, delegation, nearness, protocols
 from mesh.assemble import Mesh
 from mesh.caller import Caller
 from mesh.model import (
@@ -229,14 +229,22 @@ def destination(
     found = members(mesh, caller, target)
     if found is None:
         return None
+    backends, policy = found
+    verdicts = {backend: verdict_of(backend) for backend in backends}
+    allowed = tuple(backend for backend in backends if verdicts[backend].verdict != "deny")
+    order = nearness.preferred(mesh, caller, target.service, policy, allowed)
     parts: dict[int, list[Backend]] = {0: []}
-    for backend in found[0]:
-        verdict = verdict_of(backend)
-        if verdict.verdict != "deny":
-            parts.setdefault(verdict.listener, []).append(backend)
+    for backend in allowed if order is None else (one.backend for one in order):
+        parts.setdefault(verdicts[backend].listener, []).append(backend)
     if len(parts) > 1 and not parts[0]:
         del parts[0]
-    return Destination(target, tuple(Part(n, tuple(sorted(b))) for n, b in sorted(parts.items())), found[1])
+    listeners = {backend: verdicts[backend].listener for backend in allowed}
+    places = nearness.places(order, listeners) if order else {}
+    made = (
+        Part(number, tuple(sorted(own)), tuple(places[backend] for backend in sorted(own) if places))
+        for number, own in sorted(parts.items())
+    )
+    return Destination(target, tuple(made), policy)
 
 
 def version(mesh: Mesh, target: Target) -> Version:

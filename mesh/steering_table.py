@@ -111,6 +111,18 @@ _DESTINATION_RULE = _rows(
         RIDES,
         "how an Envoy that is there hashes",
     ),
+    (
+        "trafficPolicy.loadBalancer.localityLbSetting",
+        ("distribute", "failover", "failoverPriority"),
+        KERNEL,
+        "it knows where both ends are, and who is ready",
+    ),
+    (
+        "trafficPolicy.loadBalancer.localityLbSetting",
+        "enabled",
+        RIDES,
+        "whether places count at all; alone it needs outlierDetection",
+    ),
     ("trafficPolicy.connectionPool.tcp", "maxConnections", CALLER, "somebody must count and hold back"),
     (
         "trafficPolicy.connectionPool.tcp",

@@ -39,8 +39,16 @@ from mesh.model import (
 #: The label that the API server gives every namespace.
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+#: The older form of trafficDistribution (KEP-2433); `Disabled` and `disabled` are the default.
+TOPOLOGY_MODE = "service.kubernetes.io/topology-mode"
 
 Family = Literal["IPv4", "IPv6"]
+_NEAR: dict[str, Literal["", "zone", "node"]] = {
+    "": "",
+    "PreferClose": "zone",  # API reference, ServiceSpec.trafficDistribution: the old name of the next
+    "PreferSameZone": "zone",
+    "PreferSameNode": "node",
+}
 _FAMILIES: tuple[Family, ...] = ("IPv4", "IPv6")
 _AFFINITY_SECONDS = 10800  # API reference, ClientIPConfig.timeoutSeconds
 _MAX_AFFINITY_SECONDS = 86400
@@ -161,8 +169,16 @@ def read_service(root: Reader, ref: ObjectRef) -> tuple[Service, ...]:
         headless=headless,
         affinity_seconds=_affinity(spec),
         labels=labels(root.at("metadata").at("labels")),
+        near=_near(spec.at("trafficDistribution"), root.at("metadata").at("annotations").mapping()),
     )
     return (service,)
+
+
+def _near(wanted: Reader, annotations: Reader) -> Literal["", "zone", "node"]:
+    """The annotation counts before the field, as in Kubernetes; it means zones."""
+    if annotations.at(TOPOLOGY_MODE).value in ("Auto", "auto"):
+        return "zone"
+    return _NEAR.get(wanted.choice(tuple(filter(None, _NEAR))), "")
 
 
 def _vips(spec: Reader) -> tuple[str, ...]:
@@ -259,4 +275,4 @@ def _endpoint(item: Reader, family: object) -> SliceEndpoint:
     if target.at("kind").value == "Pod" and target.at("name").require():
         namespace = name(target.at("namespace"), item.ref.namespace, label=True)
         workload = WorkloadName(namespace, name(target.at("name")))
-    return SliceEndpoint(_in_order(found), ready, workload)
+    return SliceEndpoint(_in_order(found), ready, workload, printable(item.at("zone"), 253))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from mesh.model.authorization import AuthorizationProvider
 from mesh.model.telemetry import DEFAULT_TRACING, MeshTracing
+from mesh.model.traffic_policy import NO_ORDER, LocalitySetting
 
 PathNormalization = Literal["NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"]
 
@@ -21,6 +22,7 @@ class MeshConfig:
     path_normalization: PathNormalization = "MERGE_SLASHES"
     providers: tuple[AuthorizationProvider, ...] = ()
     tracing: MeshTracing = DEFAULT_TRACING
+    locality: LocalitySetting = NO_ORDER
 
 
 #: Where nobody has said anything.

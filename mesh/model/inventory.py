@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mesh.model.names import ObjectRef, Protocol, ServiceName, WorkloadName
+
+
+class Locality(NamedTuple):
+    """Where something runs; what is not known is empty."""
+
+    region: str = ""
+    zone: str = ""
+    subzone: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> Locality:
+        """`region/zone/subzone`, of which the last ones may be left out."""
+        return cls(*text.split("/", 2))
+
+    def __str__(self) -> str:
+        return "/".join(self).rstrip("/")
+
+
+NOWHERE = Locality()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +80,7 @@ class Endpoint:
     ports: tuple[tuple[str, int], ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     weight: int = 1
+    locality: Locality = NOWHERE
 
     def port(self, port: ServicePort) -> int:
         """What stands behind a service port; 0 if nothing does."""
@@ -85,8 +105,9 @@ class Service:
     allocated).
 
     `headless` is `clusterIP: None`; `affinity_seconds` is 0 without session affinity. `labels` are
-    the Service's own. A ServiceEntry may name `endpoints` and what their certificates are to say,
-    `subject_names`; it is for the namespaces `exported` (`*` is each), and the older one comes first.
+    the Service's own; `near`: its callers prefer backends of their own zone, or of their own node before
+    those. A ServiceEntry may name `endpoints` and what their certificates are to say, `subject_names`; it is
+    for the namespaces `exported` (`*` is each), and the older one comes first.
     """
 
     name: ServiceName
@@ -101,13 +122,17 @@ class Service:
     subject_names: tuple[str, ...] = ()
     exported: tuple[str, ...] = ("*",)
     created: str = ""
+    near: Literal["", "zone", "node"] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SliceEndpoint:
+    """`zone` is where it is, if it is no pod of the mesh."""
+
     addresses: tuple[str, ...]
     ready: bool
     workload: WorkloadName | None = None
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +148,14 @@ class EndpointSlice:
 @dataclass(frozen=True, slots=True, order=True)
 class Backend:
     """One ready address:port behind a service port. What is no pod may have `labels` of its own, by which
-    subsets choose; of connections it gets a share by `weight`."""
+    subsets choose, and a `locality`; of connections it gets a share by `weight`."""
 
     address: str
     port: int
     workload: WorkloadName | None = None
     labels: tuple[tuple[str, str], ...] = ()
     weight: int = 1
+    locality: Locality = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

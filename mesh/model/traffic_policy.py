@@ -24,9 +24,36 @@ class HashKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Distribution:
+    """Of what callers in `origin` send, this many hundredths go to each of these places; other places get
+    nothing. Both are patterns: `region/zone/subzone`, of which `*` or what is left out is any."""
+
+    origin: str
+    to: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalitySetting:
+    """Which backends a caller prefers by where both are: shares for places (`distribute`), or the nearest
+    first. How near a backend is say the labels of `priority` (`key`: it has the caller's value; `key=value`:
+    that one), of which the first that differs counts, or else region, zone and subzone. From a region that
+    `failover` names the next one after the own is (from, to)."""
+
+    enabled: bool = True
+    distribute: tuple[Distribution, ...] = ()
+    failover: tuple[tuple[str, str], ...] = ()
+    priority: tuple[str, ...] = ()
+
+
+#: The nearest first, where an Envoy can tell that those fail.
+NO_ORDER = LocalitySetting()
+
+
+@dataclass(frozen=True, slots=True)
 class Balancer:
     """`hash` None: `simple` counts. A ring has at least `ring_size` entries, a Maglev table `table_size`
-    (0: not Maglev). A new backend gets its full share after `warmup_ms`, beginning with `warmup_percent`."""
+    (0: not Maglev). A new backend gets its full share after `warmup_ms`, beginning with `warmup_percent`.
+    `locality` None: that of the Service or of the mesh."""
 
     simple: Simple = "LEAST_REQUEST"
     hash: HashKey | None = None
@@ -35,6 +62,7 @@ class Balancer:
     warmup_ms: int = 0
     warmup_percent: int = 10
     warmup_aggression: float = 1.0
+    locality: LocalitySetting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +178,11 @@ class DestinationRule:
             if number == port:
                 return policy
         return chosen.policy.over(self.policy) if chosen else self.policy
+
+    @property
+    def policies(self) -> tuple[TrafficPolicy, ...]:
+        """All that it says, of whatever subset and port."""
+        found = [self.policy, *(policy for _, policy in self.ports)]
+        for subset in self.subsets:
+            found += [subset.policy, *(policy for _, policy in subset.ports)]
+        return tuple(found)

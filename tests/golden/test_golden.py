@@ -79,6 +79,8 @@ def test_envoys_are_for_the_pods_that_a_rule_above_l4_concerns() -> None:
         "route-matches-and-filters": everyone,
         "route-with-egress-policy": everyone,
         "tracing": ["shop/api"],
+        "locality-failover": ["shop/client", "shop/db-1", "shop/db-3", "shop/stranger"],
+        "locality-in-the-kernel": [],
     }
 
 

@@ -347,11 +347,6 @@ def balanced(**consistent: Any) -> Any:
             "loadBalancer.consistentHash.maglev.tableSize",
             "must be 2",
         ),
-        (
-            {"loadBalancer": {"localityLbSetting": {"enabled": True}}},
-            "loadBalancer.localityLbSetting",
-            "not supported yet",
-        ),
         ({"connectionPool": {}}, "connectionPool", "says nothing"),
         (
             {"connectionPool": {"tcp": {"maxConnections": -1}}},

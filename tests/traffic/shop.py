@@ -134,6 +134,16 @@ def pod(name: str, address: str, labels: Mapping[str, str], namespace: str = "sh
     return found
 
 
+def placed(**places: str) -> tuple[Object, ...]:
+    """These pods of the shop in places, such as `region.zone.subzone`."""
+    found = []
+    for item in _pods():
+        if place := places.get(item["metadata"]["name"]):
+            item["metadata"]["labels"]["istio-locality"] = place
+            found.append(item)
+    return tuple(found)
+
+
 def base() -> list[Object]:
     """What is there without any rule."""
     return [*_pods(), *_services()]

@@ -4,11 +4,13 @@ made of what is there now."""
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from mesh.assemble import Mesh
+from mesh.balance import balanced_ports
 from mesh.bindings import Bindings
 from mesh.datapath import Node
 from mesh.identity import Allocations
@@ -19,6 +21,7 @@ from tests.traffic.shop import (
     base,
     destination_rule,
     object_of,
+    placed,
     pod,
     to,
     versions,
@@ -35,6 +38,28 @@ LISTENER = {
     "allowedRoutes": {"namespaces": {"from": "All"}},
 }
 WEB, SHADOW = {"name": "web", "port": 80}, {"name": "shadow", "port": 80}
+
+
+def node_object(**labels: str) -> dict[str, Any]:
+    named = {f"topology.kubernetes.io/{key}": value for key, value in labels.items()}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "far", "labels": named}}
+
+
+def mesh_config(text: str) -> dict[str, Any]:
+    meta = {"name": "istio", "namespace": "istio-system"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"mesh": text}}
+
+
+def service(**spec: Any) -> dict[str, Any]:
+    found = next(item for item in base() if item["metadata"]["name"] == "web" and "ports" in item["spec"])
+    return found | {"spec": found["spec"] | spec}
+
+
+def far_away() -> dict[str, Any]:
+    """A pod behind `web` on another node."""
+    found = pod("late", "10.64.2.1", {"app": "web", "version": "v1"})
+    found["spec"]["nodeName"] = "far"
+    return found
 
 
 def everything() -> list[dict[str, Any]]:
@@ -63,7 +88,26 @@ def everything() -> list[dict[str, Any]]:
         return object_of(istio, "Sidecar", name, namespace, content)
 
     one, two = {"address": "192.0.2.1", "weight": 3}, {"address": "192.0.2.2", "labels": {"version": "v1"}}
+
+    def nearest(**setting: Any) -> dict[str, Any]:
+        return destination_rule(trafficPolicy={"loadBalancer": {"localityLbSetting": setting}})
+
+    zone = "topology.kubernetes.io/zone"
     return [
+        node_object(region="east", zone="a"),
+        node_object(region="west", zone="b"),
+        node_object(),
+        far_away(),
+        *placed(client="east.a", one="east.a", two="west.b"),
+        *placed(client="west.b", one="west.b", other="east.a"),
+        service(trafficDistribution="PreferClose"),
+        service(trafficDistribution="PreferSameNode"),
+        nearest(failover=[{"from": "east", "to": "west"}]),
+        nearest(failoverPriority=[zone, "team"]),
+        nearest(distribute=[{"from": "*", "to": {"east": 70, "west": 30}}]),
+        mesh_config("localityLbSetting: {failoverPriority: [team]}"),
+        mesh_config("localityLbSetting: {distribute: [{from: east, to: {east: 70, west: 30}}]}"),
+        entry("api", "shop", endpoints=[one | {"locality": "east/a"}, two | {"locality": "west/b"}]),
         entry("api", "shop", endpoints=[one, two]),
         entry("api", "shop", endpoints=[two], exportTo=["."]),
         entry("api", "street", workloadSelector={"labels": {"app": "vm"}}),
@@ -153,21 +197,77 @@ def test_a_mesh_that_followed_equals_one_that_is_made_anew(seed: int) -> None:
                 present[ref] = fragment_or_none
         node.update(followed.apply(batch))
         if step % 6 == 5:
-            allocations = Allocations(RANGES)
-            allocations.restore(followed.allocations.to_json())
-            mesh = Mesh(allocations)
-            mesh.apply(present)
-            fresh = Node(mesh, "local", default=True)
-            assert followed.problems == mesh.problems
-            assert node.state.services == fresh.state.services
-            assert node.state == fresh.state
-            assert node.proxies == fresh.proxies
-            assert_kinds_of_callers_get_one_answer(mesh)
+            assert_made_anew_it_is_the_same(followed, node, present)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        [],
+        [service(trafficDistribution="PreferClose")],
+        # Callers are told apart by place anyway, and requests go where nobody binds a rule.
+        [
+            destination_rule(host="nobody", trafficPolicy={"outlierDetection": {}}),
+            virtual_service({"route": [to("shadow")]}),
+        ],
+    ],
+)
+def test_each_change_of_places_is_followed(beside: list[dict[str, Any]]) -> None:
+    """One at a time, with nothing else that could make somebody look again."""
+    followed = Mesh(Allocations(RANGES))
+    node = Node(followed, "local", default=True)
+    present: dict[ObjectRef, Fragment] = {}
+    share = "localityLbSetting: {{distribute: [{{from: {0}, to: {{east: 70, west: 30}}}}]}}"
+    here = [*base(), *placed(client="east.a", one="east.a", two="west.b"), far_away(), *beside]
+    for batch in (
+        here,
+        [node_object(region="east", zone="a")],
+        [node_object(region="west", zone="b")],
+        [node_object()],
+        [mesh_config(share.format("east"))],
+        [mesh_config(share.format("west"))],
+        [node_object(region="east", zone="a")],
+        placed(client="west.b"),
+        [mesh_config("localityLbSetting: {failoverPriority: [team]}")],
+        [service(trafficDistribution="PreferSameNode")],
+        [service()],
+    ):
+        fragments = {fragment.ref: fragment for fragment in map(read, batch)}
+        present |= fragments
+        node.update(followed.apply(fragments))
+        assert_made_anew_it_is_the_same(followed, node, present)
+
+
+def assert_made_anew_it_is_the_same(
+    followed: Mesh, node: Node, present: Mapping[ObjectRef, Fragment]
+) -> None:
+    allocations = Allocations(RANGES)
+    allocations.restore(followed.allocations.to_json())
+    mesh = Mesh(allocations)
+    mesh.apply(present)
+    fresh = Node(mesh, "local", default=True)
+    assert followed.problems == mesh.problems
+    assert node.state.services == fresh.state.services
+    assert node.state == fresh.state
+    assert node.proxies == fresh.proxies
+    assert_kinds_of_callers_get_one_answer(mesh)
 
 
 def assert_kinds_of_callers_get_one_answer(mesh: Mesh) -> None:
     """What is kept for many (`mesh.bindings`) is what each of them gets alone."""
     kept = Bindings(mesh)
+    for name, service in mesh.services.items():
+        for port in service.ports:
+            key = (port.port, port.protocol)
+            own = {(who, *what) for who, *what in kept.balanced(name, *key)}
+            for caller in mesh.callers.all:
+                routed = routed_ports(mesh, caller, name)
+                for one in balanced_ports(mesh, caller, name, routed):
+                    if (one.port.port, one.port.protocol) == key:
+                        assert {
+                            (str(caller), one.by_client, one.plain),
+                            ("*", one.by_client, one.plain),
+                        } & own
     for caller in mesh.callers.all:
         alone = [port for name in sorted(mesh.services) for port in routed_ports(mesh, caller, name)]
         assert list(kept.routing(caller).ports) == alone, caller

@@ -7,6 +7,8 @@ from datetime import timedelta
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
     Cluster,
+    ClusterCommonLbConfig,
+    ClusterCommonLbConfigLocalityWeightedLbConfig,
     ClusterLbPolicy,
     ClusterLeastRequestLbConfig,
     ClusterMaglevLbConfig,
@@ -64,6 +66,13 @@ def balance(cluster: Cluster, balancer: Balancer | None) -> None:
             cluster.round_robin_lb_config = ClusterRoundRobinLbConfig(slow_start_config=slow_start)
         else:
             cluster.least_request_lb_config = ClusterLeastRequestLbConfig(slow_start_config=slow_start)
+
+
+def share_by_place(cluster: Cluster) -> None:
+    """The weights of localities count."""
+    if cluster.common_lb_config is None:
+        cluster.common_lb_config = ClusterCommonLbConfig()
+    cluster.common_lb_config.locality_weighted_lb_config = ClusterCommonLbConfigLocalityWeightedLbConfig()
 
 
 def route_hash(key: HashKey) -> RouteActionHashPolicy:

@@ -37,8 +37,11 @@ CONNECT_TIMEOUT = timedelta(seconds=10)
 
 
 @lru_cache(maxsize=65536)
-def service_cluster(name: str, judged: bool, policy: TrafficPolicy, version: Version = "client") -> bytes:
-    """A target's backends, over EDS; `judged` says that an egress L7 class applies to them."""
+def service_cluster(
+    name: str, judged: bool, policy: TrafficPolicy, version: Version = "client", *, shared: bool = False
+) -> bytes:
+    """A target's backends, over EDS; `judged` says that an egress L7 class applies to them, `shared` that
+    places have shares."""
     cluster = Cluster(
         name=name,
         connect_timeout=CONNECT_TIMEOUT,
@@ -57,6 +60,8 @@ def service_cluster(name: str, judged: bool, policy: TrafficPolicy, version: Ver
     balancing.balance(cluster, policy.balancer)
     limits.limit(cluster, policy.pool)
     limits.watch(cluster, policy.outliers)
+    if shared:
+        balancing.share_by_place(cluster)
     upstream_tls.secure(cluster, policy.tls)
     return encode(cluster)
 

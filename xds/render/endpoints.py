@@ -6,19 +6,46 @@ remembers the bytes of every backend, microseconds for a change of one. A test h
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from functools import lru_cache
 
 from mesh.discovery.envoy import ENDPOINTS
 from mesh.discovery.wire import bytes_field, integer_field, pack_any, text_field
 from mesh.model import Backend
+from mesh.proxy import Place
 
 
 @lru_cache(maxsize=8192)
-def endpoints(cluster: str, backends: tuple[Backend, ...]) -> bytes:
-    """The encoded Any of a cluster's backends. Without any, the assignment is empty, which drains."""
-    locality = b"".join([_endpoint(backend.address, backend.port, backend.weight) for backend in backends])
-    body = text_field(1, cluster) + (bytes_field(2, locality) if backends else b"")
+def endpoints(cluster: str, backends: tuple[Backend, ...], places: tuple[Place, ...] = ()) -> bytes:
+    """The encoded Any of a cluster's backends, by the places where they are (without any: all in one).
+    Without backends, the assignment is empty, which drains."""
+    body = text_field(1, cluster)
+    if places:
+        by_place: defaultdict[Place, list[Backend]] = defaultdict(list)
+        for place, backend in zip(places, backends, strict=True):
+            by_place[place].append(backend)
+        # Envoy wants priorities without a gap; what is missing may be in another cluster of the target.
+        order = {at: index for index, at in enumerate(sorted({place.priority for place in places}))}
+        for place, own in sorted(by_place.items()):
+            body += bytes_field(2, _at(place, order[place.priority], own))
+    elif backends:
+        body += bytes_field(2, _endpoints(backends))
     return pack_any(ENDPOINTS, body)
+
+
+def _endpoints(backends: Iterable[Backend]) -> bytes:
+    return b"".join([_endpoint(backend.address, backend.port, backend.weight) for backend in backends])
+
+
+def _at(place: Place, priority: int, backends: Iterable[Backend]) -> bytes:
+    """Fields locality, lb_endpoints, load_balancing_weight and priority of LocalityLbEndpoints."""
+    named = enumerate(place.locality, 1)
+    body = bytes_field(1, b"".join([text_field(number, name) for number, name in named if name]))
+    body += _endpoints(backends)
+    if place.weight:
+        body += bytes_field(3, integer_field(1, place.weight))
+    return body + (integer_field(5, priority) if priority else b"")
 
 
 @lru_cache(maxsize=65536)

@@ -109,10 +109,13 @@ def _reaching(destination: Destination, senders: tuple[ObjectRef, ...]) -> tuple
     found = []
     for part in _parts(destination):
         name = naming.cluster(destination.target, part.l7)
-        body = clusters.service_cluster(name, part.l7 != 0, destination.policy, destination.version)
+        shared = any(place.weight for place in part.places)
+        body = clusters.service_cluster(
+            name, part.l7 != 0, destination.policy, destination.version, shared=shared
+        )
         found.append(EnvoyResource(CLUSTER, name, body, senders))
         if not to_the_dialled_address(destination.policy.balancer):
-            body = endpoints.endpoints(name, part.backends)
+            body = endpoints.endpoints(name, part.backends, part.places)
             found.append(EnvoyResource(ENDPOINTS, name, body, senders))
     return tuple(found)
 
@@ -244,7 +247,7 @@ def _shares(destination: Destination, egress: dict[int, L7Class]) -> tuple[Share
     judges = [egress[part.l7] if part.l7 else None for part in parts]
     if len(parts) == 1:
         return (Share(judges[0]),)
-    return tuple(Share(judge, len(part.backends)) for judge, part in zip(judges, parts, strict=True))
+    return tuple(Share(judge, part.count) for judge, part in zip(judges, parts, strict=True))
 
 
 def _reached(destinations: Iterable[Destination], egress: Iterable[L7Class]) -> Iterator[Reached]:

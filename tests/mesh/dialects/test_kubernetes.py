@@ -139,6 +139,26 @@ def test_an_empty_selector_is_an_absent_one() -> None:
     assert service({"ports": [PORT], "selector": {}}).selector is None
 
 
+@pytest.mark.parametrize(
+    ("wanted", "annotations", "near"),
+    [
+        (None, {}, ""),
+        ("PreferClose", {}, "zone"),
+        ("PreferSameZone", {}, "zone"),
+        ("PreferSameNode", {}, "node"),
+        (None, {"service.kubernetes.io/topology-mode": "Auto"}, "zone"),
+        (None, {"service.kubernetes.io/topology-mode": "auto"}, "zone"),
+        (None, {"service.kubernetes.io/topology-mode": "Disabled"}, ""),
+        ("PreferSameNode", {"service.kubernetes.io/topology-mode": "Auto"}, "zone"),
+    ],
+)
+def test_a_service_may_prefer_what_is_near(wanted: str | None, annotations: Any, near: str) -> None:
+    found = obj("v1", "Service", {"ports": [PORT], "trafficDistribution": wanted}, "web")
+    found["metadata"]["annotations"] = annotations
+    (noun,) = valid(found).nouns
+    assert isinstance(noun, Service) and noun.near == near
+
+
 def test_a_headless_service_has_no_address_and_needs_no_port() -> None:
     found = service({"clusterIP": "None"})
     assert (found.headless, found.vips, found.ports) == (True, (), ())
@@ -192,6 +212,7 @@ def test_affinity_lasts_three_hours_unless_it_says_otherwise() -> None:
             "spec.sessionAffinity",
             "must be one of None, ClientIP",
         ),
+        ({"ports": [PORT], "trafficDistribution": "Near"}, "spec.trafficDistribution", "must be one of"),
         ({"ports": [PORT], "ipFamilies": ["IPv4", "IPv4"]}, "spec.ipFamilies", "one family twice"),
     ],
 )
@@ -212,7 +233,7 @@ def test_an_endpoint_is_ready_unless_it_says_otherwise() -> None:
     target = {"kind": "Pod", "name": "web-1"}
     endpoints = [
         {"addresses": ["10.0.0.1"], "targetRef": target},
-        {"addresses": ["10.0.0.2"], "conditions": {"ready": False}},
+        {"addresses": ["10.0.0.2"], "conditions": {"ready": False}, "zone": "east-1a"},
     ]
     (noun,) = valid(endpoint_slice(ports=[{"name": "http", "port": 80}], endpoints=endpoints)).nouns
     assert isinstance(noun, EndpointSlice)
@@ -220,7 +241,7 @@ def test_an_endpoint_is_ready_unless_it_says_otherwise() -> None:
     assert noun.ports == (("http", 80, "TCP"),)
     assert noun.endpoints == (
         SliceEndpoint(("10.0.0.1",), True, WorkloadName("shop", "web-1")),
-        SliceEndpoint(("10.0.0.2",), False),
+        SliceEndpoint(("10.0.0.2",), False, zone="east-1a"),
     )
 
 

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.traffic.samples.sample import Sample, new, put, same_but_for
-from tests.traffic.shop import Object, destination_rule, to, versions, virtual_service
+from tests.traffic.shop import Object, destination_rule, placed, to, versions, virtual_service
 
 _WATCHED = destination_rule(trafficPolicy={"outlierDetection": {"consecutive5xxErrors": 3}})
+_RANDOM = destination_rule(trafficPolicy={"loadBalancer": {"simple": "RANDOM"}})
 _HASHED = destination_rule(trafficPolicy={"loadBalancer": {"consistentHash": {"httpHeaderName": "x-user"}}})
 _PORT_LEVEL = [{"port": {"number": 80}, "loadBalancer": {"simple": "RANDOM"}}]
 _POOL = "trafficPolicy.connectionPool"
+_BALANCER = "trafficPolicy.loadBalancer"
+_PLACES = f"{_BALANCER}.localityLbSetting"
 _HASH = "trafficPolicy.loadBalancer.consistentHash"
 
 
@@ -40,6 +43,15 @@ def _hashed(field: str, value: Any) -> Sample:
     return same_but_for(
         _HASHED, f"spec.{_HASH}.{field}", value, (put(by_address, f"spec.{_HASH}.{field}", value),)
     )
+
+
+def _by_place(base: Object, field: str, value: Any) -> Sample:
+    """Among pods in two regions."""
+    there = placed(client="east.a", one="east.a", two="west.b")
+    name = f"{_PLACES}.{field}"
+    alone = (*there, _policy(name, value))
+    beside = put(base, f"spec.{_BALANCER}", {"localityLbSetting": {field: value}})
+    return Sample((*there, base), (*there, beside), alone)
 
 
 def _subset(field: str, value: Any) -> Sample:
@@ -71,6 +83,12 @@ SAMPLES: Mapping[str, Sample] = {
     "trafficPolicy.loadBalancer.warmupDurationSecs": new(
         _policy("trafficPolicy.loadBalancer", {"simple": "ROUND_ROBIN", "warmupDurationSecs": "60s"})
     ),
+    f"{_PLACES}.distribute": _by_place(
+        _RANDOM, "distribute", [{"from": "east", "to": {"east": 80, "west": 20}}]
+    ),
+    f"{_PLACES}.failover": _by_place(_RANDOM, "failover", [{"from": "east", "to": "west"}]),
+    f"{_PLACES}.failoverPriority": _by_place(_RANDOM, "failoverPriority", ["topology.kubernetes.io/region"]),
+    f"{_PLACES}.enabled": _by_place(_WATCHED, "enabled", False),
     f"{_HASH}.httpHeaderName": new(_HASHED),
     f"{_HASH}.httpCookie": new(_policy(f"{_HASH}.httpCookie", {"name": "user", "ttl": "0s"})),
     f"{_HASH}.httpQueryParameterName": new(_policy(f"{_HASH}.httpQueryParameterName", "user")),

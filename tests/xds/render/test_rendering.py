@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES
-from mesh.model import Backend, HttpMatch, ObjectRef
-from mesh.proxy import HttpRule, L7Class, Part, ProxyView
+from mesh.model import Backend, HttpMatch, Locality, ObjectRef
+from mesh.proxy import HttpRule, L7Class, Part, Place, ProxyView
 from tests.xds.render.views import (
     POLICY,
     ROUTE,
@@ -165,6 +165,48 @@ def test_endpoints_are_the_bytes_that_the_library_would_write(count: int) -> Non
     localities = [LocalityLbEndpoints(lb_endpoints=found)] if found else []
     expected = encode(ClusterLoadAssignment(cluster_name="outbound|80||x", endpoints=localities))
     assert endpoints("outbound|80||x", backends) == expected
+
+
+def test_places_are_the_bytes_that_the_library_would_write() -> None:
+    """Priorities without a gap, whatever is missing from this cluster of the target."""
+    from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress
+    from envoy_data_plane.envoy.config.core.v3 import Locality as EnvoyLocality
+    from envoy_data_plane.envoy.config.endpoint.v3 import (
+        ClusterLoadAssignment,
+        Endpoint,
+        LbEndpoint,
+        LocalityLbEndpoints,
+    )
+
+    from xds.render.encoding import encode
+
+    near, far = Place(1, Locality("us", "east", "rack"), 3), Place(4, Locality("eu"))
+    backends = tuple(Backend(f"10.64.0.{n}", 80) for n in range(1, 4))
+    one, two, three = (
+        LbEndpoint(
+            endpoint=Endpoint(address=Address(socket_address=SocketAddress(address=b.address, port_value=80)))
+        )
+        for b in backends
+    )
+    localities = [
+        LocalityLbEndpoints(
+            locality=EnvoyLocality(region="us", zone="east", sub_zone="rack"),
+            lb_endpoints=[one, three],
+            load_balancing_weight=3,
+        ),
+        LocalityLbEndpoints(locality=EnvoyLocality(region="eu"), lb_endpoints=[two], priority=1),
+    ]
+    expected = encode(ClusterLoadAssignment(cluster_name="outbound|80||x", endpoints=localities))
+    assert endpoints("outbound|80||x", backends, (near, far, near)) == expected
+
+
+def test_a_part_has_its_share_by_the_backends_that_come_first_or_by_weight() -> None:
+    backends = tuple(Backend(f"10.64.0.{n}", 80) for n in range(1, 4))
+    near, far = Place(0, Locality("us")), Place(1, Locality("eu"))
+    assert Part(0, backends).count == 3
+    assert [Part(0, backends, p).count for p in ((near, near, far), (far, far, far))] == [2, 0]
+    heavy, light = Place(0, Locality("us"), 4), Place(0, Locality("eu"), 1)
+    assert Part(0, backends, (heavy, heavy, light)).count == 5
 
 
 def test_policies_of_one_name_and_two_kinds_lose_nothing() -> None:
