@@ -46,7 +46,7 @@ demo: setup ## the tour: a small shop moves between kernel and Envoy (root)
 
 .PHONY: test
 test: setup build/trace.stamp ## every test; those of the data path need root. ARGS='-k word' picks
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 .PHONY: check
 check: $(VENV)/installed.stamp ## ruff, mypy --strict, import-linter

@@ -40,6 +40,7 @@ spec:
 """
 
 
+@pytest.mark.timeout(700)
 def test_swaps_of_routes_and_clusters_fail_no_request(mesh: RunningMesh, long: bool) -> None:
     swaps = 500 if long else 40
     mesh.apply(swapped(0))
