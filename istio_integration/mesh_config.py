@@ -1,8 +1,8 @@
 """MeshConfig: the key `mesh` of the ConfigMap `istio` (istio/api, mesh/v1alpha1/config.proto).
 
-Read as far as policy and tracing need it: root namespace, trust domain, path normalization, providers of
-external authorization and of tracing, and what is traced by default. What else stands there belongs to other
-features and is left alone. Every other ConfigMap is read as it is without Istio.
+Read as far as policy and telemetry need it: root namespace, trust domain, path normalization, providers of
+external authorization, of tracing and of access logs, and what is traced and logged by default. What else
+stands there is left alone. Every other ConfigMap is read as it is without Istio.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 
 import yaml
 
+from istio_integration.access_logging import mesh_access_logging
 from istio_integration.extension_providers import authorization_provider, tracing_provider
 from istio_integration.sampling import hundredths
 from istio_integration.telemetry import custom_tag
@@ -61,6 +62,7 @@ def read_config_map(root: Reader, ref: ObjectRef) -> tuple[MeshConfig | TrustBun
         path_normalization=_MODES[normalization.choice(tuple(_MODES), "DEFAULT")],
         providers=tuple(sorted((p for p in found if p is not None), key=lambda p: p.name)),
         tracing=_tracing(mesh, items),
+        access_logging=mesh_access_logging(mesh, items),
     )
     return (config,)
 

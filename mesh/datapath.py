@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from mesh import steer
+from mesh.access_logging import access_logs
 from mesh.assemble import Mesh
 from mesh.backend_tls import backend_tls
 from mesh.bindings import Bindings, Routing
@@ -331,7 +332,11 @@ class Node:
             tracing(mesh.config, mesh.telemetries.values(), mesh.workloads[name], direction)
             for direction in (DIRECTIONS[1], DIRECTIONS[0])
         )
-        targets |= steer.collectors(mesh, (sent, got))
+        sent_logs, got_logs = (
+            access_logs(mesh.config, mesh.telemetries.values(), mesh.workloads[name], direction)
+            for direction in (DIRECTIONS[1], DIRECTIONS[0])
+        )
+        targets |= steer.collectors(mesh, (sent, got)) | steer.log_services(mesh, (*sent_logs, *got_logs))
         destinations = () if gateway else self._reached_by(egress, caller, routing)
         if more := targets - set(routing.targets):
             every = sorted({*routing.targets, *more})
@@ -351,6 +356,8 @@ class Node:
             credentials(mesh, gateway),
             sent,
             got,
+            sent_logs,
+            got_logs,
         )
 
     def _traced(self, view: ProxyView) -> TracingRecord | None:

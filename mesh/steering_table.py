@@ -202,6 +202,7 @@ _REQUESTS = (
             RIDES,
             "sent by Envoys that are there anyway",
         ),
+        ("", "accessLogging", RIDES, "written by Envoys that are there anyway"),
     ),
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mesh.canonical import canonical
-from mesh.model import Direction, MeshConfig, ServiceName, Telemetry, TracingRule, Workload
+from mesh.model import Direction, MeshConfig, ServiceName, Telemetry, Workload
 from mesh.node import Collector, TracingRecord
 from mesh.proxy import Tracing
 
@@ -22,7 +22,7 @@ def tracing(
     if not known.providers:
         return None
     provider, sampling, tags, disabled = known.default, known.sampling, known.tags, False
-    for rule in _rules(config, telemetries, workload):
+    for rule in (rule for one in applying(config, telemetries, workload) for rule in one.tracing):
         if direction in rule.directions:
             provider = provider if rule.provider is None else rule.provider
             sampling = sampling if rule.sampling is None else rule.sampling
@@ -56,8 +56,10 @@ def unknown_providers(config: MeshConfig, telemetry: Telemetry) -> Iterator[tupl
             yield index, rule.provider
 
 
-def _rules(config: MeshConfig, telemetries: Iterable[Telemetry], workload: Workload) -> Iterator[TracingRule]:
-    """Those that are about a workload, the widest first."""
+def applying(
+    config: MeshConfig, telemetries: Iterable[Telemetry], workload: Workload
+) -> Iterator[Telemetry]:
+    """Those that are about a workload, the widest first; of several at one level the first by name."""
     namespace, labels = workload.name.namespace, dict(workload.labels)
     levels: list[list[Telemetry]] = [[], [], []]
     for telemetry in sorted(telemetries, key=lambda one: one.ref):
@@ -69,5 +71,4 @@ def _rules(config: MeshConfig, telemetries: Iterable[Telemetry], workload: Workl
         elif telemetry.subject is not None and home == namespace and telemetry.subject.matches(labels):
             levels[2].append(telemetry)
     for level in levels:
-        for telemetry in level[:1]:
-            yield from telemetry.tracing
+        yield from level[:1]

@@ -5,6 +5,13 @@ and normalised when built, so `==` means "the same meaning". Nothing here knows 
 YAML, Envoy or a kernel.
 """
 
+from mesh.model.access_logging import (
+    BUILT_IN_LOG,
+    DEFAULT_TEXT,
+    AccessLogProvider,
+    AccessLogRule,
+    MeshAccessLogging,
+)
 from mesh.model.authentication import JwtRule, KeySet, KeySource, RequestAuthentication
 from mesh.model.authorization import (
     Authorization,
@@ -48,6 +55,7 @@ from mesh.model.inventory import (
     Workload,
     WorkloadEntry,
 )
+from mesh.model.metrics import Attribute, Metric, MetricRule, TagRule
 from mesh.model.names import (
     CLUSTER_SUFFIX,
     NAMESPACE_KEY,
@@ -134,8 +142,10 @@ from mesh.model.traffic_policy import (
 
 __all__ = [
     "ALL",
+    "BUILT_IN_LOG",
     "CLUSTER_SUFFIX",
     "DEFAULT_CONFIG",
+    "DEFAULT_TEXT",
     "GATEWAY_CONTROLLER",
     "MESH_GATEWAY",
     "NAMESPACE_KEY",
@@ -143,7 +153,10 @@ __all__ = [
     "NO_TRAFFIC_POLICY",
     "RESOLVER",
     "SERVICE_ACCOUNT_KEY",
+    "AccessLogProvider",
+    "AccessLogRule",
     "ApiServerPeer",
+    "Attribute",
     "Authorization",
     "AuthorizationProvider",
     "AuthorizationRule",
@@ -189,8 +202,11 @@ __all__ = [
     "Limit",
     "Listener",
     "ListenerProtocol",
+    "MeshAccessLogging",
     "MeshConfig",
     "MeshTracing",
+    "Metric",
+    "MetricRule",
     "Mirror",
     "NamePattern",
     "NamePeer",
@@ -245,6 +261,7 @@ __all__ = [
     "SliceEndpoint",
     "SubjectName",
     "Subset",
+    "TagRule",
     "Telemetry",
     "Term",
     "TextMatch",

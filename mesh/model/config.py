@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mesh.model.access_logging import DEFAULT_ACCESS_LOGGING, MeshAccessLogging
 from mesh.model.authorization import AuthorizationProvider
 from mesh.model.telemetry import DEFAULT_TRACING, MeshTracing
 
@@ -21,6 +22,7 @@ class MeshConfig:
     path_normalization: PathNormalization = "MERGE_SLASHES"
     providers: tuple[AuthorizationProvider, ...] = ()
     tracing: MeshTracing = DEFAULT_TRACING
+    access_logging: MeshAccessLogging = DEFAULT_ACCESS_LOGGING
 
 
 #: Where nobody has said anything.
