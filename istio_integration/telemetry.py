@@ -1,12 +1,13 @@
-"""Telemetry of telemetry.istio.io, v1 and v1alpha1 (istio/api, telemetry.proto): tracing and access logs.
+"""Telemetry of telemetry.istio.io, v1 and v1alpha1 (istio/api, telemetry.proto).
 
 It makes nothing reachable and nothing judged, so one that cannot be read has no effect. This file knows
-nothing of who is traced and logged in the end (`mesh.telemetry`).
+nothing of who is traced, logged and counted in the end (`mesh.telemetry`).
 """
 
 from __future__ import annotations
 
 from istio_integration.access_logging import access_log_rule
+from istio_integration.metric_overrides import metric_rules
 from istio_integration.modes import MATCH_WORKLOADS, directions
 from istio_integration.sampling import hundredths
 from mesh.dialects.reading import Fields, Reader
@@ -15,7 +16,7 @@ from mesh.dialects.syntax import label_value, printable, token
 from mesh.model import CustomTag, ObjectRef, Requirement, Telemetry, TracingRule
 
 OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
-SPEC = Fields(("selector", "tracing", "accessLogging"), refused=("targetRef", "targetRefs", "metrics"))
+SPEC = Fields(("selector", "tracing", "accessLogging", "metrics"), refused=("targetRef", "targetRefs"))
 WORKLOADS = Fields(("matchLabels",))
 TRACING = Fields(
     ("match", "providers", "randomSamplingPercentage", "disableSpanReporting", "customTags"),
@@ -43,7 +44,8 @@ def read_telemetry(root: Reader, ref: ObjectRef) -> tuple[Telemetry, ...]:
     ]
     rules = tuple(_tracing(item) for item in spec.at("tracing").items())
     logging = tuple(access_log_rule(item) for item in spec.at("accessLogging").items())
-    return (Telemetry(ref, selector(wanted) if wanted else None, rules, logging),)
+    metrics = tuple(rule for item in spec.at("metrics").items() for rule in metric_rules(item))
+    return (Telemetry(ref, selector(wanted) if wanted else None, rules, logging, metrics),)
 
 
 def _tracing(item: Reader) -> TracingRule:

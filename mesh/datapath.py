@@ -23,6 +23,7 @@ from mesh.cidr import contains, prefix_of
 from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
 from mesh.gateway_ports import credentials, gateway_ports
 from mesh.identity import PORTS_KEY
+from mesh.metrics import metrics_record
 from mesh.model import (
     Backend,
     Direction,
@@ -35,6 +36,7 @@ from mesh.node import (
     REMOTE_NODE_ID,
     WORLD_ID,
     BlockRecord,
+    MetricsRecord,
     NamesRecord,
     NodeState,
     PodRecord,
@@ -264,12 +266,17 @@ class Node:
         pods: dict[str, PodRecord] = {}
         proxies: dict[str, ProxyView] = {}
         tracings: dict[str, TracingRecord] = {}
+        metrics: dict[str, MetricsRecord] = {}
         for name, (ingress, egress) in sets.items():
             view = self._view(name, ingress, egress)
             if view.reasons:
                 proxies[str(name)] = view
             if traced := self._traced(view):
                 tracings[str(name)] = traced
+            if told := metrics_record(
+                self._mesh.config, self._mesh.telemetries.values(), self._mesh.workloads[name]
+            ):
+                metrics[str(name)] = told
             record = self.state.workloads[str(name)]
             pods[str(name)] = PodRecord(
                 name,
@@ -289,6 +296,7 @@ class Node:
             self.state,
             pods=_same(self.state.pods, pods),
             tracings=_same(self.state.tracings, tracings),
+            metrics=_same(self.state.metrics, metrics),
             sets=_same(self.state.sets, {f"{n:016x}": s.compiled.set for n, s in used.items()}),
             classes=_same(
                 self.state.classes, {f"{c.id:016x}": c for s in used.values() for c in s.compiled.classes}

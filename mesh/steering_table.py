@@ -203,6 +203,7 @@ _REQUESTS = (
             "sent by Envoys that are there anyway",
         ),
         ("", "accessLogging", RIDES, "written by Envoys that are there anyway"),
+        ("", "metrics", RIDES, "made by the agent of what is there to count"),
     ),
 )
 

@@ -55,7 +55,15 @@ from mesh.model.inventory import (
     Workload,
     WorkloadEntry,
 )
-from mesh.model.metrics import Attribute, Metric, MetricRule, TagRule
+from mesh.model.metrics import (
+    CONNECTION_METRICS,
+    METRICS,
+    REQUEST_METRICS,
+    Attribute,
+    Metric,
+    MetricRule,
+    TagRule,
+)
 from mesh.model.names import (
     CLUSTER_SUFFIX,
     NAMESPACE_KEY,
@@ -144,13 +152,16 @@ __all__ = [
     "ALL",
     "BUILT_IN_LOG",
     "CLUSTER_SUFFIX",
+    "CONNECTION_METRICS",
     "DEFAULT_CONFIG",
     "DEFAULT_TEXT",
     "GATEWAY_CONTROLLER",
     "MESH_GATEWAY",
+    "METRICS",
     "NAMESPACE_KEY",
     "NAMESPACE_LABEL_PREFIX",
     "NO_TRAFFIC_POLICY",
+    "REQUEST_METRICS",
     "RESOLVER",
     "SERVICE_ACCOUNT_KEY",
     "AccessLogProvider",

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from mesh.model.names import Direction
 
-Metric = Literal[
+RequestMetric = Literal[
     "istio_requests_total",
     "istio_request_duration_milliseconds",
     "istio_request_bytes",
     "istio_response_bytes",
+]
+ConnectionMetric = Literal[
     "istio_tcp_connections_opened_total",
     "istio_tcp_connections_closed_total",
     "istio_tcp_sent_bytes_total",
     "istio_tcp_received_bytes_total",
 ]
+Metric = RequestMetric | ConnectionMetric
+
+REQUEST_METRICS: tuple[RequestMetric, ...] = get_args(RequestMetric)
+CONNECTION_METRICS: tuple[ConnectionMetric, ...] = get_args(ConnectionMetric)
+METRICS: tuple[Metric, ...] = (*REQUEST_METRICS, *CONNECTION_METRICS)
 
 #: What a label can be made of besides a text: what the agent knows of a request.
 Attribute = Literal[
-    "request.method", "request.host", "request.path", "request.url_path", "response.code", "response.flags"
+    "request.host", "request.method", "request.path", "request.url_path", "response.code", "response.flags"
 ]
 
 

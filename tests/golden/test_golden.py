@@ -79,7 +79,7 @@ def test_envoys_are_for_the_pods_that_a_rule_above_l4_concerns() -> None:
         "route-matches-and-filters": everyone,
         "route-with-egress-policy": everyone,
         "tracing": ["shop/api"],
-        "access-logs": ["shop/api"],
+        "logs-and-metrics": ["shop/api"],
     }
 
 

@@ -15,6 +15,7 @@ from mesh.identity import Allocations
 from mesh.model import Fragment, ObjectRef
 from mesh.steer import routed_ports
 from tests.traffic.edge import gate, gateway, http_route, istio_gateway
+from tests.traffic.samples.security import mesh_config
 from tests.traffic.shop import (
     base,
     destination_rule,
@@ -62,6 +63,10 @@ def everything() -> list[dict[str, Any]]:
         content = {"egress": [{"hosts": list(hosts)}]} | spec
         return object_of(istio, "Sidecar", name, namespace, content)
 
+    def telemetry(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+        return object_of("telemetry.istio.io/v1", "Telemetry", name, namespace, spec)
+
+    uncounted = [{"overrides": [{"match": {"mode": "CLIENT"}, "disabled": True}]}]
     one, two = {"address": "192.0.2.1", "weight": 3}, {"address": "192.0.2.2", "labels": {"version": "v1"}}
     return [
         entry("api", "shop", endpoints=[one, two]),
@@ -87,6 +92,15 @@ def everything() -> list[dict[str, Any]]:
         destination_rule(name="api", namespace="street", host="api.example.com", trafficPolicy=policy),
         destination_rule(name="root", namespace="istio-system", host=far, trafficPolicy=policy),
         sidecar("own", "street", "./*"),
+        telemetry("own", "street", accessLogging=[{"providers": [{"name": "envoy"}]}], metrics=uncounted),
+        telemetry("own", "street", accessLogging=[{"disabled": True}]),
+        telemetry("team", "street", selector={"matchLabels": {"team": "b"}}, metrics=uncounted),
+        telemetry("all", "istio-system", accessLogging=[{"filter": {"expression": "response.code == 500"}}]),
+        mesh_config("accessLogFile: /dev/stdout"),
+        mesh_config(
+            "extensionProviders: [{name: a, envoyOtelAls: {service: web.shop.svc.cluster.local, port: 80}}]\n"
+            "defaultProviders: {accessLogging: [a]}"
+        ),
         sidecar("own", "street", "shop/*", "*/api.example.com"),
         sidecar("team", "street", "~/*", workloadSelector={"labels": {"team": "b"}}),
         sidecar("all", "istio-system", "./*"),
