@@ -12,16 +12,16 @@ from collections.abc import Iterable, Iterator
 from mesh.canonical import canonical
 from mesh.model import AccessLogProvider, Direction, MeshConfig, Telemetry, Workload
 from mesh.proxy import AccessLog
-from mesh.telemetry import applying
 
 
 def access_logs(
-    config: MeshConfig, telemetries: Iterable[Telemetry], workload: Workload, direction: Direction
+    config: MeshConfig, applied: Iterable[Telemetry], workload: Workload, direction: Direction
 ) -> tuple[AccessLog, ...]:
-    """What logs what a workload sends or gets, by the provider's name."""
+    """What logs what a workload sends or gets, in the order of the providers' names. `applied` are the
+    Telemetries about it (`mesh.telemetry.applying`)."""
     known = config.access_logging
     kept: dict[str, tuple[bool, str]] = dict.fromkeys(known.defaults, (True, ""))
-    for telemetry in applying(config, telemetries, workload):
+    for telemetry in applied:
         rules = [rule for rule in telemetry.logging if direction in rule.directions]
         if any(rule.providers for rule in rules):
             kept = {name: (False, "") for rule in rules for name in rule.providers or ()}

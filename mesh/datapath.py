@@ -29,6 +29,7 @@ from mesh.model import (
     Direction,
     ObjectRef,
     ServiceName,
+    Telemetry,
     WorkloadName,
 )
 from mesh.node import (
@@ -49,7 +50,7 @@ from mesh.node import (
 )
 from mesh.proxy import Destination, L7Class, ProxyView, Target
 from mesh.references import AnyPolicy, RequestPolicy
-from mesh.telemetry import connections, tracing
+from mesh.telemetry import applying, by_namespace, connections, tracing
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -267,15 +268,15 @@ class Node:
         proxies: dict[str, ProxyView] = {}
         tracings: dict[str, TracingRecord] = {}
         metrics: dict[str, MetricsRecord] = {}
+        homes = by_namespace(self._mesh.telemetries.values())
         for name, (ingress, egress) in sets.items():
-            view = self._view(name, ingress, egress)
+            applied = applying(self._mesh.config, homes, self._mesh.workloads[name])
+            view = self._view(name, ingress, egress, applied)
             if view.reasons:
                 proxies[str(name)] = view
             if traced := self._traced(view):
                 tracings[str(name)] = traced
-            if told := metrics_record(
-                self._mesh.config, self._mesh.telemetries.values(), self._mesh.workloads[name]
-            ):
+            if told := metrics_record(applied, name):
                 metrics[str(name)] = told
             record = self.state.workloads[str(name)]
             pods[str(name)] = PodRecord(
@@ -325,7 +326,9 @@ class Node:
         )
         return ingress, egress
 
-    def _view(self, name: WorkloadName, ingress: int, egress: int) -> ProxyView:
+    def _view(
+        self, name: WorkloadName, ingress: int, egress: int, applied: tuple[Telemetry, ...]
+    ) -> ProxyView:
         """What the pod's Envoy has to do; without reasons it needs none."""
         mesh = self._mesh
         caller = mesh.callers.of(name)
@@ -337,11 +340,11 @@ class Node:
         for l7 in inbound:
             targets |= steer.providers(mesh, l7)
         sent, got = (
-            tracing(mesh.config, mesh.telemetries.values(), mesh.workloads[name], direction)
+            tracing(mesh.config, applied, mesh.workloads[name], direction)
             for direction in (DIRECTIONS[1], DIRECTIONS[0])
         )
         sent_logs, got_logs = (
-            access_logs(mesh.config, mesh.telemetries.values(), mesh.workloads[name], direction)
+            access_logs(mesh.config, applied, mesh.workloads[name], direction)
             for direction in (DIRECTIONS[1], DIRECTIONS[0])
         )
         targets |= steer.collectors(mesh, (sent, got)) | steer.log_services(mesh, (*sent_logs, *got_logs))

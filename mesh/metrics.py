@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from mesh.model import METRICS, Direction, MeshConfig, Metric, MetricRule, TagRule, Telemetry, Workload
+from mesh.model import METRICS, Direction, Metric, MetricRule, TagRule, Telemetry, WorkloadName
 from mesh.node import MetricChange, MetricsRecord
-from mesh.telemetry import applying
 
 _DIRECTIONS: tuple[Direction, Direction] = ("egress", "ingress")
 
 
-def metrics_record(
-    config: MeshConfig, telemetries: Iterable[Telemetry], workload: Workload
-) -> MetricsRecord | None:
-    """What the agent is told of a pod; None: its metrics are the standard ones."""
-    rules = [rule for one in applying(config, telemetries, workload) for rule in one.metrics]
+def metrics_record(applied: Iterable[Telemetry], pod: WorkloadName) -> MetricsRecord | None:
+    """What the agent is told of a pod by the Telemetries about it (`mesh.telemetry.applying`); None: its
+    metrics are the standard ones."""
+    rules = [rule for telemetry in applied for rule in telemetry.metrics]
     changes = tuple(_changes(rules))
-    return MetricsRecord(workload.name, changes) if changes else None
+    return MetricsRecord(pod, changes) if changes else None
 
 
 def _changes(rules: list[MetricRule]) -> Iterator[MetricChange]:

@@ -8,6 +8,7 @@ import random
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,17 @@ from mesh.model import (
     HttpMatch,
     ServiceName,
 )
-from mesh.proxy import AccessLog, ConnectionEntry, Destination, Part, ProxyView, Target
+from mesh.proxy import (
+    AccessLog,
+    ConnectionEntry,
+    Destination,
+    GatewayPort,
+    GatewayServer,
+    Part,
+    ProxyView,
+    Target,
+    VirtualHost,
+)
 from tests.istio_integration.test_access_logging import RIGHT_EXPRESSIONS
 from tests.xds.render import backend
 from tests.xds.render.client import ask
@@ -30,7 +41,7 @@ from tests.xds.render.collector import OtlpCollector
 from tests.xds.render.conftest import Serve
 from tests.xds.render.standalone import Proxy, validate
 from tests.xds.render.views import ROUTE, destination, entry, l7, part, prefix, routed, to, view
-from xds.render import render
+from xds.render import readable, render
 
 ROUTED, JUDGED = "api.shop.svc.cluster.local:80", "virtualInbound|300"
 LABELS = AccessLogProvider(
@@ -144,6 +155,36 @@ def test_connections_that_are_no_http_have_lines_too(
     ask(client.ports[f"{ROUTED}-tcp"], "/unseen")
     (line,) = lines(client, 1)
     assert "outbound|80||api.shop.svc.cluster.local" in line and "/unseen" not in line
+
+
+def test_gateways_log_and_so_do_connections_that_a_class_lets_through(folder: Path) -> None:
+    """Everything behind which there is a backend."""
+    onward = ConnectionEntry(ROUTE, ConnectionMatch(), ConnectionRule("tcp[0]", "tcp", (), (to("api"),)))
+    servers = (
+        GatewayServer("http.80", (), hosts=(VirtualHost("*", (entry(prefix("/"), to("api")),)),)),
+        GatewayServer("tcp.81", (), http=False, connections=(onward,)),
+    )
+    shown = view(
+        gateway=tuple(GatewayPort(80 + n, "", (server,)) for n, server in enumerate(servers)),
+        ingress=(replace(l7(300, "ingress", HttpMatch(path="/.*")), plain=()),),
+        destinations=(destination("api", part(1)),),
+        egress_logs=(AccessLog(LABELS),),
+        ingress_logs=(AccessLog(BUILT_IN_LOG),),
+    )
+    assert validate(render(shown), folder) == ""
+    found = {}
+    for listener in readable(render(shown))["listeners"]:
+        for chain in listener["filter_chains"]:
+            for config in (filter_["typed_config"] for filter_ in chain.get("filters", ())):
+                logs = [log["typed_config"] for log in config["access_log"]]
+                forms = [log["log_format"] for log in logs if log["@type"].endswith("FileAccessLog")]
+                found[chain["name"]] = ["json" if "json_format" in form else "text" for form in forms]
+    assert found == {
+        "http.80": ["json"],
+        "tcp.81|0": ["json"],
+        "virtualInbound|300": ["text"],
+        "virtualInbound|300-plain": ["text"],
+    }
 
 
 @pytest.fixture(scope="module")
