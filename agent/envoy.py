@@ -56,6 +56,8 @@ class Envoy:
             str(bootstrap.with_name("lock")), str(cgroup),
             str(binary), "-c", str(bootstrap),
             "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "--drain-time-s", "60",
+            # Access logs are read by people: within a second, as with Istio, not ten.
+            "--file-flush-interval-msec", "1000",
             # An Envoy older than its resources would skip a matcher that it does not know (threat N20).
             "--reject-unknown-dynamic-fields",
         ]  # fmt: skip

@@ -368,6 +368,7 @@ class NodeAgent:
             self._names.follow(change)
             self._resolving.follow(change)
             self._spanning.follow(change)
+            self.metrics.follow(change)
         await self._enforce(always=True)
         # Before anyone hears that it is in force, and before a new pod may begin.
         self._resolving.settle()

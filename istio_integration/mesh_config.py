@@ -1,9 +1,8 @@
 """MeshConfig: the key `mesh` of the ConfigMap `istio` (istio/api, mesh/v1alpha1/config.proto).
 
-Read as far as policy, tracing and balancing need it: root namespace, trust domain, path normalization,
-providers of external authorization and of tracing, what is traced by default, which places are preferred.
-What else stands there belongs to other features and is left alone. Every other ConfigMap is read as it is
-without Istio.
+Read as far as policy and telemetry need it: root namespace, trust domain, path normalization, providers of
+external authorization, of tracing and of access logs, what is traced and logged by default, and which places
+are preferred. What else stands there is left alone. Every other ConfigMap is read as it is without Istio.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import re
 
 import yaml
 
+from istio_integration.access_logging import mesh_access_logging
 from istio_integration.extension_providers import authorization_provider, tracing_provider
 from istio_integration.locality_setting import locality_setting
 from istio_integration.sampling import hundredths
@@ -65,6 +65,7 @@ def read_config_map(root: Reader, ref: ObjectRef) -> tuple[MeshConfig | TrustBun
         providers=tuple(sorted((p for p in found if p is not None), key=lambda p: p.name)),
         tracing=_tracing(mesh, items),
         locality=locality_setting(mesh.at("localityLbSetting")) or NO_ORDER,
+        access_logging=mesh_access_logging(mesh, items),
     )
     return (config,)
 

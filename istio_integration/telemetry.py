@@ -1,25 +1,27 @@
-"""Telemetry of telemetry.istio.io, v1 and v1alpha1 (istio/api, telemetry.proto): tracing.
+"""Telemetry of telemetry.istio.io, v1 and v1alpha1 (istio/api, telemetry.proto).
 
 It makes nothing reachable and nothing judged, so one that cannot be read has no effect. This file knows
-nothing of who is traced in the end (`mesh.telemetry`).
+nothing of who is traced, logged and counted in the end (`mesh.telemetry`).
 """
 
 from __future__ import annotations
 
+from istio_integration.access_logging import access_log_rule
+from istio_integration.metric_overrides import metric_rules
+from istio_integration.modes import MATCH_WORKLOADS, directions
 from istio_integration.sampling import hundredths
 from mesh.dialects.reading import Fields, Reader
 from mesh.dialects.selection import pod_key, selector
 from mesh.dialects.syntax import label_value, printable, token
-from mesh.model import CustomTag, Direction, ObjectRef, Requirement, Telemetry, TracingRule
+from mesh.model import CustomTag, ObjectRef, Requirement, Telemetry, TracingRule
 
 OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
-SPEC = Fields(("selector", "tracing"), refused=("targetRef", "targetRefs", "accessLogging", "metrics"))
+SPEC = Fields(("selector", "tracing", "accessLogging", "metrics"), refused=("targetRef", "targetRefs"))
 WORKLOADS = Fields(("matchLabels",))
 TRACING = Fields(
     ("match", "providers", "randomSamplingPercentage", "disableSpanReporting", "customTags"),
     refused=("useRequestIdForTraceSampling", "enableIstioTags", "disableContextPropagation"),
 )
-MATCH = Fields(("mode",))
 PROVIDER = Fields(("name",))
 TAG = Fields(("literal", "environment", "header"), refused=("formatter",))
 LITERAL = Fields(("value",))
@@ -28,18 +30,12 @@ NAMED = Fields(("name", "defaultValue"))
 #: Whether it makes Envoys run. Ours to refuse: it would be silently dropped otherwise.
 STEER = "sluice.io/steer"
 
-_MODES: dict[str, tuple[Direction, ...]] = {
-    "CLIENT_AND_SERVER": ("egress", "ingress"),
-    "CLIENT": ("egress",),
-    "SERVER": ("ingress",),
-}
-
 
 def read_telemetry(root: Reader, ref: ObjectRef) -> tuple[Telemetry, ...]:
     root.fields(OBJECT)
     steer = root.at("metadata").mapping().at("annotations").mapping().at(STEER)
     if steer.choice(("true", "false"), "false") == "true":
-        steer.refuse("is not supported yet: tracing rides along where an Envoy runs for another reason")
+        steer.refuse("is not supported yet: telemetry rides along where an Envoy runs for another reason")
     spec = root.at("spec").fields(SPEC)
     chosen = spec.at("selector").fields(WORKLOADS)
     wanted = [
@@ -47,17 +43,18 @@ def read_telemetry(root: Reader, ref: ObjectRef) -> tuple[Telemetry, ...]:
         for key, value in chosen.at("matchLabels").entries()
     ]
     rules = tuple(_tracing(item) for item in spec.at("tracing").items())
-    return (Telemetry(ref, selector(wanted) if wanted else None, rules),)
+    logging = tuple(access_log_rule(item) for item in spec.at("accessLogging").items())
+    metrics = tuple(rule for item in spec.at("metrics").items() for rule in metric_rules(item))
+    return (Telemetry(ref, selector(wanted) if wanted else None, rules, logging, metrics),)
 
 
 def _tracing(item: Reader) -> TracingRule:
     item.fields(TRACING)
-    mode = item.at("match").fields(MATCH).at("mode").choice(tuple(_MODES), "CLIENT_AND_SERVER")
     names = [printable(one.fields(PROVIDER).at("name"), 253) for one in item.at("providers").items(at_most=1)]
     disabled, sampling = item.at("disableSpanReporting"), item.at("randomSamplingPercentage")
     tags = item.at("customTags")
     return TracingRule(
-        _MODES.get(mode, ("egress", "ingress")),
+        directions(item.at("match").fields(MATCH_WORKLOADS)),
         names[0] if names else None,
         hundredths(sampling) if sampling.present else None,
         disabled.boolean() if disabled.present else None,

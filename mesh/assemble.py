@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
+from mesh import access_logging
 from mesh.backends import target_port
 from mesh.caller import CallerIndex
 from mesh.change import Change
@@ -425,15 +426,18 @@ class Mesh:
 
     def _check_telemetries(self) -> None:
         text = "is no extension provider of tracing in MeshConfig, so nothing is traced"
+        no_log = "is no extension provider of access logs in MeshConfig, so it logs nothing"
         for ref, telemetry in self.telemetries.items():
             missing = unknown_providers(self.config, telemetry)
-            self._tell(
-                ref,
-                (
-                    Problem(ref, f"spec.tracing[{at}].providers[0].name", f"{name} {text}")
-                    for at, name in missing
-                ),
-            )
+            problems = [
+                Problem(ref, f"spec.tracing[{at}].providers[0].name", f"{name} {text}")
+                for at, name in missing
+            ]
+            problems += [
+                Problem(ref, f"spec.accessLogging[{at}].providers[{place}].name", f"{name} {no_log}")
+                for at, place, name in access_logging.unknown_providers(self.config, telemetry)
+            ]
+            self._tell(ref, problems)
 
     def _touch(self, workload: Workload, change: Change) -> None:
         change.workloads.add(workload.name)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from mesh import steer
+from mesh.access_logging import access_logs
 from mesh.assemble import Mesh
 from mesh.backend_tls import backend_tls
 from mesh.bindings import Bindings, Routing
@@ -22,11 +23,13 @@ from mesh.cidr import contains, prefix_of
 from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
 from mesh.gateway_ports import credentials, gateway_ports
 from mesh.identity import PORTS_KEY
+from mesh.metrics import metrics_record
 from mesh.model import (
     Backend,
     Direction,
     ObjectRef,
     ServiceName,
+    Telemetry,
     WorkloadName,
 )
 from mesh.node import (
@@ -34,6 +37,7 @@ from mesh.node import (
     REMOTE_NODE_ID,
     WORLD_ID,
     BlockRecord,
+    MetricsRecord,
     NamesRecord,
     NodeState,
     PodRecord,
@@ -46,7 +50,7 @@ from mesh.node import (
 )
 from mesh.proxy import Destination, L7Class, ProxyView, Target
 from mesh.references import AnyPolicy, RequestPolicy
-from mesh.telemetry import connections, tracing
+from mesh.telemetry import applying, by_namespace, connections, tracing
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -271,12 +275,17 @@ class Node:
         pods: dict[str, PodRecord] = {}
         proxies: dict[str, ProxyView] = {}
         tracings: dict[str, TracingRecord] = {}
+        metrics: dict[str, MetricsRecord] = {}
+        homes = by_namespace(self._mesh.telemetries.values())
         for name, (ingress, egress) in sets.items():
-            view = self._view(name, ingress, egress)
+            applied = applying(self._mesh.config, homes, self._mesh.workloads[name])
+            view = self._view(name, ingress, egress, applied)
             if view.reasons:
                 proxies[str(name)] = view
             if traced := self._traced(view):
                 tracings[str(name)] = traced
+            if told := metrics_record(applied, name):
+                metrics[str(name)] = told
             record = self.state.workloads[str(name)]
             pods[str(name)] = PodRecord(
                 name,
@@ -296,6 +305,7 @@ class Node:
             self.state,
             pods=_same(self.state.pods, pods),
             tracings=_same(self.state.tracings, tracings),
+            metrics=_same(self.state.metrics, metrics),
             sets=_same(self.state.sets, {f"{n:016x}": s.compiled.set for n, s in used.items()}),
             classes=_same(
                 self.state.classes, {f"{c.id:016x}": c for s in used.values() for c in s.compiled.classes}
@@ -324,7 +334,9 @@ class Node:
         )
         return ingress, egress
 
-    def _view(self, name: WorkloadName, ingress: int, egress: int) -> ProxyView:
+    def _view(
+        self, name: WorkloadName, ingress: int, egress: int, applied: tuple[Telemetry, ...]
+    ) -> ProxyView:
         """What the pod's Envoy has to do; without reasons it needs none."""
         mesh = self._mesh
         caller = mesh.callers.of(name)
@@ -336,10 +348,14 @@ class Node:
         for l7 in inbound:
             targets |= steer.providers(mesh, l7)
         sent, got = (
-            tracing(mesh.config, mesh.telemetries.values(), mesh.workloads[name], direction)
+            tracing(mesh.config, applied, mesh.workloads[name], direction)
             for direction in (DIRECTIONS[1], DIRECTIONS[0])
         )
-        targets |= steer.collectors(mesh, (sent, got))
+        sent_logs, got_logs = (
+            access_logs(mesh.config, applied, mesh.workloads[name], direction)
+            for direction in (DIRECTIONS[1], DIRECTIONS[0])
+        )
+        targets |= steer.collectors(mesh, (sent, got)) | steer.log_services(mesh, (*sent_logs, *got_logs))
         wanted: Iterable[Target] = routing.targets
         if targets:
             wanted = sorted(targets.union(routing.targets))
@@ -362,6 +378,8 @@ class Node:
             credentials(mesh, gateway),
             sent,
             got,
+            sent_logs,
+            got_logs,
         )
 
     def _traced(self, view: ProxyView) -> TracingRecord | None:

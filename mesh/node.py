@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
-from mesh.model import Protocol, ServiceName, WorkloadName
+from mesh.model import Direction, Metric, Protocol, ServiceName, TagRule, WorkloadName
 
 #: Reserved security ids, numbered as in Cilium. Workloads start at 256.
 HOST_ID = 1
@@ -203,6 +203,24 @@ class TracingRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricChange:
+    """One metric of what a pod sends or gets: it is not told at all, or some of its labels are others."""
+
+    direction: Direction
+    metric: Metric
+    disabled: bool = False
+    tags: tuple[TagRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsRecord:
+    """How the metrics of a pod of this node differ from Istio's standard ones."""
+
+    pod: WorkloadName
+    changes: tuple[MetricChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What the Envoy of one local pod is to be served: per type URL, Envoy name -> content hash."""
 
@@ -227,6 +245,7 @@ Record = (
     | PodRecord
     | NamesRecord
     | TracingRecord
+    | MetricsRecord
     | Manifest
     | Generation
 )
@@ -244,6 +263,7 @@ class NodeState:
     pods: Mapping[str, PodRecord] = field(default_factory=dict)
     names: Mapping[str, NamesRecord] = field(default_factory=dict)
     tracings: Mapping[str, TracingRecord] = field(default_factory=dict)
+    metrics: Mapping[str, MetricsRecord] = field(default_factory=dict)
 
     def tables(self) -> Mapping[str, Mapping[str, Record]]:
         """Table name -> its records."""

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from mesh.hashed import Hashed
 from mesh.model import (
     NO_TRAFFIC_POLICY,
+    AccessLogProvider,
     AuthorizationProvider,
     AuthorizationRule,
     Backend,
@@ -323,6 +324,16 @@ class Tracing:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessLog:
+    """One log of what a pod sends or gets: `filter` (CEL) says of what, "" of everything, `resource` what its
+    records say of the pod."""
+
+    provider: AccessLogProvider
+    filter: str = ""
+    resource: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyView:
     """Everything that the Envoy of `pod` serves. All tuples are sorted."""
 
@@ -336,6 +347,8 @@ class ProxyView:
     credentials: tuple[Secret | TrustBundle, ...] = ()
     egress_tracing: Tracing | None = None
     ingress_tracing: Tracing | None = None
+    egress_logs: tuple[AccessLog, ...] = ()
+    ingress_logs: tuple[AccessLog, ...] = ()
 
 
 def _targets(entries: Iterable[RouteEntry | ConnectionEntry]) -> frozenset[Target]:

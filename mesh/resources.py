@@ -15,13 +15,15 @@ from dataclasses import fields, replace
 from functools import cache, lru_cache
 from typing import Any, TypeVar, get_args
 
-from mesh.model import Direction, Protocol, ServiceName, WorkloadName
+from mesh.model import METRICS, Attribute, Direction, Protocol, ServiceName, TagRule, WorkloadName
 from mesh.node import (
     BlockRecord,
     Canonical,
     Collector,
     Generation,
     Manifest,
+    MetricChange,
+    MetricsRecord,
     NamesRecord,
     PodRecord,
     PolicyClass,
@@ -53,6 +55,7 @@ TABLE_TYPES = {
     "pods": _PREFIX + "Pod",
     "names": _PREFIX + "Names",
     "tracings": _PREFIX + "Tracing",
+    "metrics": _PREFIX + "Metrics",
 }
 
 #: Every type of a node's stream in the order of sending; the generation closes a push.
@@ -161,6 +164,23 @@ def _tracing(*values: Any) -> TracingRecord:
     return replace(record, pod=WorkloadName(*record.pod), collector=replace(collector, service=service))
 
 
+def _metrics(*values: Any) -> MetricsRecord:
+    record = _exactly(MetricsRecord, values)
+    changes = tuple(_metric_change(_exactly(MetricChange, change)) for change in record.changes)
+    return replace(record, pod=WorkloadName(*record.pod), changes=changes)
+
+
+def _metric_change(change: MetricChange) -> MetricChange:
+    _word(change.direction, Direction)
+    if change.metric not in METRICS:
+        raise ValueError(f"{change.metric!r} is no metric")
+    tags = tuple(_exactly(TagRule, tag) for tag in change.tags)
+    for tag in tags:
+        if tag.attribute is not None:
+            _word(tag.attribute, Attribute)
+    return replace(change, tags=tags)
+
+
 def _plainly(kind: type[BlockRecord] | type[NamesRecord] | type[Generation]) -> Callable[..., Record]:
     return lambda *values: _exactly(kind, values)
 
@@ -174,6 +194,7 @@ _READERS: dict[str, Callable[..., Record]] = {
     TABLE_TYPES["pods"]: _pod,
     TABLE_TYPES["names"]: _plainly(NamesRecord),
     TABLE_TYPES["tracings"]: _tracing,
+    TABLE_TYPES["metrics"]: _metrics,
     MANIFEST_TYPE: _manifest,
     GENERATION_TYPE: _plainly(Generation),
 }

@@ -30,6 +30,7 @@ from mesh.model import (
 from mesh.node import PortVerdict
 from mesh.protocols import Version, declared
 from mesh.proxy import (
+    AccessLog,
     ConnectionEntry,
     Destination,
     GatewayPort,
@@ -270,6 +271,15 @@ def collectors(mesh: Mesh, tracings: Iterable[Tracing | None]) -> set[Target]:
     for tracing in tracings:
         if tracing is not None:
             found |= _in_mesh(mesh, tracing.provider.service, tracing.provider.port)
+    return found
+
+
+def log_services(mesh: Mesh, logs: Iterable[AccessLog]) -> set[Target]:
+    """The services of the mesh that take a pod's access logs."""
+    found: set[Target] = set()
+    for log in logs:
+        if log.provider.service:
+            found |= _in_mesh(mesh, log.provider.service, log.provider.port)
     return found
 
 

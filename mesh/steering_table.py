@@ -214,6 +214,8 @@ _REQUESTS = (
             RIDES,
             "sent by Envoys that are there anyway",
         ),
+        ("", "accessLogging", RIDES, "written by Envoys that are there anyway"),
+        ("", "metrics", RIDES, "made by the agent of what is there to count"),
     ),
 )
 

@@ -6,23 +6,28 @@ As in Istio (telemetry.proto). Of several at one level the first by name counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from mesh.canonical import canonical
-from mesh.model import Direction, MeshConfig, ServiceName, Telemetry, TracingRule, Workload
+from mesh.model import Direction, MeshConfig, ServiceName, Telemetry, Workload
 from mesh.node import Collector, TracingRecord
 from mesh.proxy import Tracing
 
+#: Telemetries by namespace, in the order of their names.
+Homes = Mapping[str, Sequence[Telemetry]]
+
 
 def tracing(
-    config: MeshConfig, telemetries: Iterable[Telemetry], workload: Workload, direction: Direction
+    config: MeshConfig, applied: Iterable[Telemetry], workload: Workload, direction: Direction
 ) -> Tracing | None:
-    """What makes spans of the requests that a workload sends or gets; None: nothing does."""
+    """What makes spans of the requests that a workload sends or gets, by the Telemetries that are `applying`;
+    None: nothing does."""
     known = config.tracing
     if not known.providers:
         return None
     provider, sampling, tags, disabled = known.default, known.sampling, known.tags, False
-    for rule in _rules(config, telemetries, workload):
+    for rule in (rule for telemetry in applied for rule in telemetry.tracing):
         if direction in rule.directions:
             provider = provider if rule.provider is None else rule.provider
             sampling = sampling if rule.sampling is None else rule.sampling
@@ -56,18 +61,21 @@ def unknown_providers(config: MeshConfig, telemetry: Telemetry) -> Iterator[tupl
             yield index, rule.provider
 
 
-def _rules(config: MeshConfig, telemetries: Iterable[Telemetry], workload: Workload) -> Iterator[TracingRule]:
-    """Those that are about a workload, the widest first."""
-    namespace, labels = workload.name.namespace, dict(workload.labels)
-    levels: list[list[Telemetry]] = [[], [], []]
+def by_namespace(telemetries: Iterable[Telemetry]) -> Homes:
+    """All of a mesh, made once for all of its workloads."""
+    found: dict[str, list[Telemetry]] = {}
     for telemetry in sorted(telemetries, key=lambda one: one.ref):
-        home = telemetry.ref.namespace
-        if telemetry.subject is None and home == config.root_namespace:
-            levels[0].append(telemetry)
-        elif telemetry.subject is None and home == namespace:
-            levels[1].append(telemetry)
-        elif telemetry.subject is not None and home == namespace and telemetry.subject.matches(labels):
-            levels[2].append(telemetry)
-    for level in levels:
-        for telemetry in level[:1]:
-            yield from telemetry.tracing
+        found.setdefault(telemetry.ref.namespace, []).append(telemetry)
+    return found
+
+
+def applying(config: MeshConfig, homes: Homes, workload: Workload) -> tuple[Telemetry, ...]:
+    """Those that are about a workload, the widest first; of several at one level the first by name."""
+    namespace, labels = workload.name.namespace, dict(workload.labels)
+    own = homes.get(namespace, ())
+    levels = (
+        (one for one in homes.get(config.root_namespace, ()) if one.subject is None),
+        (one for one in own if one.subject is None and namespace != config.root_namespace),
+        (one for one in own if one.subject is not None and one.subject.matches(labels)),
+    )
+    return tuple(one for level in levels for one in islice(level, 1))

@@ -47,6 +47,11 @@ def supervisor_report(mesh: MeshDirectory) -> dict[str, Any]:
     return report
 
 
+def envoy_log(mesh: MeshDirectory, name: WorkloadName) -> Path:
+    """What the Envoy of a pod has written, whenever it ran: warnings, and access logs to /dev/stdout."""
+    return mesh.logs / f"envoy-{name.namespace}_{name.name}.log"
+
+
 def log_files(mesh: MeshDirectory, name: WorkloadName) -> dict[str, Path]:
     """The log of each container that has ever run."""
     prefix = f"{name.namespace}_{name.name}_"

@@ -6,7 +6,7 @@ that of a Service the mesh knows, never the Host that was sent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -17,6 +17,7 @@ Reporter = Literal["source", "destination"]
 Protocol = Literal["http", "grpc", "tcp"]
 
 UNKNOWN = "unknown"
+_UNCHANGED: Mapping[str, str | None] = {}
 #: Istio's name of a cluster that has not been given one.
 _CLUSTER = "Kubernetes"
 
@@ -73,8 +74,9 @@ def host_of_cluster(name: str) -> Host | None:
     return Host(found, short, namespace) if found.endswith(CLUSTER_SUFFIX) else Host(found, found)
 
 
-def labels(said: Conversation) -> str:
-    """The series' labels as Prometheus reads them, without braces."""
+def labels(said: Conversation, changed: Mapping[str, str | None] = _UNCHANGED) -> str:
+    """The series' labels as Prometheus reads them, without braces. Those that are `changed` have another
+    value, or (None) are left out."""
     inbound, source, destination = said.reporter == "destination", said.source, said.destination
     service = said.service
     if inbound and destination and service.host == UNKNOWN:
@@ -99,6 +101,9 @@ def labels(said: Conversation) -> str:
         # Who asks cannot know; who is asked has seen that there was no certificate.
         ("connection_security_policy", "none" if inbound else UNKNOWN),
     ]
+    if changed:
+        values = {**dict(pairs), **changed}
+        pairs = [(name, value) for name, value in values.items() if value is not None]
     return text(pairs)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from agent.access_log import LoggedRequest
 from agent.kernel.error import KernelError
 from agent.names import Names
+from agent.records import Change
 from agent.sandbox import Sandbox
 from agent.telemetry.own import own
 from agent.telemetry.scrape import Scrapes
@@ -45,6 +46,10 @@ class Measuring:
     def add_request(self, sandbox: Sandbox, request: LoggedRequest) -> None:
         """Take in one entry of the access log of a pod's Envoy."""
         self._telemetry.add_request(sandbox.pod, sandbox.addresses, request)
+
+    def follow(self, change: Change) -> None:
+        """One record changed."""
+        self._telemetry.follow(change)
 
     async def run(self, sandboxes: Callable[[], Mapping[WorkloadName, Sandbox]]) -> None:
         """Look, again and again, until cancelled."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from agent.access_log import LoggedRequest
 from agent.names import Names, pack
 from agent.telemetry.conversation import (
+    UNKNOWN,
     Conversation,
     Host,
     Party,
@@ -17,6 +18,7 @@ from agent.telemetry.conversation import (
     host_of_cluster,
     party,
 )
+from mesh.model import Attribute
 
 
 def conversation(names: Names, addresses: tuple[str, ...], request: LoggedRequest) -> Conversation:
@@ -47,3 +49,20 @@ def _meant(names: Names, request: LoggedRequest) -> Host:
         return host(service)
     # Istio's name for what is passed on to where the client meant it to go.
     return Host(name=request.cluster) if request.cluster else Host()
+
+
+def attribute(request: LoggedRequest, name: Attribute) -> str:
+    """What a label made of an attribute says of a request."""
+    match name:
+        case "request.method":
+            return request.method or UNKNOWN
+        case "request.host":
+            return request.authority or UNKNOWN
+        case "request.path":
+            return request.path or UNKNOWN
+        case "request.url_path":
+            return request.path.partition("?")[0] or UNKNOWN
+        case "response.code":
+            return str(request.status)
+        case "response.flags":
+            return request.flags

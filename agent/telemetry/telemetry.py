@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from agent.access_log import LoggedRequest
 from agent.names import Names
+from agent.records import Change
 from agent.telemetry import requests, traffic
 from agent.telemetry.registry import Registry, exposition
+from agent.telemetry.shape import STANDARD, Shape
 from bpf.layout import TrafficKey, TrafficValue
 from mesh.model import WorkloadName
+from mesh.node import MetricsRecord
 
 
 class Telemetry:
@@ -18,11 +22,26 @@ class Telemetry:
     def __init__(self, names: Names) -> None:
         self._names = names
         self._registries: dict[WorkloadName, Registry] = {}
+        self._shapes: dict[WorkloadName, Shape] = {}
+
+    def follow(self, change: Change) -> None:
+        """One record changed. Where the metrics of a pod have other labels from now on, they begin anew: what
+        was counted before could not be told with those."""
+        match change.old:
+            case MetricsRecord(pod=pod):
+                self._shapes.pop(pod, None)
+                self._registries.pop(pod, None)
+        match change.new:
+            case MetricsRecord(pod=pod) as record:
+                self._shapes[pod] = Shape(record)
+                self._registries.pop(pod, None)
 
     def add_request(self, pod: WorkloadName, addresses: tuple[str, ...], request: LoggedRequest) -> None:
         """Take in one entry of the access log of a pod's Envoy."""
         said = requests.conversation(self._names, addresses, request)
-        self._registry(pod).add_request(said, request.lasted * 1000, request.received, request.sent)
+        self._registry(pod).add_request(
+            said, request.lasted * 1000, request.received, request.sent, partial(requests.attribute, request)
+        )
 
     def add_traffic(self, rows: Iterable[tuple[TrafficKey, TrafficValue]]) -> None:
         """Take in what the kernel has counted. Rows of pods that are gone belong to nobody."""
@@ -67,4 +86,6 @@ class Telemetry:
         )
 
     def _registry(self, pod: WorkloadName) -> Registry:
-        return self._registries.setdefault(pod, Registry())
+        if pod not in self._registries:
+            self._registries[pod] = Registry(self._shapes.get(pod, STANDARD))
+        return self._registries[pod]

@@ -5,6 +5,13 @@ and normalised when built, so `==` means "the same meaning". Nothing here knows 
 YAML, Envoy or a kernel.
 """
 
+from mesh.model.access_logging import (
+    BUILT_IN_LOG,
+    DEFAULT_TEXT,
+    AccessLogProvider,
+    AccessLogRule,
+    MeshAccessLogging,
+)
 from mesh.model.authentication import JwtRule, KeySet, KeySource, RequestAuthentication
 from mesh.model.authorization import (
     Authorization,
@@ -48,6 +55,15 @@ from mesh.model.inventory import (
     SliceEndpoint,
     Workload,
     WorkloadEntry,
+)
+from mesh.model.metrics import (
+    CONNECTION_METRICS,
+    METRICS,
+    REQUEST_METRICS,
+    Attribute,
+    Metric,
+    MetricRule,
+    TagRule,
 )
 from mesh.model.names import (
     CLUSTER_SUFFIX,
@@ -138,17 +154,25 @@ from mesh.model.traffic_policy import (
 
 __all__ = [
     "ALL",
+    "BUILT_IN_LOG",
     "CLUSTER_SUFFIX",
+    "CONNECTION_METRICS",
     "DEFAULT_CONFIG",
+    "DEFAULT_TEXT",
     "GATEWAY_CONTROLLER",
     "MESH_GATEWAY",
+    "METRICS",
     "NAMESPACE_KEY",
     "NAMESPACE_LABEL_PREFIX",
     "NO_ORDER",
     "NO_TRAFFIC_POLICY",
+    "REQUEST_METRICS",
     "RESOLVER",
     "SERVICE_ACCOUNT_KEY",
+    "AccessLogProvider",
+    "AccessLogRule",
     "ApiServerPeer",
+    "Attribute",
     "Authorization",
     "AuthorizationProvider",
     "AuthorizationRule",
@@ -197,8 +221,11 @@ __all__ = [
     "ListenerProtocol",
     "Locality",
     "LocalitySetting",
+    "MeshAccessLogging",
     "MeshConfig",
     "MeshTracing",
+    "Metric",
+    "MetricRule",
     "Mirror",
     "NamePattern",
     "NamePeer",
@@ -253,6 +280,7 @@ __all__ = [
     "SliceEndpoint",
     "SubjectName",
     "Subset",
+    "TagRule",
     "Telemetry",
     "Term",
     "TextMatch",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mesh.model.access_logging import DEFAULT_ACCESS_LOGGING, MeshAccessLogging
 from mesh.model.authorization import AuthorizationProvider
 from mesh.model.telemetry import DEFAULT_TRACING, MeshTracing
 from mesh.model.traffic_policy import NO_ORDER, LocalitySetting
@@ -23,6 +24,7 @@ class MeshConfig:
     providers: tuple[AuthorizationProvider, ...] = ()
     tracing: MeshTracing = DEFAULT_TRACING
     locality: LocalitySetting = NO_ORDER
+    access_logging: MeshAccessLogging = DEFAULT_ACCESS_LOGGING
 
 
 #: Where nobody has said anything.

@@ -1,10 +1,12 @@
-"""Tracing: where spans go, and which requests make some."""
+"""Telemetry. Tracing: where spans go, and which requests make some."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from mesh.model.access_logging import AccessLogRule
+from mesh.model.metrics import MetricRule
 from mesh.model.names import Direction, ObjectRef
 from mesh.model.selection import Selector
 
@@ -65,6 +67,8 @@ class Telemetry:
     ref: ObjectRef
     subject: Selector | None = None
     tracing: tuple[TracingRule, ...] = ()
+    logging: tuple[AccessLogRule, ...] = ()
+    metrics: tuple[MetricRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,13 @@
 """Print what a pod's container wrote to stdout and stderr, or the log of a part of the mesh itself:
 supervisor, xds (the control plane) or agent.
 
+The container istio-proxy is the pod's Envoy, where it has or had one: its warnings, and the access logs that
+MeshConfig and Telemetry send to /dev/stdout. Envoy writes them once a second.
+
 Examples:
   sluice logs shop/web
   sluice logs shop/web -c app --follow
+  sluice logs shop/web -c istio-proxy
   sluice logs agent
 """
 
@@ -16,7 +20,10 @@ from pathlib import Path
 from sluice.commands.options import add_name, pod_name
 from sluice.failure import Failure
 from sluice.mesh_directory import MeshDirectory
-from sluice.stored_pod import log_files
+from sluice.stored_pod import envoy_log, log_files
+
+#: What Istio calls a pod's Envoy.
+PROXY = "istio-proxy"
 
 PARTS = ("supervisor", "xds", "agent")
 
@@ -41,9 +48,15 @@ def _path(mesh: MeshDirectory, what: str, container: str | None) -> Path:
             raise Failure(f"mesh {mesh.name} has no log of its {what}")
         return path
     try:
-        found = log_files(mesh, pod_name(what))
+        pod = pod_name(what)
     except argparse.ArgumentTypeError as error:
         raise Failure(str(error)) from None
+    found = log_files(mesh, pod)
+    if container == PROXY and PROXY not in found:
+        path = envoy_log(mesh, pod)
+        if not path.exists():
+            raise Failure(f"pod {what} has had no Envoy", f"`sluice describe {what}` says what needs one")
+        return path
     if container in found:
         return found[container]
     if container is None and len(found) == 1:

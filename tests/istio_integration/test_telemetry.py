@@ -94,7 +94,7 @@ def test_what_cannot_be_read_is_named_and_has_no_effect(tracing: Any, field: str
     assert says in found[f"spec.tracing[0].{field}"]
 
 
-@pytest.mark.parametrize("field", ["accessLogging", "metrics", "targetRefs", "targetRef"])
+@pytest.mark.parametrize("field", ["targetRefs", "targetRef"])
 def test_what_is_not_supported_is_refused_by_name(field: str) -> None:
     (problem,) = read(telemetry({}, **{field: [{}]})).problems
     assert problem.field == f"spec.{field}"

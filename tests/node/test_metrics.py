@@ -133,3 +133,31 @@ def test_the_agent_tells_of_its_own_work_and_of_all_pods(mesh: RunningMesh) -> N
 def test_a_pod_that_is_not_there_is_said_to_be_so(mesh: RunningMesh) -> None:
     with pytest.raises(AssertionError, match="pod shop/none is not on this node"):
         mesh.run("metrics", "shop/none")
+
+
+TELLING = """
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: telling, namespace: shop}
+spec:
+  selector: {matchLabels: {app: client}}
+  metrics:
+  - overrides:
+    - {match: {metric: REQUEST_COUNT}, tagOverrides: {path: {value: request.url_path}}}
+    - {match: {metric: REQUEST_SIZE}, disabled: true}
+"""
+
+
+def test_a_telemetry_changes_labels_and_silences_metrics_while_it_is_there(routed: RunningMesh) -> None:
+    def asked(**labels: str) -> bool:
+        routed.get("shop/client", "http://web/told?x=1")
+        return grown(routed, "shop/client", REQUESTS, reporter="source", **labels) > 0
+
+    routed.apply(TELLING)
+    until(lambda: asked(path="/told"), "the path is a label")
+    text = routed.run("metrics", "shop/client")
+    assert value(text, "istio_response_bytes_count") > 0 == value(text, "istio_request_bytes_count")
+    routed.delete(TELLING)
+    until(asked, "requests are counted")
+    assert grown(routed, "shop/client", REQUESTS, path="/told") == 0
+    assert grown(routed, "shop/client", "istio_request_bytes_count") > 0

@@ -17,6 +17,7 @@ from mesh.identity import Allocations
 from mesh.model import Fragment, ObjectRef
 from mesh.steer import routed_ports
 from tests.traffic.edge import gate, gateway, http_route, istio_gateway
+from tests.traffic.samples.security import mesh_config
 from tests.traffic.shop import (
     base,
     destination_rule,
@@ -43,11 +44,6 @@ WEB, SHADOW = {"name": "web", "port": 80}, {"name": "shadow", "port": 80}
 def node_object(**labels: str) -> dict[str, Any]:
     named = {f"topology.kubernetes.io/{key}": value for key, value in labels.items()}
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "far", "labels": named}}
-
-
-def mesh_config(text: str) -> dict[str, Any]:
-    meta = {"name": "istio", "namespace": "istio-system"}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"mesh": text}}
 
 
 def service(**spec: Any) -> dict[str, Any]:
@@ -87,6 +83,10 @@ def everything() -> list[dict[str, Any]]:
         content = {"egress": [{"hosts": list(hosts)}]} | spec
         return object_of(istio, "Sidecar", name, namespace, content)
 
+    def telemetry(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+        return object_of("telemetry.istio.io/v1", "Telemetry", name, namespace, spec)
+
+    uncounted = [{"overrides": [{"match": {"mode": "CLIENT"}, "disabled": True}]}]
     one, two = {"address": "192.0.2.1", "weight": 3}, {"address": "192.0.2.2", "labels": {"version": "v1"}}
 
     def nearest(**setting: Any) -> dict[str, Any]:
@@ -131,6 +131,15 @@ def everything() -> list[dict[str, Any]]:
         destination_rule(name="api", namespace="street", host="api.example.com", trafficPolicy=policy),
         destination_rule(name="root", namespace="istio-system", host=far, trafficPolicy=policy),
         sidecar("own", "street", "./*"),
+        telemetry("own", "street", accessLogging=[{"providers": [{"name": "envoy"}]}], metrics=uncounted),
+        telemetry("own", "street", accessLogging=[{"disabled": True}]),
+        telemetry("team", "street", selector={"matchLabels": {"team": "b"}}, metrics=uncounted),
+        telemetry("all", "istio-system", accessLogging=[{"filter": {"expression": "response.code == 500"}}]),
+        mesh_config("accessLogFile: /dev/stdout"),
+        mesh_config(
+            "extensionProviders: [{name: a, envoyOtelAls: {service: web.shop.svc.cluster.local, port: 80}}]\n"
+            "defaultProviders: {accessLogging: [a]}"
+        ),
         sidecar("own", "street", "shop/*", "*/api.example.com"),
         sidecar("team", "street", "~/*", workloadSelector={"labels": {"team": "b"}}),
         sidecar("all", "istio-system", "./*"),

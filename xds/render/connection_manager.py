@@ -13,9 +13,10 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 
 from mesh.model import PathNormalization
-from mesh.proxy import Tracing
+from mesh.proxy import AccessLog, Tracing
 from xds.render import naming, protocol
 from xds.render.access_log import access_log
+from xds.render.access_logging import asked_for
 from xds.render.clusters import ads
 from xds.render.encoding import typed
 from xds.render.tracing import trace
@@ -33,18 +34,19 @@ def http(
     http_filters: tuple[HttpFilter, ...],
     normalization: PathNormalization,
     tracing: Tracing | None = None,
+    logs: tuple[AccessLog, ...] = (),
     *,
     edge: bool = False,
 ) -> Filter:
     """The filter that serves the route configuration `routes`; at the `edge` of the mesh, where a Gateway is,
     the address of the peer is the client's, and is added to X-Forwarded-For, and limits are tighter. Of
-    `tracing` only its `structure` counts."""
+    `tracing` only its `structure` counts; `logs` are those besides the agent's."""
     decode = normalization == "DECODE_AND_MERGE_SLASHES"
     manager = HttpConnectionManager(
         stat_prefix=routes,
         rds=Rds(config_source=ads(), route_config_name=routes),
         http_filters=list(http_filters),
-        access_log=[access_log(listener, traced=tracing is not None)],
+        access_log=[access_log(listener, traced=tracing is not None), *asked_for(logs)],
         common_http_protocol_options=protocol.downstream(edge=edge),
         http_protocol_options=protocol.downstream_http1(default_host),
         http2_protocol_options=protocol.http2(edge=edge),

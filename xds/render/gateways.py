@@ -29,7 +29,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
 
 from mesh.model import PathNormalization, TrafficPolicy
-from mesh.proxy import GatewayPort, GatewayServer, Target, Tracing
+from mesh.proxy import AccessLog, GatewayPort, GatewayServer, Target, Tracing
 from mesh.proxy import VirtualHost as Host
 from xds.render import (
     connection_manager,
@@ -57,6 +57,7 @@ def listener(
     normalization: PathNormalization,
     policies: tuple[tuple[Target, TrafficPolicy], ...],
     tracing: Tracing | None = None,
+    logs: tuple[AccessLog, ...] = (),
 ) -> bytes:
     """`policies` say how targets are reached; of `tracing` only its `structure` counts."""
     name = naming.gateway_listener(port.bind, port.port)
@@ -72,7 +73,9 @@ def listener(
         traffic_direction=TrafficDirection.OUTBOUND,
         per_connection_buffer_limit_bytes=protocol.EDGE_BUFFER,
         filter_chains=[
-            c for server in port.servers for c in _chains(server, name, normalization, policies, tracing)
+            chain
+            for server in port.servers
+            for chain in _chains(server, name, normalization, policies, tracing, logs)
         ],
     )
     if any(server.tls or server.server_names or _by_name(server) for server in port.servers):
@@ -130,6 +133,7 @@ def _chains(
     normalization: PathNormalization,
     policies: tuple[tuple[Target, TrafficPolicy], ...],
     tracing: Tracing | None,
+    logs: tuple[AccessLog, ...],
 ) -> Iterator[FilterChain]:
     match = FilterChainMatch(server_names=list(server.server_names))
     if server.tls:
@@ -138,7 +142,7 @@ def _chains(
     if server.http:
         http_filters = (*route_filters.dormant(), filters.router())
         manager = connection_manager.http(
-            server.name, listener, _NO_HOST, http_filters, normalization, tracing, edge=True
+            server.name, listener, _NO_HOST, http_filters, normalization, tracing, logs, edge=True
         )
         yield FilterChain(
             name=server.name,
@@ -155,7 +159,7 @@ def _chains(
         yield FilterChain(
             name=f"{server.name}|{index}",
             filter_chain_match=own,
-            filters=[connections.onward(entry.rule, dict(policies))],
+            filters=[connections.onward(entry.rule, dict(policies), logs)],
             transport_socket=secured,
             transport_socket_connect_timeout=protocol.EDGE_HANDSHAKE_TIMEOUT,
         )

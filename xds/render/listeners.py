@@ -43,7 +43,7 @@ from mesh.listener import (
     ingress_addresses,
 )
 from mesh.model import PathNormalization, ServiceName, TrafficPolicy
-from mesh.proxy import ROUTING_LISTENER, ConnectionEntry, L7Class, Target, Tracing
+from mesh.proxy import ROUTING_LISTENER, AccessLog, ConnectionEntry, L7Class, Target, Tracing
 from xds.render import chains, connection_manager, connections, filters, naming, route_filters
 from xds.render.encoding import encode, joined, typed
 
@@ -80,7 +80,10 @@ class Chain:
 
 @lru_cache(maxsize=8192)
 def routing_listener(
-    ports: tuple[Chain, ...], normalization: PathNormalization, tracing: Tracing | None = None
+    ports: tuple[Chain, ...],
+    normalization: PathNormalization,
+    tracing: Tracing | None = None,
+    logs: tuple[AccessLog, ...] = (),
 ) -> bytes:
     """A filter chain or two for each service port; a destination in none is closed, there is no default."""
     name = naming.ROUTING_LISTENER
@@ -98,22 +101,26 @@ def routing_listener(
             listener.listener_filters_timeout = _PATIENCE
             listener.continue_on_listener_filters_timeout = True
     listener.filter_chains.append(_blackhole(name, EGRESS_BLOCKS))
-    return joined(b"".join(_chains(chain, normalization, tracing) for chain in ports), listener)
+    return joined(b"".join(_chains(chain, normalization, tracing, logs) for chain in ports), listener)
 
 
 @lru_cache(maxsize=65536)
-def _chains(chain: Chain, normalization: PathNormalization, tracing: Tracing | None) -> bytes:
+def _chains(
+    chain: Chain, normalization: PathNormalization, tracing: Tracing | None, logs: tuple[AccessLog, ...]
+) -> bytes:
     """The filter chains of a port, encoded: a listener has those of thousands, and others have them too."""
-    found = [_requests_chain(chain, normalization, tracing)] if chain.http else []
-    return bytes(Listener(filter_chains=[*found, *_connection_chains(chain)]))
+    found = [_requests_chain(chain, normalization, tracing, logs)] if chain.http else []
+    return bytes(Listener(filter_chains=[*found, *_connection_chains(chain, logs)]))
 
 
-def _requests_chain(chain: Chain, normalization: PathNormalization, tracing: Tracing | None) -> FilterChain:
+def _requests_chain(
+    chain: Chain, normalization: PathNormalization, tracing: Tracing | None, logs: tuple[AccessLog, ...]
+) -> FilterChain:
     """Egress classes judge behind the route: see xds.render.clusters."""
     name = naming.routed_port(chain.service, chain.port)
     http_filters = (*route_filters.dormant(), filters.router())
     manager = connection_manager.http(
-        name, naming.ROUTING_LISTENER, chain.service.host, http_filters, normalization, tracing
+        name, naming.ROUTING_LISTENER, chain.service.host, http_filters, normalization, tracing, logs
     )
     match = FilterChainMatch(destination_port=chain.port, prefix_ranges=_ranges(chain.vips))
     if chain.sniffed:
@@ -121,7 +128,7 @@ def _requests_chain(chain: Chain, normalization: PathNormalization, tracing: Tra
     return FilterChain(name=name, filter_chain_match=match, filters=[manager])
 
 
-def _connection_chains(chain: Chain) -> Iterator[FilterChain]:
+def _connection_chains(chain: Chain, logs: tuple[AccessLog, ...]) -> Iterator[FilterChain]:
     """In which no rule is for a hello's name it is closed."""
     for index, entry in enumerate(chain.connections):
         match = FilterChainMatch(destination_port=chain.port, prefix_ranges=_ranges(chain.vips))
@@ -131,7 +138,7 @@ def _connection_chains(chain: Chain) -> Iterator[FilterChain]:
         yield FilterChain(
             name=naming.connections_chain(chain.service, chain.port, index),
             filter_chain_match=match,
-            filters=[connections.onward(entry.rule, dict(chain.policies))],
+            filters=[connections.onward(entry.rule, dict(chain.policies), logs)],
         )
 
 
@@ -147,7 +154,9 @@ def _not_to(ports: Sequence[int]) -> ListenerFilterChainMatchPredicate:
 
 
 @lru_cache(maxsize=8192)
-def class_listener(shape: L7Class, tracing: Tracing | None = None) -> bytes:
+def class_listener(
+    shape: L7Class, tracing: Tracing | None = None, logs: tuple[AccessLog, ...] = ()
+) -> bytes:
     """The listener of one L7 class, of which only `structure` counts: everything that reaches it is for its
     rules to judge."""
     direction, number = shape.direction, shape.number
@@ -160,7 +169,8 @@ def class_listener(shape: L7Class, tracing: Tracing | None = None) -> bytes:
         listener.transparent = True
         blocks = INGRESS_BLOCKS
     routes = naming.class_routes(direction, number)
-    http = connection_manager.http(routes, name, _NO_HOST, filters.judging(), shape.normalization, tracing)
+    judging = filters.judging()
+    http = connection_manager.http(routes, name, _NO_HOST, judging, shape.normalization, tracing, logs)
     requests = FilterChain(name=name, filters=[http])
     if not chains.is_sniffed(shape):
         listener.filter_chains.append(_blackhole(name, blocks))
@@ -172,7 +182,7 @@ def class_listener(shape: L7Class, tracing: Tracing | None = None) -> bytes:
     listener.filter_chains = [
         FilterChain(name=naming.blackhole(name)),
         *((requests,) if shape.http else ()),
-        *chains.plain_chains(shape, name, naming.passthrough(direction)),
+        *chains.plain_chains(shape, name, naming.passthrough(direction), logs),
     ]
     listener.filter_chain_matcher = chains.choice(shape, name, blocks)
     return encode(listener)

@@ -50,6 +50,10 @@ UPSTREAM_CODEC = "envoy.filters.http.upstream_codec"
 HTTP_CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
 ORIGINAL_DST = "envoy.filters.listener.original_dst"
 ACCESS_LOG = "envoy.access_loggers.http_grpc"
+FILE_LOG = "envoy.access_loggers.file"
+OPENTELEMETRY_LOG = "envoy.access_loggers.open_telemetry"
+CEL_FILTER = "envoy.access_loggers.extension_filters.cel"
+WITHOUT_QUERY = "envoy.formatter.req_without_query"
 TLS = "envoy.transport_sockets.tls"
 PREVIOUS_PRIORITIES = "envoy.retry_priorities.previous_priorities"
 PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
@@ -109,8 +113,8 @@ def rbac_policy(origin: ObjectRef, field: str) -> str:
 
 
 def provider(host: str, port: int, kind: str) -> str:
-    """The cluster of an authorization, rate limit or tracing service, such as `outbound|9000|grpc|authz...`:
-    apart from that of routes to the same port, for it fixes the protocol."""
+    """The cluster of a service that Envoy itself calls (authorization, rate limits, tracing, access logs), as
+    `outbound|9000|grpc|authz...`: apart from that of routes to the same port, for it fixes the protocol."""
     return f"outbound|{port}|{kind}|{host}"
 
 

@@ -20,8 +20,19 @@ from mesh.model import (
     Secret,
     TrafficPolicy,
 )
-from mesh.proxy import Destination, GatewayPort, L7Class, Part, ProxyView, RoutedPort, Target, Tracing
+from mesh.proxy import (
+    AccessLog,
+    Destination,
+    GatewayPort,
+    L7Class,
+    Part,
+    ProxyView,
+    RoutedPort,
+    Target,
+    Tracing,
+)
 from xds.render import (
+    access_logging,
     clusters,
     downstream_tls,
     endpoints,
@@ -59,6 +70,7 @@ def _routing(view: ProxyView) -> tuple[EnvoyResource, ...]:
         view.egress,
         _normalization(view),
         view.egress_tracing,
+        view.egress_logs,
     )
 
 
@@ -70,6 +82,7 @@ def _routed(
     egress: tuple[L7Class, ...],
     normalization: PathNormalization,
     spans: Tracing | None,
+    logs: tuple[AccessLog, ...],
 ) -> tuple[EnvoyResource, ...]:
     """Pods for which the same is routed share it. Made of parts that are remembered, so that a change of one
     route in a thousand costs about one."""
@@ -82,7 +95,8 @@ def _routed(
     if not ports:
         return tuple(found)
     reached = {one.target: one for one in _reached(destinations, egress)}
-    found.append(_listener(ports, tuple(_policies(destinations)), normalization, tracing.structure(spans)))
+    policies = tuple(_policies(destinations))
+    found.append(_listener(ports, policies, normalization, tracing.structure(spans), logs))
     for routed in ports:
         if routed.entries:
             own = tuple(reached[target] for target in sorted(routed.targets) if target in reached)
@@ -96,10 +110,11 @@ def _listener(
     policies: tuple[tuple[Target, TrafficPolicy], ...],
     normalization: PathNormalization,
     spans: Tracing | None,
+    logs: tuple[AccessLog, ...],
 ) -> EnvoyResource:
     named = dict(policies)
     chains = tuple(_chain(routed, named) for routed in ports)
-    body = listeners.routing_listener(chains, normalization, spans)
+    body = listeners.routing_listener(chains, normalization, spans, logs)
     blame = _unique(origin for routed in ports for origin in routed.origins)
     return EnvoyResource(LISTENER, naming.ROUTING_LISTENER, body, blame)
 
@@ -137,6 +152,7 @@ def _classes(view: ProxyView) -> Iterator[EnvoyResource]:
         if not found:
             continue
         spans = view.egress_tracing if direction == "egress" else view.ingress_tracing
+        logs = view.egress_logs if direction == "egress" else view.ingress_logs
         yield EnvoyResource(
             CLUSTER,
             naming.passthrough(direction),
@@ -147,7 +163,7 @@ def _classes(view: ProxyView) -> Iterator[EnvoyResource]:
             blame = _rule_origins((l7,))
             name = naming.class_listener(direction, l7.number)
             shape, kept = listeners.structure(l7), tracing.structure(spans)
-            yield EnvoyResource(LISTENER, name, listeners.class_listener(shape, kept), blame)
+            yield EnvoyResource(LISTENER, name, listeners.class_listener(shape, kept, logs), blame)
             name = naming.class_routes(direction, l7.number)
             yield EnvoyResource(ROUTES, name, routes.l7_class(l7, spans), blame)
 
@@ -162,9 +178,9 @@ def _keyless(view: ProxyView) -> Iterator[EnvoyResource]:
 
 
 def _providers(view: ProxyView) -> Iterator[EnvoyResource]:
-    """Services asked for consent or to count, and those that take spans. Of one in the mesh the view brings
-    the destination; backends that an egress class would have to judge are not asked: it would be behind its
-    back."""
+    """Services asked for consent or to count, and those that take spans and logs. Of one in the mesh the view
+    brings the destination; backends that an egress class would have to judge are not asked: it would be
+    behind its back."""
     origins: dict[str, set[ObjectRef]] = {}
     asked: dict[str, providers.Place] = {}  # those of two names may be one service
     for origin, place in _asked(view):
@@ -186,6 +202,9 @@ def _asked(view: ProxyView) -> Iterator[tuple[tuple[ObjectRef, ...], providers.P
     for spans in (view.egress_tracing, view.ingress_tracing):
         if spans is not None:
             yield (), tracing.place(spans.provider)
+    for log in (*view.egress_logs, *view.ingress_logs):
+        if log.provider.service:
+            yield (), access_logging.place(log.provider)
     for l7 in (*view.egress, *view.ingress):
         for part in (*l7.authorization, *(l7.plain or ())):
             if part.provider is not None:
@@ -204,7 +223,11 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
         blame = _unique(origin for server in port.servers for origin in server.origins)
         name = naming.gateway_listener(port.bind, port.port)
         body = gateways.listener(
-            _structure(port), _normalization(view), policies, tracing.structure(view.egress_tracing)
+            _structure(port),
+            _normalization(view),
+            policies,
+            tracing.structure(view.egress_tracing),
+            view.egress_logs,
         )
         yield EnvoyResource(LISTENER, name, body, blame)
         for server in port.servers:

@@ -14,6 +14,7 @@ _WATCHED = destination_rule(trafficPolicy={"outlierDetection": {"consecutive5xxE
 _COLLECTOR = mesh_config(
     "extensionProviders: [{name: otel, opentelemetry: {service: shadow.shop.svc.cluster.local, port: 80}}]"
 )
+_LOGS = mesh_config("accessLogFile: /dev/stdout")
 
 
 def _rate_limit(**spec: Any) -> Object:
@@ -25,6 +26,8 @@ def _telemetry(**spec: Any) -> Object:
 
 
 _LIMITED = _rate_limit(limits=_LIMITS)
+_LOGGED = _telemetry(accessLogging=[{"disabled": True}])
+_UNCOUNTED = _telemetry(metrics=[{"overrides": [{"disabled": True}]}])
 _TRACED = _telemetry(tracing=[{"providers": [{"name": "otel"}]}])
 
 SAMPLES: Mapping[str, Mapping[str, Sample]] = {
@@ -46,5 +49,7 @@ SAMPLES: Mapping[str, Mapping[str, Sample]] = {
             _TRACED, "spec.selector", {"matchLabels": {"app": "nobody"}}, (), _COLLECTOR, _WATCHED
         ),
         "tracing": Sample((_COLLECTOR, _WATCHED), (_COLLECTOR, _WATCHED, _TRACED), (_COLLECTOR, _TRACED)),
+        "metrics": Sample((_WATCHED,), (_WATCHED, _UNCOUNTED), (_UNCOUNTED,)),
+        "accessLogging": Sample((_LOGS, _WATCHED), (_LOGS, _WATCHED, _LOGGED), (_LOGS, _LOGGED)),
     },
 }

@@ -1,4 +1,5 @@
-"""Collectors of spans: OTLP over gRPC (opentelemetry-proto, read from the wire) and what comes by HTTP."""
+"""Collectors of spans and log records: OTLP over gRPC (opentelemetry-proto, read from the wire), and what
+comes by HTTP."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ import grpc
 from mesh.discovery.wire import fields, text
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
+LOGS = "opentelemetry.proto.collector.logs.v1.LogsService"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,23 @@ def spans(request: bytes) -> Iterator[Span]:
                 yield Span(*ids, text(values.get(5, b"")), dict(_attributes(span, 9)), resource)
 
 
+@dataclass(frozen=True)
+class LogRecord:
+    body: str
+    attributes: dict[str, str]
+    resource: dict[str, str]
+
+
+def log_records(request: bytes) -> Iterator[LogRecord]:
+    """Of one ExportLogsServiceRequest."""
+    for resource_logs in _parts(request, 1):
+        resource = {k: v for part in _parts(resource_logs, 1) for k, v in _attributes(part, 1)}
+        for scope in _parts(resource_logs, 2):
+            for record in _parts(scope, 2):
+                body = "".join(text(part) for value in _parts(record, 5) for part in _parts(value, 1))
+                yield LogRecord(body, dict(_attributes(record, 6)), resource)
+
+
 def _parts(message: bytes, number: int) -> Iterator[bytes]:
     return (data for found, _, data in fields(message) if found == number)
 
@@ -57,9 +76,11 @@ class OtlpCollector:
 
     def __init__(self, address: str = "127.0.0.1:0") -> None:
         self._spans: queue.Queue[Span] = queue.Queue()
+        self.logs: queue.Queue[LogRecord] = queue.Queue()
         self._server = grpc.server(ThreadPoolExecutor(4))
-        handlers = {"Export": grpc.unary_unary_rpc_method_handler(self._export)}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        for service, export in ((SERVICE, self._export), (LOGS, self._export_logs)):
+            handlers = {"Export": grpc.unary_unary_rpc_method_handler(export)}
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         self.port: int = self._server.add_insecure_port(address)
         self._server.start()
 
@@ -73,6 +94,11 @@ class OtlpCollector:
     def _export(self, request: bytes, _: grpc.ServicerContext) -> bytes:
         for span in spans(request):
             self._spans.put(span)
+        return b""
+
+    def _export_logs(self, request: bytes, _: grpc.ServicerContext) -> bytes:
+        for record in log_records(request):
+            self.logs.put(record)
         return b""
 
 

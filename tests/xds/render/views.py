@@ -23,6 +23,7 @@ from mesh.model import (
 )
 from mesh.proxy import (
     AuthorizationPart,
+    ConnectionEntry,
     Destination,
     HttpRule,
     L7Class,
@@ -66,8 +67,10 @@ def entry(match: RouteMatch, *backends: RouteBackend, field: str = "rules[0]", *
     return RouteEntry(ROUTE, match, RouteRule(field, (match,), backends, **fields))
 
 
-def routed(name: str, *entries: RouteEntry, port: int = 80) -> RoutedPort:
-    return RoutedPort(service(name), port, ("10.128.0.7", "fd51:ce:0:2::7"), entries)
+def routed(
+    name: str, *entries: RouteEntry, port: int = 80, connections: tuple[ConnectionEntry, ...] = ()
+) -> RoutedPort:
+    return RoutedPort(service(name), port, ("10.128.0.7", "fd51:ce:0:2::7"), entries, connections)
 
 
 def destination(name: str, *parts: Part) -> Destination:
