@@ -30,7 +30,14 @@ from mesh.model import (
     TrustBundle,
     WorkloadName,
 )
-from mesh.proxy import ConnectionEntry, GatewayPort, GatewayServer, RouteEntry, VirtualHost
+from mesh.proxy import (
+    AuthenticationPart,
+    ConnectionEntry,
+    GatewayPort,
+    GatewayServer,
+    RouteEntry,
+    VirtualHost,
+)
 from mesh.route_table import age
 from mesh.steer import precedence, resolved
 
@@ -39,8 +46,10 @@ _ANY = RouteMatch()
 PASSED_ON = ("PASSTHROUGH", "AUTO_PASSTHROUGH")
 
 
-def gateway_ports(mesh: Mesh, pod: WorkloadName) -> tuple[GatewayPort, ...]:
-    """Nothing, if the pod serves no Gateway."""
+def gateway_ports(
+    mesh: Mesh, pod: WorkloadName, tokens: tuple[AuthenticationPart, ...] = ()
+) -> tuple[GatewayPort, ...]:
+    """Nothing, if the pod serves no Gateway. `tokens` are the rules about them that select the pod."""
     number = mesh.identities.of.get(pod)
     if number is None or not len(mesh.gateways):
         return ()
@@ -54,7 +63,7 @@ def gateway_ports(mesh: Mesh, pod: WorkloadName) -> tuple[GatewayPort, ...]:
                 place = listener.port, listener.bind
                 names[place].update(_server_names(listener))
                 if found := _server(mesh, caller, gateway, listener):
-                    ports[place].append(found)
+                    ports[place].append(replace(found, authentication=tokens if found.http else ()))
     return tuple(
         GatewayPort(*place, _apart(_joined(found), names[place])) for place, found in sorted(ports.items())
     )

@@ -90,6 +90,7 @@ from mesh.model.network_policy import (
 from mesh.model.rate_limit import BucketKey, Limit, RateLimit, RateLimitService
 from mesh.model.routing import (
     MESH_GATEWAY,
+    ClaimMatch,
     ConnectionMatch,
     ConnectionRule,
     CorsPolicy,
@@ -155,6 +156,7 @@ __all__ = [
     "CidrGroup",
     "CidrGroupPeer",
     "CidrPeer",
+    "ClaimMatch",
     "ClientTls",
     "ConnectionAttribute",
     "ConnectionMatch",
