@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import json
 from collections.abc import Iterator
 
 import pytest
 
-from tests.node.mesh import RunningMesh, until
+from tests.node.mesh import RunningMesh, sluice, until
 
 pytestmark = pytest.mark.root
 
@@ -103,3 +104,29 @@ def test_policy_takes_the_machine_for_the_world(edge: RunningMesh) -> None:
     finally:
         edge.delete(ONLY_READ)
     assert ask(edge, 8090, "web.example", "POST")[0] == 200
+
+
+def test_get_shows_objects_with_their_status(edge: RunningMesh) -> None:
+    def programmed() -> list[list[str]]:
+        rows = [line.split() for line in edge.run("get", "gateways", "-n", "shop").splitlines()]
+        return rows if rows[-1][-1] == "True" else []
+
+    head, row = until(programmed, "the Gateway is programmed")
+    assert head == ["NAME", "CLASS", "ADDRESS", "PROGRAMMED"]
+    assert (row[0], row[1]) == ("public", "sluice")
+    (address,) = [a for a in row[2].split(",") if "." in a]
+    assert edge.get("shop/client", f"http://{address}:8091/")[0] == 200
+    route = json.loads(edge.run("get", "httproute", "public", "-n", "shop", "-o", "json"))
+    (parent,) = route["status"]["parents"]
+    assert [(c["type"], c["status"]) for c in parent["conditions"]] == [
+        ("Accepted", "True"),
+        ("ResolvedRefs", "True"),
+    ]
+    assert "kind: HTTPRoute" in edge.run("get", "httproutes", "-A", "-o", "yaml")
+    for wrong, says in (
+        (("httproute", "gone", "-n", "shop"), "there is no HTTPRoute gone in namespace shop"),
+        (("teapot",), "there is no kind 'teapot'"),
+    ):
+        done = sluice("get", "--name", edge.name, *wrong)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert says in done.stderr
