@@ -38,7 +38,7 @@ def test_kinds_are_called_as_for_kubectl(word: str, kind: str) -> None:
 
 
 def test_an_unknown_kind_is_named_with_those_that_there_are() -> None:
-    with pytest.raises(Failure, match="no kind 'teapot'.*HTTPRoute"):
+    with pytest.raises(Failure, match=r"no kind 'teapot'.*HTTPRoute"):
         kind_of("teapot")
 
 
