@@ -101,6 +101,7 @@ class Questions:
         """The stored objects of a kind, namespace and name, as far as those are given, with the status that
         the mesh gives them. What Secrets hold is left out."""
         store, admission = self._pipeline.store, self._pipeline.admission
+        refused = self._status.refused
         found: list[tuple[dict[str, Any], Written]] = []
         for ref in sorted(store.refs()):
             fits = all(getattr(ref, key) == value for key, value in wanted.items())
@@ -108,7 +109,9 @@ class Questions:
                 fragment = admission.read(item)
                 earlier = None if fragment.valid else store.last_valid(ref)
                 fallen_back = generation_of(earlier.content) if earlier else None
-                found.append((_shown(item), Written(item.content, fragment, fallen_back)))
+                found.append(
+                    (_shown(item), Written(item.content, fragment, fallen_back, refused.get(ref, "")))
+                )
 
         def answer(photograph: Photograph) -> list[dict[str, Any]]:
             mesh = photograph.mesh()

@@ -18,7 +18,7 @@ def backend_tls_status(mesh: Mesh, policy: BackendTls, written: Written) -> dict
         first = _counts(mesh, policy) or first
     if first.good and not resolved.good:
         first = Condition("Accepted", False, "NoValidCACertificate", resolved.message)
-    conditions = plain((first, resolved, *rest), written.generation)
+    conditions = plain((first, resolved, *rest), written)
     return {
         "ancestors": [
             {

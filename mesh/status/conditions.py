@@ -34,11 +34,13 @@ class Condition:
 @dataclass(frozen=True, slots=True)
 class Written:
     """An object as it is stored: its newest version, what was understood of that, and the generation of an
-    earlier version that is in force in its place (rule 18)."""
+    earlier version that is in force in its place (rule 18). `refused` is why an Envoy does not take what was
+    made of it ("": nobody refuses it)."""
 
     content: Mapping[str, Any]
     fragment: Fragment
     fallen_back: int | None = None
+    refused: str = ""
 
     @property
     def generation(self) -> int | None:
@@ -68,8 +70,15 @@ def generation_of(content: Mapping[str, Any]) -> int | None:
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
-def plain(conditions: Iterable[Condition], generation: int | None) -> list[dict[str, Any]]:
-    return [condition.plain(generation) for condition in conditions]
+def plain(conditions: Iterable[Condition], written: Written, in_force: bool = True) -> list[dict[str, Any]]:
+    """What is said of an earlier version that is `in_force` was observed of that one."""
+    earlier = in_force and not written.fragment.valid
+    return [
+        condition.plain(
+            written.fallen_back if earlier and condition.type != "PartiallyInvalid" else written.generation
+        )
+        for condition in conditions
+    ]
 
 
 def accepted(written: Written, in_force: bool) -> Iterator[Condition]:

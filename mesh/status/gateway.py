@@ -18,7 +18,7 @@ def gateway_class_status(noun: GatewayClass, written: Written) -> dict[str, Any]
         return None
     conditions = [*accepted(written, True), Condition("SupportedVersion", True, "SupportedVersion")]
     return {
-        "conditions": plain(conditions, written.generation),
+        "conditions": plain(conditions, written),
         "supportedFeatures": [{"name": name} for name in sorted(FEATURES)],
     }
 
@@ -38,14 +38,14 @@ def gateway_status(mesh: Mesh, gateway: Gateway, written: Written) -> dict[str, 
     return {
         "addresses": [{"type": "IPAddress", "value": address} for address in addresses],
         "conditions": plain(
-            _of_gateway(gateway, written, [found for _, found in judged], pods, addresses), written.generation
+            _of_gateway(gateway, written, [found for _, found in judged], pods, addresses), written
         ),
         "listeners": [
             {
                 "name": listener.name,
                 "attachedRoutes": len(_attached(mesh, gateway, listener)),
                 "supportedKinds": [{"group": GROUP, "kind": kind} for kind in _kinds(listener)],
-                "conditions": plain(found, written.generation),
+                "conditions": plain(found, written),
             }
             for listener, found in judged
         ],
@@ -85,14 +85,15 @@ def _of_gateway(
             condition = Condition("Accepted", some, "ListenersNotValid", text)
         yield condition
     missing = [address for address in gateway.addresses if address not in addresses]
-    programmed = [c for found in listeners for c in found if c.type == "Programmed" and c.good]
-    if not pods:
+    programmed = [c for found in listeners for c in found if c.type == "Programmed"]
+    if not pods or all(c.reason == "Pending" for c in programmed):
         yield Condition("Programmed", False, "Pending", "no pod serves it yet")
     elif missing:
         text = f"{', '.join(missing)} is no address of who serves it"
         yield Condition("Programmed", False, "AddressNotUsable", text)
-    elif not programmed:
-        yield Condition("Programmed", False, "Invalid", "no listener answers")
+    elif written.refused or not any(c.good for c in programmed):
+        text = written.refused or "no listener answers"
+        yield Condition("Programmed", False, "Invalid", text)
     else:
         yield Condition("Programmed", True, "Programmed")
 

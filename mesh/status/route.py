@@ -38,16 +38,12 @@ def route_status(mesh: Mesh, written: Written) -> dict[str, Any]:
         base = list(accepted(written, route is not None))
         if base[0].good and not judged.good:
             base[0] = judged
-        generation = written.generation if written.fragment.valid or route is None else written.fallen_back
-        newest = [condition for condition in base if condition.type == "PartiallyInvalid"]
+        first, *rest = base
         parents.append(
             {
                 "parentRef": dict[str, Any]({"group": GROUP, "kind": "Gateway"}) | dict(item),
                 "controllerName": GATEWAY_CONTROLLER,
-                "conditions": [
-                    *plain([base[0], resolved], generation),
-                    *plain(newest, written.generation),
-                ],
+                "conditions": plain((first, resolved, *rest), written, route is not None),
             }
         )
     return {"parents": parents}

@@ -115,6 +115,23 @@ def test_a_gateway_that_nobody_serves_yet_is_pending() -> None:
     assert found["addresses"] == []
 
 
+def test_what_an_envoy_refuses_is_not_programmed() -> None:
+    subject = gateway(HTTP)
+    shop = Shop(gate(), subject)
+    found = status_of(shop.mesh, Written(subject, read(subject), refused="no such port"))
+    assert found is not None
+    assert told(found["conditions"])["Programmed"] == ("False", "Invalid")
+    assert found["conditions"][1]["message"] == "no such port"
+
+
+def test_a_gateway_whose_pod_is_not_ready_is_pending() -> None:
+    pod = gate()
+    pod["status"]["conditions"][0]["status"] = "False"
+    shop = Shop(pod, gateway(HTTP))
+    found = status_of(shop.mesh, Written(gateway(HTTP), read(gateway(HTTP))))
+    assert found is not None and told(found["conditions"])["Programmed"] == ("False", "Pending")
+
+
 def test_an_address_that_nobody_has_is_not_usable() -> None:
     wanted = [{"type": "IPAddress", "value": "192.0.2.1"}]
     assert told(of_gateway(HTTP, addresses=wanted)["conditions"])["Programmed"] == (
@@ -293,6 +310,13 @@ def test_the_last_valid_version_is_fallen_back_to() -> None:
     }
     assert [c["observedGeneration"] for c in parent["conditions"]] == [3, 3, 4]
     assert parent["conditions"][2]["message"].startswith("Fall Back")
+
+
+def test_gateways_fall_back_as_routes_do() -> None:
+    bad = written(gateway(HTTP, {"name": "x", "port": 0, "protocol": "HTTP"}), 4)
+    found = status(bad, before=written(gateway(HTTP), 3))
+    seen = {c["type"]: (c["status"], c["observedGeneration"]) for c in found["conditions"]}
+    assert seen == {"Accepted": ("True", 3), "PartiallyInvalid": ("True", 4), "Programmed": ("True", 3)}
 
 
 # --- BackendTLSPolicy ------------------------------------------------------------------------------------
