@@ -9,6 +9,7 @@ from __future__ import annotations
 from istio_integration.callers import gateways
 from istio_integration.connection_route import tcp_rule, tls_rule
 from istio_integration.hosts import exported, host, is_address, refuse_doubles, service_of
+from istio_integration.http_match import refuse_claims
 from istio_integration.http_route import http_rule
 from mesh.dialects.reading import Fields, Reader
 from mesh.dialects.syntax import created
@@ -31,6 +32,9 @@ def read_virtual_service(root: Reader, ref: ObjectRef) -> tuple[Route, ...]:
             if spec.at(field).present and spec.at(field).value != []:
                 spec.at(field).refuse("cannot stand in a VirtualService without hosts, which is a delegate")
     rules = [http_rule(item, not written) for item in spec.at("http").items()]
+    if written:
+        for item in spec.at("http").items():
+            refuse_claims(item, bound)
     connections = [tls_rule(item, [*dict.fromkeys([*written, *names])]) for item in spec.at("tls").items()]
     connections += [tcp_rule(item) for item in spec.at("tcp").items()]
     if not rules and not connections and spec.sound:

@@ -20,7 +20,17 @@ from mesh.caller import Caller
 from mesh.canonical import canonical
 from mesh.change import Change
 from mesh.cidr import contains, prefix_of
-from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
+from mesh.classes import (
+    Compiled,
+    PeerKey,
+    Peers,
+    Subject,
+    compile_set,
+    concerns,
+    look_up,
+    set_id,
+    token_rules,
+)
 from mesh.gateway_ports import credentials, gateway_ports
 from mesh.identity import PORTS_KEY
 from mesh.metrics import metrics_record
@@ -340,11 +350,14 @@ class Node:
         """What the pod's Envoy has to do; without reasons it needs none."""
         mesh = self._mesh
         caller = mesh.callers.of(name)
-        gateway = gateway_ports(mesh, name)
+        tokens = tuple(token_rules(self._subjects[ingress].policies)) if ingress else ()
+        gateway = gateway_ports(mesh, name, tokens)
         # Nothing but its Envoy calls from a pod that serves Gateways, and that is never steered (rule 4).
         routing = Routing() if gateway else self._bindings.routing(caller)
         targets = {target for port in gateway for server in port.servers for target in server.targets}
         inbound, outbound = (self._classes(number) for number in (ingress, egress))
+        if gateway:
+            inbound = tuple(map(_leaving_tokens, inbound))
         for l7 in inbound:
             targets |= steer.providers(mesh, l7)
         sent, got = (
@@ -457,6 +470,13 @@ def _everything(mesh: Mesh) -> Change:
         names=True,
         callers=True,
     )
+
+
+def _leaving_tokens(l7: L7Class) -> L7Class:
+    """As the pod of a Gateway judges what comes in: routes behind it ask for the token again, and what leaves
+    there is without it where the rule wants that."""
+    parts = (replace(part, rule=replace(part.rule, forward=True)) for part in l7.authentication)
+    return replace(l7, authentication=tuple(parts))
 
 
 def _block(address: str) -> str:

@@ -45,6 +45,7 @@ def _both(outer: RouteRule, inner: RouteRule) -> Iterator[RouteMatch]:
                     tuple(dict.fromkeys((*one.query, *other.query))),
                     one.port or other.port,
                     callers,
+                    claims=tuple(dict.fromkeys((*one.claims, *other.claims))),
                 )
 
 

@@ -21,6 +21,7 @@ from mesh.model import (
     Callers,
     ConnectionMatch,
     Gateway,
+    GatewayParent,
     Listener,
     ObjectRef,
     Route,
@@ -30,7 +31,14 @@ from mesh.model import (
     TrustBundle,
     WorkloadName,
 )
-from mesh.proxy import ConnectionEntry, GatewayPort, GatewayServer, RouteEntry, VirtualHost
+from mesh.proxy import (
+    AuthenticationPart,
+    ConnectionEntry,
+    GatewayPort,
+    GatewayServer,
+    RouteEntry,
+    VirtualHost,
+)
 from mesh.route_table import age
 from mesh.steer import precedence, resolved
 
@@ -39,8 +47,10 @@ _ANY = RouteMatch()
 PASSED_ON = ("PASSTHROUGH", "AUTO_PASSTHROUGH")
 
 
-def gateway_ports(mesh: Mesh, pod: WorkloadName) -> tuple[GatewayPort, ...]:
-    """Nothing, if the pod serves no Gateway."""
+def gateway_ports(
+    mesh: Mesh, pod: WorkloadName, tokens: tuple[AuthenticationPart, ...] = ()
+) -> tuple[GatewayPort, ...]:
+    """Nothing, if the pod serves no Gateway. `tokens` are the rules about them that select the pod."""
     number = mesh.identities.of.get(pod)
     if number is None or not len(mesh.gateways):
         return ()
@@ -54,7 +64,7 @@ def gateway_ports(mesh: Mesh, pod: WorkloadName) -> tuple[GatewayPort, ...]:
                 place = listener.port, listener.bind
                 names[place].update(_server_names(listener))
                 if found := _server(mesh, caller, gateway, listener):
-                    ports[place].append(found)
+                    ports[place].append(replace(found, authentication=tokens if found.http else ()))
     return tuple(
         GatewayPort(*place, _apart(_joined(found), names[place])) for place, found in sorted(ports.items())
     )
@@ -152,13 +162,28 @@ def _at(route: Route, gateway: Gateway, listener: Listener) -> bool:
     """By section and port, where a route names them."""
     if gateway.subject is not None:
         return True
+    return any(attaches(parent, gateway, listener) for parent in route.attached)
+
+
+def attaches(parent: GatewayParent, gateway: Gateway, listener: Listener) -> bool:
+    """Does a route that names this parent mean the listener?"""
     ref = gateway.ref
-    return any(
+    return (
         (parent.gateway.namespace, parent.gateway.name) == (ref.namespace, ref.name)
         and parent.section in ("", listener.name)
         and parent.port in (None, listener.port)
-        for parent in route.attached
     )
+
+
+def meets(mesh: Mesh, route: Route, listener: Listener, *, any_host: bool = False) -> bool:
+    """Have they a host in common; with `any_host`: may routes of its namespace attach?"""
+    wide = replace(route, names=()) if any_host else route
+    return any(_shared(mesh, wide, listener))
+
+
+def answers(mesh: Mesh, pod: WorkloadName, gateway: Gateway, listener: Listener) -> bool:
+    """Does a pod that serves the Gateway answer at the listener?"""
+    return _server(mesh, mesh.callers.of(pod), gateway, listener) is not None
 
 
 def _shared(mesh: Mesh, route: Route, listener: Listener) -> Iterator[tuple[str, str]]:

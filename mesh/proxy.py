@@ -279,7 +279,8 @@ class VirtualHost:
 class GatewayServer:
     """What a Gateway does with some connections to a port: those whose TLS hello asks for one of
     `server_names` (() any, or none). `name` is what Envoy calls its routes; with `tls` TLS ends here.
-    Hosts of `elsewhere` are other servers' at the port: who asks for one here is on the wrong connection."""
+    Hosts of `elsewhere` are other servers' at the port: who asks for one here is on the wrong connection.
+    Tokens of requests are judged by `authentication` before a route is chosen, which may ask for claims."""
 
     name: str
     origins: tuple[ObjectRef, ...]
@@ -290,6 +291,7 @@ class GatewayServer:
     http: bool = True
     https_redirect: bool = False
     elsewhere: tuple[str, ...] = ()
+    authentication: tuple[AuthenticationPart, ...] = ()
 
     @property
     def all(self) -> tuple[RouteEntry | ConnectionEntry, ...]:

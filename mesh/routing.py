@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 import re2
 
 from mesh.expression import compile_expression
-from mesh.model import HeaderChange, PathChange, PathMatch, RouteBackend, RouteMatch, ValueMatch
+from mesh.model import (
+    ClaimMatch,
+    HeaderChange,
+    PathChange,
+    PathMatch,
+    RouteBackend,
+    RouteMatch,
+    ValueMatch,
+)
 from mesh.proxy import RouteEntry
 from mesh.request import Request
 
@@ -69,6 +77,15 @@ def matches(match: RouteMatch, request: Request) -> bool:
         _path_fits(match.path, path)
         and all(value_fits(header, headers) for header in match.headers)
         and all(value_fits(parameter, parameters) for parameter in match.query)
+        and all(_claim_fits(claim, dict(request.claims)) for claim in match.claims)
+    )
+
+
+def _claim_fits(match: ClaimMatch, claims: Mapping[str, Sequence[str]]) -> bool:
+    """One value is enough. What is no text is in nobody's list of values."""
+    wanted = ValueMatch("", match.kind, match.value)
+    return any(value_fits(wanted, {"": value}) for value in claims.get(".".join(match.path), ())) != (
+        match.negated
     )
 
 

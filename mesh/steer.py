@@ -130,7 +130,7 @@ def _entries(
         if not (plain and route.in_order)
         for index, rule in enumerate(delegation.expanded(route, mesh.routes.all))
         for match in rule.matches or (_ANY,)
-        if match.port in (0, port) and _is_for(caller, match.callers)
+        if match.port in (0, port) and not match.claims and _is_for(caller, match.callers)
     ]
     if any(order for order, *_ in found):
         found.sort(key=lambda entry: entry[:3])

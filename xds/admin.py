@@ -52,6 +52,7 @@ class Admin:
                 web.get("/status", self._get_status),
                 web.get("/wait", self._wait),
                 web.get("/objects", self._objects),
+                web.get("/get", self._get),
                 web.get("/explain", self._explain),
                 web.get("/who-can-reach", self._who_can_reach),
                 web.get("/matrix", self._matrix),
@@ -156,6 +157,11 @@ class Admin:
                     await response.write(b"---\n" + text.encode())
         await response.write_eof()
         return response
+
+    async def _get(self, request: web.Request) -> web.Response:
+        """Objects with their status; `kind`, `namespace` and `name` narrow them."""
+        wanted = {key: request.query[key] for key in ObjectRef._fields if key in request.query}
+        return _answer({"items": await self._questions.get(wanted)})
 
     async def _explain(self, request: web.Request) -> web.Response:
         query = request.query

@@ -18,6 +18,8 @@ from mesh.difference import Sample, difference
 from mesh.identity import Allocations
 from mesh.matrix import matrix, who_can_reach
 from mesh.model import Fragment, ObjectRef, Problem, Protocol
+from mesh.status import KINDS, Written, status_of
+from mesh.status.conditions import generation_of
 from xds.documents import ApiObject
 from xds.pipeline import Pipeline
 from xds.status import Status, plain
@@ -95,5 +97,42 @@ class Questions:
         describe = describe_pod if kind == "pod" else describe_service
         return await self._ask(lambda photograph: describe(photograph.mesh(), name, views, problems))
 
+    async def get(self, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
+        """The stored objects of a kind, namespace and name, as far as those are given, with the status that
+        the mesh gives them. What Secrets hold is left out."""
+        store, admission = self._pipeline.store, self._pipeline.admission
+        refused = self._status.refused
+        found: list[tuple[dict[str, Any], Written]] = []
+        for ref in sorted(store.refs()):
+            fits = all(getattr(ref, key) == value for key, value in wanted.items())
+            if fits and (item := store.get(ref)) is not None:
+                fragment = admission.read(item)
+                earlier = None if fragment.valid else store.last_valid(ref)
+                fallen_back = generation_of(earlier.content) if earlier else None
+                found.append(
+                    (_shown(item), Written(item.content, fragment, fallen_back, refused.get(ref, "")))
+                )
+
+        def answer(photograph: Photograph) -> list[dict[str, Any]]:
+            mesh = photograph.mesh()
+            return [
+                content | {"status": status} if (status := status_of(mesh, written)) else content
+                for content, written in found
+            ]
+
+        if not any(written.fragment.ref.kind in KINDS for _, written in found):
+            return [content for content, _ in found]
+        return await self._ask(answer)
+
     async def _ask(self, question: Callable[[Photograph], T]) -> T:
         return await asyncio.to_thread(question, Photograph.of(self._pipeline.mesh))
+
+
+def _shown(item: ApiObject) -> dict[str, Any]:
+    """An object as people may see it."""
+    content = dict(item.content)
+    if item.ref.kind == "Secret":
+        for field in ("data", "stringData"):
+            if isinstance(held := content.get(field), Mapping):
+                content[field] = dict.fromkeys(held, "[redacted]")
+    return content

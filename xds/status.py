@@ -97,6 +97,11 @@ class Status:
                 found.update(problems)
         return sorted(found)
 
+    @property
+    def refused(self) -> dict[ObjectRef, str]:
+        """What some node's Envoys say against an object."""
+        return {problem.object: problem.message for found in self._refused.values() for problem in found}
+
     def report(self) -> dict[str, Any]:
         """The whole of it, ready for JSON."""
         mesh = self._pipeline.mesh

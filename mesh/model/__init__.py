@@ -107,6 +107,7 @@ from mesh.model.network_policy import (
 from mesh.model.rate_limit import BucketKey, Limit, RateLimit, RateLimitService
 from mesh.model.routing import (
     MESH_GATEWAY,
+    ClaimMatch,
     ConnectionMatch,
     ConnectionRule,
     CorsPolicy,
@@ -184,6 +185,7 @@ __all__ = [
     "CidrGroup",
     "CidrGroupPeer",
     "CidrPeer",
+    "ClaimMatch",
     "ClientTls",
     "ConnectionAttribute",
     "ConnectionMatch",

@@ -39,9 +39,22 @@ class ValueMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimMatch:
+    """A claim of the request's good token, by its path in the payload: a text, or a list of which one text is
+    enough; `present` is any value. Without a good token there is no claim, and a negated one matches what is
+    absent, too."""
+
+    path: tuple[str, ...]
+    kind: Literal["exact", "prefix", "regex", "present"]
+    value: str = ""
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RouteMatch:
     """`port` is the one that was dialled (0: any); `callers` whose requests are meant. What stands for calls
-    of gRPC says in `call` how many characters of their service and of their method it names."""
+    of gRPC says in `call` how many characters of their service and of their method it names. `claims` are
+    known at Gateways only: elsewhere a match that asks for any is nobody's."""
 
     path: PathMatch = PathMatch("prefix", "/")
     headers: tuple[ValueMatch, ...] = ()
@@ -49,6 +62,7 @@ class RouteMatch:
     port: int = 0
     callers: Callers = Callers()
     call: tuple[int, int] | None = None
+    claims: tuple[ClaimMatch, ...] = ()
 
 
 # --- what is done to them ------------------------------------------------------------------------

@@ -72,6 +72,7 @@ def test_envoys_are_for_the_pods_that_a_rule_above_l4_concerns() -> None:
         "egress-http-policy": ["shop/client"],
         "jwt": ["shop/api"],
         "gateways": ["edge/gate"],
+        "claims": ["edge/gate"],
         "virtual-service": ["shop/client", "shop/web-v1", "shop/web-v2"],
         "rate-limit": ["shop/web"],
         "service-entry": ["shop/client"],

@@ -6,6 +6,7 @@ import pytest
 
 from mesh.model import (
     Callers,
+    ClaimMatch,
     ConnectionMatch,
     ConnectionRule,
     CorsPolicy,
@@ -33,6 +34,7 @@ from xds.dialects import read
 
 WEB = ServiceName("shop", "web")
 ROUTE = {"route": [{"destination": {"host": "web"}}]}
+CLAIMS = "@request.auth.claims"
 
 
 def fragment(spec: Any, version: str = "v1") -> Fragment:
@@ -552,6 +554,42 @@ def test_what_is_wrong_is_named(spec: Any, field: str, says: str) -> None:
 
 def wrong_match(**fields: Any) -> Any:
     return ROUTE | {"match": [fields]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "claims"),
+    [
+        ({"headers": {"@request.auth.claims.Group": {"exact": "a"}}}, [ClaimMatch(("Group",), "exact", "a")]),
+        ({"headers": {"@Request.Auth.Claims[a.b][c]": {}}}, [ClaimMatch(("a.b", "c"), "present")]),
+        (
+            {"headers": {"@request.auth.claims.b.c": {"regex": "x"}}, "withoutHeaders": {f"{CLAIMS}.a": {}}},
+            [ClaimMatch(("a",), "present", negated=True), ClaimMatch(("b", "c"), "regex", "x")],
+        ),
+        (
+            {"withoutHeaders": {f"{CLAIMS}.a": {"regex": "*"}}},
+            [ClaimMatch(("a",), "present", negated=True)],
+        ),
+    ],
+)
+def test_claims_are_no_headers(fields: Any, claims: Any) -> None:
+    (found,) = rule(ROUTE | {"match": [fields]}, gateways=["edge"]).matches
+    assert found == RouteMatch(claims=tuple(claims))
+
+
+@pytest.mark.parametrize("key", ["", ".", ".a.", "..a", "a", "[]", "[a", "[a]b", "[a].b", "[[a]]", "[a][]"])
+def test_what_names_no_claim_is_refused(key: str) -> None:
+    wrong = wrong_match(headers={CLAIMS + key: {"exact": "a"}})
+    found = refused({"http": [wrong], "gateways": ["edge"]})
+    assert "names no claim" in found[f"http[0].match[0].headers['{CLAIMS}{key}']"]
+
+
+def test_claims_are_asked_at_gateways_only() -> None:
+    wanted = {"headers": {f"{CLAIMS}.a": {"exact": "a"}}}
+    where = f"http[0].match[0].headers['{CLAIMS}.a']"
+    for bound in ({}, {"gateways": ["mesh", "edge"]}):
+        assert "at a Gateway only" in refused({"http": [ROUTE | {"match": [wanted]}], **bound})[where]
+    here = wanted | {"gateways": ["edge"]}
+    assert rule(ROUTE | {"match": [here]}, gateways=["mesh", "edge"]).matches[0].claims
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import json
 from collections.abc import Iterator
 
 import pytest
 
-from tests.node.mesh import RunningMesh, until
+from tests.node.mesh import RunningMesh, sluice, until
+from tests.threats.http.tokens import Issuer, bearer, believing
 
 pytestmark = pytest.mark.root
 
@@ -51,6 +53,19 @@ spec:
   rules: [{to: [{operation: {methods: [GET]}}]}]
 """
 
+BY_CLAIM = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: claims, namespace: shop}
+spec:
+  hosts: [claims.example]
+  gateways: [edge]
+  http:
+    - match: [{headers: {"@request.auth.claims.group": {exact: admin}}}]
+      route: [{destination: {host: web-v1, port: {number: 80}}}]
+    - route: [{destination: {host: web-v2, port: {number: 80}}}]
+"""
+
 GATE = "istio-system/istio-ingressgateway"
 
 
@@ -68,11 +83,13 @@ def ways(mesh: RunningMesh) -> dict[int, str]:
     return {way["port"]: way["url"].removeprefix("http://") for way in mesh.status()["gateways"]}
 
 
-def ask(mesh: RunningMesh, port: int, host: str, method: str = "GET") -> tuple[int, bytes]:
+def ask(
+    mesh: RunningMesh, port: int, host: str, method: str = "GET", *headers: tuple[str, str]
+) -> tuple[int, bytes]:
     """From this machine, outside of the mesh."""
     connection = http.client.HTTPConnection(ways(mesh)[port], timeout=10)
     try:
-        connection.request(method, "/", headers={"host": host})
+        connection.request(method, "/", headers={"host": host, **dict(headers)})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
@@ -103,3 +120,51 @@ def test_policy_takes_the_machine_for_the_world(edge: RunningMesh) -> None:
     finally:
         edge.delete(ONLY_READ)
     assert ask(edge, 8090, "web.example", "POST")[0] == 200
+
+
+def test_claims_of_a_token_choose_the_route(edge: RunningMesh) -> None:
+    issuer = Issuer()
+    tokens = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "RequestAuthentication",
+        "metadata": {"name": "edge", "namespace": "istio-system"},
+        "spec": {
+            "selector": {"matchLabels": {"istio": "ingressgateway"}},
+            "jwtRules": [believing(issuer)],
+        },
+    }
+    edge.apply(BY_CLAIM, json.dumps(tokens))
+    try:
+        for claims, version in (({"group": "admin"}, b"v1"), ({"group": "user"}, b"v2")):
+            status, body = ask(edge, 8090, "claims.example", "GET", bearer(issuer.token(**claims)))
+            assert (status, version in body) == (200, True), body
+        assert b"v2" in ask(edge, 8090, "claims.example")[1]
+        assert ask(edge, 8090, "claims.example", "GET", bearer(Issuer().token(group="admin")))[0] == 401
+    finally:
+        edge.delete(BY_CLAIM, json.dumps(tokens))
+
+
+def test_get_shows_objects_with_their_status(edge: RunningMesh) -> None:
+    def programmed() -> list[list[str]]:
+        rows = [line.split() for line in edge.run("get", "gateways", "-n", "shop").splitlines()]
+        return rows if rows[-1][-1] == "True" else []
+
+    head, row = until(programmed, "the Gateway is programmed")
+    assert head == ["NAME", "CLASS", "ADDRESS", "PROGRAMMED"]
+    assert (row[0], row[1]) == ("public", "sluice")
+    (address,) = [a for a in row[2].split(",") if "." in a]
+    assert edge.get("shop/client", f"http://{address}:8091/")[0] == 200
+    route = json.loads(edge.run("get", "httproute", "public", "-n", "shop", "-o", "json"))
+    (parent,) = route["status"]["parents"]
+    assert [(c["type"], c["status"]) for c in parent["conditions"]] == [
+        ("Accepted", "True"),
+        ("ResolvedRefs", "True"),
+    ]
+    assert "kind: HTTPRoute" in edge.run("get", "httproutes", "-A", "-o", "yaml")
+    for wrong, says in (
+        (("httproute", "gone", "-n", "shop"), "there is no HTTPRoute gone in namespace shop"),
+        (("teapot",), "there is no kind 'teapot'"),
+    ):
+        done = sluice("get", "--name", edge.name, *wrong)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert says in done.stderr

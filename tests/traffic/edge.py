@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,12 @@ def http_route(*rules: Object, name: str = "web", namespace: str = "shop", **spe
     parent = {"name": "public", "namespace": "edge"}
     content = {"parentRefs": [parent], "rules": list(rules), **spec}
     return object_of("gateway.networking.k8s.io/v1", "HTTPRoute", name, namespace, content)
+
+
+def tokens(*rules: Object) -> Object:
+    """A RequestAuthentication for the pod that serves."""
+    spec = {"selector": {"matchLabels": {"istio": "ingressgateway"}}, "jwtRules": list(rules)}
+    return object_of("security.istio.io/v1", "RequestAuthentication", "tokens", "edge", spec)
 
 
 class Certificate:
@@ -92,14 +98,22 @@ class Edge(Served):
     def get(self, path: str, host: str, port: int = 80, *headers: tuple[str, str]) -> Answer:
         return ask(self.proxy.ports[f"0.0.0.0_{port}"], path, "GET", [("host", host), *headers])
 
-    def tls(self, name: str, trust: Certificate, port: int = 443, client: Certificate | None = None) -> str:
+    def tls(
+        self,
+        name: str,
+        trust: Certificate,
+        port: int = 443,
+        client: Certificate | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> str:
         """The name of the backend that answers over TLS. Raises OSError where there is none."""
         context = ssl.create_default_context(cafile=str(trust.file))
         if client:
             context.load_cert_chain(str(client.file), str(client.key))
         raw = socket.create_connection(("127.0.0.1", self.proxy.ports[f"0.0.0.0_{port}"]), timeout=10)
         with context.wrap_socket(raw, server_hostname=name) as connection:
-            connection.sendall(f"GET / HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n".encode())
+            lines = ["GET / HTTP/1.1", f"host: {name}", "connection: close", *map(": ".join, headers)]
+            connection.sendall("".join(f"{line}\r\n" for line in (*lines, "")).encode())
             heard = b""
             while more := connection.recv(65536):
                 heard += more

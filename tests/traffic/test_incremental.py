@@ -16,7 +16,7 @@ from mesh.datapath import Node
 from mesh.identity import Allocations
 from mesh.model import Fragment, ObjectRef
 from mesh.steer import routed_ports
-from tests.traffic.edge import gate, gateway, http_route, istio_gateway
+from tests.traffic.edge import gate, gateway, http_route, istio_gateway, tokens
 from tests.traffic.samples.security import mesh_config
 from tests.traffic.shop import (
     base,
@@ -66,6 +66,7 @@ def everything() -> list[dict[str, Any]]:
     on_service = {"parentRefs": [{"group": "", "kind": "Service", "name": "web", "namespace": "shop"}]}
     tcp = [{"match": [{"port": 90}], "route": [to("web", weight=75), to("shadow", weight=25)]}]
     by_team = {"match": [{"sourceLabels": {"team": "b"}}], "route": [to(subset="v2")]}
+    by_claim = {"match": [{"headers": {"@request.auth.claims.group": {"exact": "a"}}}], "route": [to()]}
     policy = {"outlierDetection": {"consecutive5xxErrors": 3}}
     grant = {
         "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "street"}],
@@ -167,6 +168,9 @@ def everything() -> list[dict[str, Any]]:
             name="own", namespace="street", host="*.shop.svc.cluster.local", trafficPolicy=policy
         ),
         gate(),
+        virtual_service(by_claim, name="edge", hosts=["*"], gateways=["edge/public"]),
+        tokens({"issuer": "a", "jwksUri": "https://a.example/keys"}),
+        tokens({"issuer": "b", "jwksUri": "https://b.example/keys", "forwardOriginalToken": True}),
         istio_gateway(HTTP | {"hosts": ["*"]}),
         gateway(LISTENER),
         http_route({"backendRefs": [WEB]}),

@@ -259,3 +259,58 @@ async def test_a_body_that_is_no_question_about_a_difference_is_refused(admin: C
         status, answer = await admin.post("/diff", body)
         assert status == 400, body
         assert "no question about a difference" in answer["error"]
+
+
+GATEWAY = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: public, namespace: shop, generation: 2}
+spec: {gatewayClassName: sluice, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: key, namespace: shop}
+stringData: {password: swordfish}
+"""
+
+
+async def test_objects_are_shown_with_the_status_that_the_mesh_gives_them(admin: Client) -> None:
+    await admin.post("/apply", GATEWAY)
+    _, answer = await admin.get("/get?kind=Gateway&namespace=shop&name=public")
+    (item,) = answer["items"]
+    assert item["spec"]["gatewayClassName"] == "sluice"
+    found = {
+        c["type"]: (c["status"], c["reason"], c["observedGeneration"]) for c in item["status"]["conditions"]
+    }
+    assert found == {"Accepted": ("True", "Accepted", 2), "Programmed": ("False", "Pending", 2)}
+    _, answer = await admin.get("/get?kind=Gateway&namespace=other")
+    assert answer == {"items": []}
+
+
+async def test_what_secrets_hold_is_not_shown(admin: Client) -> None:
+    await admin.post("/apply", GATEWAY)
+    _, answer = await admin.get("/get?kind=Secret")
+    (item,) = answer["items"]
+    assert item["stringData"] == {"password": "[redacted]"}
+
+
+async def test_an_unreadable_version_is_shown_with_what_is_in_force(admin: Client) -> None:
+    def route(generation: int, **rule: Any) -> str:
+        metadata = {"name": "r", "namespace": "shop", "generation": generation}
+        parent = {"group": "", "kind": "Service", "name": "gone"}
+        spec = {"parentRefs": [parent], "rules": [rule]}
+        return yaml.safe_dump(
+            {
+                "apiVersion": "gateway.networking.k8s.io/v1",
+                "kind": "HTTPRoute",
+                "metadata": metadata,
+                "spec": spec,
+            }
+        )
+
+    for text in (route(1), route(2, sessionPersistence={})):
+        await admin.pipeline.submit(Edit(set=objects(text)))
+    _, answer = await admin.get("/get?kind=HTTPRoute")
+    (parent,) = answer["items"][0]["status"]["parents"]
+    found = {c["type"]: (c["status"], c["observedGeneration"]) for c in parent["conditions"]}
+    assert found == {"Accepted": ("False", 1), "ResolvedRefs": ("True", 1), "PartiallyInvalid": ("True", 2)}

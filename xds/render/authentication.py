@@ -48,14 +48,14 @@ def dormant() -> HttpFilter:
     return HttpFilter(name=naming.AUTHENTICATION, typed_config=typed(FilterChainConfig()), disabled=True)
 
 
-def per_route(parts: tuple[AuthenticationPart, ...]) -> Any:
-    """An entry of `typed_per_filter_config`."""
-    filters = [TypedExtensionConfig(name=naming.JWT_AUTHN, typed_config=typed(_tokens(parts)))]
+def per_route(parts: tuple[AuthenticationPart, ...], *, routed: bool = False) -> Any:
+    """An entry of `typed_per_filter_config`; `routed` if the route is chosen anew once claims are known."""
+    filters = [TypedExtensionConfig(name=naming.JWT_AUTHN, typed_config=typed(_tokens(parts, routed)))]
     return typed(FilterChainConfigPerRoute(filter_chain=FilterChain(filters=filters)))
 
 
-def _tokens(parts: tuple[AuthenticationPart, ...]) -> JwtAuthentication:
-    providers = {naming.rbac_policy(part.origin, part.rule.field): _provider(part) for part in parts}
+def _tokens(parts: tuple[AuthenticationPart, ...], routed: bool) -> JwtAuthentication:
+    providers = {naming.rbac_policy(part.origin, part.rule.field): _provider(part, routed) for part in parts}
     return JwtAuthentication(
         providers=dict(sorted(providers.items())),
         rules=[RequirementRule(match=RouteMatch(prefix="/"), requires=_some_or_none(list(providers)))],
@@ -79,7 +79,7 @@ def _any(requirements: list[JwtRequirement]) -> JwtRequirement:
     return JwtRequirement(requires_any=JwtRequirementOrList(requirements=requirements))
 
 
-def _provider(part: AuthenticationPart) -> JwtProvider:
+def _provider(part: AuthenticationPart, routed: bool) -> JwtProvider:
     rule = part.rule
     found = JwtProvider(
         issuer=rule.issuer,
@@ -97,6 +97,8 @@ def _provider(part: AuthenticationPart) -> JwtProvider:
         normalize_payload_in_metadata=JwtProviderNormalizePayload(
             space_delimited_claims=sorted({*_SPACE_DELIMITED, *rule.space_delimited_claims})
         ),
+        # Routes of a Gateway may ask for claims.
+        clear_route_cache=routed,
         # Says in the request's log entry which rule refused it, and why (read by `agent.judgement`).
         failed_status_in_metadata=naming.rbac_policy(part.origin, rule.field),
         jwt_cache_config=JwtCacheConfig(jwt_cache_size=_REMEMBERED),

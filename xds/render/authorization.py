@@ -18,19 +18,12 @@ from envoy_data_plane.envoy.config.rbac.v3 import (
     PrincipalSet,
 )
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
-from envoy_data_plane.envoy.type.matcher.v3 import (
-    ListMatcher,
-    MetadataMatcher,
-    MetadataMatcherPathSegment,
-    OrMatcher,
-    PathMatcher,
-    StringMatcher,
-    ValueMatcher,
-)
+from envoy_data_plane.envoy.type.matcher.v3 import PathMatcher, StringMatcher, ValueMatcher
 
 from mesh.model import AuthorizationRule, CidrPeer, Term, TextMatch
 from mesh.proxy import AuthorizationPart
 from xds.render import naming, texts
+from xds.render.claims import claim
 from xds.render.rbac import header_name
 
 _SENDER = frozenset({"remote_ip", "request_principal", "audience", "presenter", "claim"})
@@ -158,16 +151,7 @@ def _splits(value: TextMatch) -> Iterator[tuple[StringMatcher, StringMatcher]]:
 
 
 def _claim(path: str, matcher: StringMatcher) -> Principal:
-    """A claim may be one text or a list of them. Without a token there is none."""
-    text = ValueMatcher(string_match=matcher)
-    either = OrMatcher(value_matchers=[text, ValueMatcher(list_match=ListMatcher(one_of=text))])
-    return Principal(
-        metadata=MetadataMatcher(
-            filter=naming.JWT_AUTHN,
-            path=[MetadataMatcherPathSegment(key=key) for key in (naming.PAYLOAD, *path.split("."))],
-            value=ValueMatcher(or_match=either),
-        )
-    )
+    return Principal(metadata=claim(path.split("."), ValueMatcher(string_match=matcher)))
 
 
 def _all_ids(ids: Sequence[Principal]) -> Principal:

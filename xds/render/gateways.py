@@ -32,6 +32,7 @@ from mesh.model import PathNormalization, TrafficPolicy
 from mesh.proxy import AccessLog, GatewayPort, GatewayServer, Target, Tracing
 from mesh.proxy import VirtualHost as Host
 from xds.render import (
+    authentication,
     connection_manager,
     connections,
     downstream_tls,
@@ -92,6 +93,7 @@ def routes(
     """No host or no entry fits: 404; another server's host: 421 (RFC 9110, 15.5.20), so that a client that
     has joined connections opens one for it."""
     hosts = [_host(host, server, port, reached, tracing) for host in server.hosts]
+    asked = authentication.per_route(server.authentication, routed=True) if server.authentication else None
     if server.elsewhere:
         hosts.append(_misdirected(server.elsewhere, port))
     return encode(
@@ -102,6 +104,7 @@ def routes(
             max_direct_response_body_size_bytes=LARGEST_BODY,
             # A Host that names its port is for the same host.
             ignore_port_in_host_matching=True,
+            typed_per_filter_config={naming.AUTHENTICATION: asked, **route_filters.awake()} if asked else {},
         )
     )
 
@@ -111,10 +114,16 @@ def _host(
 ) -> VirtualHost:
     known = {found.target: found for found in reached}
     tls = VirtualHostTlsRequirementType.ALL if server.https_redirect else VirtualHostTlsRequirementType.NONE
+    name = naming.gateway_host(host.host, port)
+    chosen = [route(entry, port, known) for entry in host.entries]
+    if server.authentication:
+        # Only behind some route is the token looked at by which another one may be chosen.
+        answer = DirectResponseAction(status=404)
+        chosen.append(Route(name=name, match=RouteMatch(prefix="/"), direct_response=answer))
     return VirtualHost(
-        name=naming.gateway_host(host.host, port),
+        name=name,
         domains=[host.host],
-        routes=traced((route(entry, port, known) for entry in host.entries), tracing),
+        routes=traced(chosen, tracing),
         retry_policy=retries.routed(retries.DEFAULT),
         require_tls=tls,
     )
@@ -140,7 +149,7 @@ def _chains(
         match.transport_protocol = "tls"
     secured = downstream_tls.transport(server.tls, http=server.http) if server.tls else None
     if server.http:
-        http_filters = (*route_filters.dormant(), filters.router())
+        http_filters = (authentication.dormant(), *route_filters.dormant(), filters.router())
         manager = connection_manager.http(
             server.name, listener, _NO_HOST, http_filters, normalization, tracing, logs, edge=True
         )

@@ -170,7 +170,10 @@ def _classes(view: ProxyView) -> Iterator[EnvoyResource]:
 
 def _keyless(view: ProxyView) -> Iterator[EnvoyResource]:
     """Where rules about tokens look for keys that are not known."""
-    lacking = [part for l7 in view.ingress for part in l7.authentication if not part.rule.keys]
+    servers = (server for port in view.gateway for server in port.servers)
+    parts = [part for l7 in view.ingress for part in l7.authentication]
+    parts += [part for server in servers for part in server.authentication]
+    lacking = [part for part in parts if not part.rule.keys]
     if lacking:
         yield EnvoyResource(
             CLUSTER, naming.NO_BACKEND, clusters.nowhere(), _unique(part.origin for part in lacking)
@@ -233,7 +236,8 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
         for server in port.servers:
             if server.http:
                 own = tuple(reached[target] for target in sorted(server.targets) if target in reached)
-                senders = _unique((*server.origins, *(entry.origin for entry in server.all)))
+                judges = (part.origin for part in server.authentication)
+                senders = _unique((*server.origins, *judges, *(entry.origin for entry in server.all)))
                 yield EnvoyResource(
                     ROUTES, server.name, gateways.routes(server, port.port, own, view.egress_tracing), senders
                 )
@@ -249,7 +253,9 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
 def _structure(port: GatewayPort) -> GatewayPort:
     """What of a port its listener is made of: not what requests are asked."""
     servers = (
-        replace(server, hosts=(), https_redirect=False, origins=(), elsewhere=()) if server.http else server
+        replace(server, hosts=(), https_redirect=False, origins=(), elsewhere=(), authentication=())
+        if server.http
+        else server
         for server in port.servers
     )
     return replace(port, servers=tuple(servers))

@@ -4,10 +4,16 @@ that means."""
 from __future__ import annotations
 
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher, QueryParameterMatcher, RouteMatch
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    MetadataMatcher,
+    RegexMatcher,
+    StringMatcher,
+    ValueMatcher,
+)
 
+from mesh.model import ClaimMatch, ValueMatch
 from mesh.model import RouteMatch as Match
-from mesh.model import ValueMatch
+from xds.render.claims import claim
 from xds.render.paths import path_matcher
 from xds.render.rbac import header_name
 
@@ -18,6 +24,8 @@ def request_match(match: Match) -> RouteMatch:
         headers=[header_match(value) for value in match.headers],
         query_parameters=[_parameter(value) for value in match.query],
     )
+    for asked in match.claims:
+        found.dynamic_metadata.append(_claim(asked))
     if match.path.ignore_case:
         found.case_sensitive = False
     return found
@@ -39,7 +47,13 @@ def _parameter(value: ValueMatch) -> QueryParameterMatcher:
     return QueryParameterMatcher(name=value.name, string_match=_string(value))
 
 
-def _string(value: ValueMatch) -> StringMatcher:
+def _claim(value: ClaimMatch) -> MetadataMatcher:
+    if value.kind == "present":
+        return claim(value.path, ValueMatcher(present_match=True), value.negated)
+    return claim(value.path, ValueMatcher(string_match=_string(value)), value.negated)
+
+
+def _string(value: ValueMatch | ClaimMatch) -> StringMatcher:
     match value.kind:
         case "exact":
             return StringMatcher(exact=value.value)

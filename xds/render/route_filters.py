@@ -31,6 +31,13 @@ def dormant() -> tuple[HttpFilter, ...]:
     )
 
 
+@cache
+def awake() -> dict[str, Any]:
+    """`typed_per_filter_config` of routes that may be chosen anew: the first one settles which filters a
+    request meets, the last one what they do."""
+    return {naming.CORS: typed(EnvoyCors()), naming.FAULT: typed(HttpFault())}
+
+
 def asked(rule: RouteRule) -> dict[str, Any]:
     """`typed_per_filter_config` of a route."""
     found: dict[str, Any] = {}
