@@ -7,7 +7,7 @@ last `NodeState`, mapping by mapping. It knows records, not map entries, and no 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -20,11 +20,13 @@ from mesh.canonical import canonical
 from mesh.change import Change
 from mesh.cidr import contains, prefix_of
 from mesh.classes import Compiled, PeerKey, Peers, Subject, compile_set, concerns, look_up, set_id
+from mesh.envoy_filters import parts as filter_parts
 from mesh.gateway_ports import credentials, gateway_ports
 from mesh.identity import PORTS_KEY
 from mesh.model import (
     Backend,
     Direction,
+    EnvoyFilter,
     ObjectRef,
     ServiceName,
     WorkloadName,
@@ -298,12 +300,10 @@ class Node:
         """The ingress and the egress policy set of a local pod."""
         mesh = self._mesh
         number = mesh.identities.of[name]
-        chosen = [
-            policy
-            for ref in sorted(self._selecting[number])
-            for policy in mesh.policies[ref]
-            if number in mesh.identities.select(policy.subject)
-        ]
+        chosen = list(self._chosen(name))
+        if any(isinstance(policy, EnvoyFilter) for policy in chosen) and gateway_ports(mesh, name):
+            # A gateway's Envoy is there already, and has no side that is called inbound.
+            chosen = [policy for policy in chosen if not isinstance(policy, EnvoyFilter)]
         asks_kinds = any(isinstance(policy, RequestPolicy) for policy in chosen)
         known = Subject(
             mesh.identities.all[number].mapping.get(PORTS_KEY, ""),
@@ -315,6 +315,15 @@ class Node:
             for direction in DIRECTIONS
         )
         return ingress, egress
+
+    def _chosen(self, name: WorkloadName) -> Iterator[AnyPolicy]:
+        """The policies that select a local pod."""
+        mesh = self._mesh
+        number = mesh.identities.of[name]
+        for ref in sorted(self._selecting[number]):
+            for policy in mesh.policies[ref]:
+                if number in mesh.identities.select(policy.subject):
+                    yield policy
 
     def _view(self, name: WorkloadName, ingress: int, egress: int) -> ProxyView:
         """What the pod's Envoy has to do; without reasons it needs none."""
@@ -351,6 +360,10 @@ class Node:
             credentials(mesh, gateway),
             sent,
             got,
+            filter_parts(
+                (policy for policy in self._chosen(name) if isinstance(policy, EnvoyFilter)),
+                mesh.config.root_namespace,
+            ),
         )
 
     def _traced(self, view: ProxyView) -> TracingRecord | None:

@@ -17,6 +17,18 @@ from mesh.model.authorization import (
 )
 from mesh.model.config import DEFAULT_CONFIG, MeshConfig, PathNormalization
 from mesh.model.credentials import BackendTls, PrivateKey, Secret, SubjectName, TlsTarget, TrustBundle
+from mesh.model.envoy_filter import (
+    ClusterMatch,
+    EnvoyFilter,
+    EnvoyPatch,
+    ListenerMatch,
+    PatchContext,
+    PatchMatch,
+    PatchOperation,
+    PatchTarget,
+    RouteKind,
+    RoutesMatch,
+)
 from mesh.model.fragment import Fragment, Noun
 from mesh.model.gateway import (
     GATEWAY_CONTROLLER,
@@ -156,6 +168,7 @@ __all__ = [
     "CidrGroupPeer",
     "CidrPeer",
     "ClientTls",
+    "ClusterMatch",
     "ConnectionAttribute",
     "ConnectionMatch",
     "ConnectionPool",
@@ -168,6 +181,8 @@ __all__ = [
     "Endpoint",
     "EndpointSlice",
     "EntityPeer",
+    "EnvoyFilter",
+    "EnvoyPatch",
     "Fault",
     "Fragment",
     "Gateway",
@@ -188,6 +203,7 @@ __all__ = [
     "LearnedNames",
     "Limit",
     "Listener",
+    "ListenerMatch",
     "ListenerProtocol",
     "MeshConfig",
     "MeshTracing",
@@ -202,6 +218,10 @@ __all__ = [
     "ObjectRef",
     "OutlierDetection",
     "Parent",
+    "PatchContext",
+    "PatchMatch",
+    "PatchOperation",
+    "PatchTarget",
     "PathChange",
     "PathMatch",
     "PathNormalization",
@@ -228,8 +248,10 @@ __all__ = [
     "Rewrite",
     "Route",
     "RouteBackend",
+    "RouteKind",
     "RouteMatch",
     "RouteRule",
+    "RoutesMatch",
     "Rule",
     "RuleSet",
     "Secret",
