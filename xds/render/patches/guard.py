@@ -133,7 +133,10 @@ def _judges(found: betterproto2.Message) -> list[tuple[str, bytes]]:
 def _structure(found: betterproto2.Message) -> object:
     if isinstance(found, Listener):
         judged = found.name.startswith(_CLASS)
-        own = (*found.filter_chains, *((found.default_filter_chain,) if found.default_filter_chain else ()))
+        own = (
+            *found.filter_chains,
+            *((found.default_filter_chain,) if found.default_filter_chain is not None else ()),
+        )
         chains = [_chain(chain, judged=judged) for chain in own if judged or not chain.filters]
         taken = (found.address, found.additional_addresses, found.transparent, found.freebind)
         if not judged:
@@ -167,7 +170,8 @@ def _awaited(found: betterproto2.Message) -> Iterator[str]:
     """What comes over the stream that everything comes by."""
     for message in walk(found):
         if isinstance(message, _SOURCES) and any(
-            isinstance(inner, ConfigSource) and (inner.ads or inner.self) for inner in walk(message)
+            isinstance(inner, ConfigSource) and (inner.ads is not None or inner.self is not None)
+            for inner in walk(message)
         ):
             yield f"{type(message).__name__} {_label(message)}"
 

@@ -68,7 +68,7 @@ def _listener(found: Listener, patch: EnvoyPatch, scene: Scene) -> Listener | No
             elif (left := _whole(chain, patch)) is not None:
                 kept.append(left)
         found.filter_chains = kept
-        if found.default_filter_chain and is_chain(found.default_filter_chain, where, scene):
+        if found.default_filter_chain is not None and is_chain(found.default_filter_chain, where, scene):
             found.default_filter_chain = _whole(found.default_filter_chain, patch)
         return found
     for chain in _chains(found):
@@ -82,7 +82,7 @@ def _listener(found: Listener, patch: EnvoyPatch, scene: Scene) -> Listener | No
 
 def _chains(found: Listener) -> Iterator[FilterChain]:
     yield from found.filter_chains
-    if found.default_filter_chain:
+    if found.default_filter_chain is not None:
         yield found.default_filter_chain
 
 
