@@ -66,7 +66,8 @@ _ACTIONS = ("ANY", "ROUTE", "REDIRECT", "DIRECT_RESPONSE")
 _INSERTS = ("INSERT_BEFORE", "INSERT_AFTER", "INSERT_FIRST")
 _WHOLE = ("MERGE", "ADD", "REMOVE")
 OPERATIONS: Mapping[str, tuple[str, ...]] = {
-    "LISTENER": _WHOLE,
+    # Whether a port of a pod is free nobody can try, so none is added.
+    "LISTENER": ("MERGE", "REMOVE"),
     "FILTER_CHAIN": _WHOLE,
     "NETWORK_FILTER": (*_WHOLE, *_INSERTS, "REPLACE"),
     "HTTP_FILTER": (*_WHOLE, *_INSERTS, "REPLACE"),
@@ -126,7 +127,7 @@ def _patch(item: Reader) -> EnvoyPatch:
     operation.require()
     done = operation.choice(_EVERY_OPERATION, "MERGE")
     if target.sound and operation.sound and done not in OPERATIONS[to]:
-        operation.refuse(f"{done} does not go with applyTo {to}; use one of {', '.join(OPERATIONS[to])}")
+        operation.refuse(f"{done} does not go with applyTo {to} here; use one of {', '.join(OPERATIONS[to])}")
     where = _where(match, to)
     if target.sound and operation.sound:
         _fit(item, to, done, where)

@@ -181,6 +181,28 @@ def test_what_would_take_policy_out_of_force_is_refused_before_anything_is_made_
     assert not fragment.valid and "would remove what enforces policy" in problem.message
 
 
+LUA = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"
+FILE = {"@type": LUA, "default_source_code": {"filename": "/etc/shadow"}}
+SOCKET = {"endpoint": {"address": {"pipe": {"path": "/run/x.sock"}}}}
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "what"),
+    [
+        ("HTTP_FILTER", {"name": "lua", "typed_config": FILE}, "/etc/shadow"),
+        (
+            "CLUSTER",
+            {"name": "x", "load_assignment": {"endpoints": [{"lb_endpoints": [SOCKET]}]}},
+            "/run/x.sock",
+        ),
+        ("HTTP_ROUTE", {"direct_response": {"body": {"environment_variable": "HOME"}}}, "HOME"),
+    ],
+)
+def test_a_file_or_socket_of_the_machine_is_refused(target: str, value: Any, what: str) -> None:
+    fragment = read(envoy_filter({"configPatches": [patch(target, {"operation": "ADD", "value": value})]}))
+    assert any(what in problem.message for problem in fragment.problems) and not fragment.valid
+
+
 def test_a_cluster_that_would_wait_for_nobody_is_refused() -> None:
     value = {"name": "x", "type": "EDS", "eds_cluster_config": {"eds_config": {"ads": {}}}}
     fragment = read(envoy_filter({"configPatches": [patch("CLUSTER", {"operation": "ADD", "value": value})]}))

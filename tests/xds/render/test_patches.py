@@ -321,12 +321,7 @@ CHAIN = {
         }
     ],
 }
-ECHO = {"name": "echo", "typed_config": {"@type": f"{TYPE}.network.echo.v3.Echo"}}
-LISTENING = {
-    "name": "mine",
-    "address": {"socket_address": {"address": "127.0.0.1", "port_value": 15999}},
-    "filter_chains": [{"filters": [ECHO]}],
-}
+ELSEWHERE = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 15999}}}
 LIMIT = {
     "name": "limit",
     "typed_config": {
@@ -381,7 +376,6 @@ OPERATIONS: dict[str, tuple[EnvoyPatch, Seen, object]] = {
         of("virtualOutbound", "stat_prefix"),
         "mine",
     ),
-    "add a listener": (patch("LISTENER", "ADD", LISTENING), of("mine", "name"), "mine"),
     "add a chain": (
         patch("FILTER_CHAIN", "ADD", CHAIN),
         names("virtualOutbound", "filter_chains"),
@@ -526,7 +520,7 @@ ANYWHERE: dict[str, EnvoyPatch] = {
     "the host that has them goes": patch("VIRTUAL_HOST", "REMOVE"),
     "another host takes its requests": patch("VIRTUAL_HOST", "ADD", MINE),
     "the listener goes": patch("LISTENER", "REMOVE"),
-    "the listener is elsewhere": patch("LISTENER", "MERGE", {"address": LISTENING["address"]}),
+    "the listener is elsewhere": patch("LISTENER", "MERGE", ELSEWHERE),
     "the listener has another name": patch("LISTENER", "MERGE", {"name": "mine"}),
     "the chain goes": patch("FILTER_CHAIN", "REMOVE"),
     "another chain takes its connections": patch("FILTER_CHAIN", "ADD", CHAIN),

@@ -132,7 +132,7 @@ def _add(
 
 
 def _adds_resource(patch: EnvoyPatch) -> bool:
-    return patch.operation == "ADD" and patch.target in ("CLUSTER", "LISTENER")
+    return patch.operation == "ADD" and patch.target == "CLUSTER"
 
 
 def _sides(view: ProxyView) -> frozenset[PatchContext]:

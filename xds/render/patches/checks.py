@@ -21,7 +21,10 @@ def _problems(found: EnvoyFilter, patch: EnvoyPatch) -> Iterator[Problem]:
     except Unreadable as error:
         yield Problem(found.ref, f"{field}.patch.value{error.path}", error.message)
         return
-    if patch.operation == "ADD" and patch.target in ("CLUSTER", "LISTENER"):
+    if files := guard.files(value):
+        message = f"names a file or socket of the machine, {files}: write it inline"
+        yield Problem(found.ref, f"{field}.patch.value", message)
+    if patch.operation == "ADD" and patch.target == "CLUSTER":
         if objection := guard.new(value):
             yield Problem(found.ref, f"{field}.patch.value", objection)
     if patch.operation in ("REMOVE", "REPLACE", "MERGE") and isinstance(patch.where, ListenerMatch):

@@ -12,9 +12,17 @@ from typing import Any
 
 import betterproto2
 from envoy_data_plane.envoy.config.cluster.v3 import ClusterEdsClusterConfig
-from envoy_data_plane.envoy.config.core.v3 import ConfigSource, ExtensionConfigSource
+from envoy_data_plane.envoy.config.core.v3 import (
+    ConfigSource,
+    DataSource,
+    ExtensionConfigSource,
+    PathConfigSource,
+    Pipe,
+    WatchedDirectory,
+)
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpFilter,
@@ -59,6 +67,7 @@ _READING = (
     "strip_matching_host_port",
     "strip_any_host_port",
 )
+_STREAMS = ("/dev/stdout", "/dev/stderr")
 _NOBODYS = "waits for {} over the discovery stream, where nobody serves it: write it inline"
 _CLASS = ("virtualInbound|", "virtualOutbound|")
 _CLASS_ROUTES = ("inbound|", "outbound|")
@@ -83,6 +92,22 @@ def new(added: betterproto2.Message) -> str:
         return "has no name"
     if news := sorted(_awaited(added)):
         return _NOBODYS.format(news[0])
+    return ""
+
+
+def files(value: betterproto2.Message) -> str:
+    """A file, socket or variable that a value names. Where it is tried they are others than where it is
+    served, and Envoy may read there what the user may not."""
+    for message in walk(value):
+        match message:
+            case DataSource() if message.filename or message.environment_variable:
+                return message.filename or message.environment_variable or ""
+            case Pipe() | PathConfigSource() | WatchedDirectory():
+                return message.path
+            case ConfigSource() if message.path:
+                return message.path
+            case FileAccessLog() if message.path not in _STREAMS:
+                return message.path
     return ""
 
 
