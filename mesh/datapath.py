@@ -7,7 +7,7 @@ last `NodeState`, mapping by mapping. It knows records, not map entries, and no 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -46,7 +46,7 @@ from mesh.node import (
     TracingRecord,
     WorkloadRecord,
 )
-from mesh.proxy import Destination, L7Class, ProxyView, Target
+from mesh.proxy import Destination, FilterPart, L7Class, ProxyView, Target
 from mesh.references import AnyPolicy, RequestPolicy
 from mesh.telemetry import connections, tracing
 
@@ -265,8 +265,8 @@ class Node:
         pods: dict[str, PodRecord] = {}
         proxies: dict[str, ProxyView] = {}
         tracings: dict[str, TracingRecord] = {}
-        for name, (ingress, egress) in sets.items():
-            view = self._view(name, ingress, egress)
+        for name, (ingress, egress, patches) in sets.items():
+            view = self._view(name, ingress, egress, patches)
             if view.reasons:
                 proxies[str(name)] = view
             if traced := self._traced(view):
@@ -296,12 +296,20 @@ class Node:
             ),
         )
 
-    def _sets(self, name: WorkloadName, used: dict[int, _Subject], stale: bool) -> tuple[int, int]:
-        """The ingress and the egress policy set of a local pod."""
+    def _sets(
+        self, name: WorkloadName, used: dict[int, _Subject], stale: bool
+    ) -> tuple[int, int, tuple[FilterPart, ...]]:
+        """The ingress and the egress policy set of a local pod, and what changes its Envoy."""
         mesh = self._mesh
         number = mesh.identities.of[name]
-        chosen = list(self._chosen(name))
-        if any(isinstance(policy, EnvoyFilter) for policy in chosen) and gateway_ports(mesh, name):
+        chosen = [
+            policy
+            for ref in sorted(self._selecting[number])
+            for policy in mesh.policies[ref]
+            if number in mesh.identities.select(policy.subject)
+        ]
+        filters = [policy for policy in chosen if isinstance(policy, EnvoyFilter)]
+        if filters and gateway_ports(mesh, name):
             # A gateway's Envoy is there already, and has no side that is called inbound.
             chosen = [policy for policy in chosen if not isinstance(policy, EnvoyFilter)]
         asks_kinds = any(isinstance(policy, RequestPolicy) for policy in chosen)
@@ -314,18 +322,11 @@ class Node:
             self._subject(direction, tuple(p for p in chosen if concerns(p, direction)), known, used, stale)
             for direction in DIRECTIONS
         )
-        return ingress, egress
+        return ingress, egress, filter_parts(filters, mesh.config.root_namespace)
 
-    def _chosen(self, name: WorkloadName) -> Iterator[AnyPolicy]:
-        """The policies that select a local pod."""
-        mesh = self._mesh
-        number = mesh.identities.of[name]
-        for ref in sorted(self._selecting[number]):
-            for policy in mesh.policies[ref]:
-                if number in mesh.identities.select(policy.subject):
-                    yield policy
-
-    def _view(self, name: WorkloadName, ingress: int, egress: int) -> ProxyView:
+    def _view(
+        self, name: WorkloadName, ingress: int, egress: int, patches: tuple[FilterPart, ...]
+    ) -> ProxyView:
         """What the pod's Envoy has to do; without reasons it needs none."""
         mesh = self._mesh
         caller = mesh.callers.of(name)
@@ -360,10 +361,7 @@ class Node:
             credentials(mesh, gateway),
             sent,
             got,
-            filter_parts(
-                (policy for policy in self._chosen(name) if isinstance(policy, EnvoyFilter)),
-                mesh.config.root_namespace,
-            ),
+            patches,
         )
 
     def _traced(self, view: ProxyView) -> TracingRecord | None:

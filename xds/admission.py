@@ -86,7 +86,7 @@ class Admission:
         """A version did not pass. `lasting`: nor will it after a restart. Returns what is in force."""
         self.on_trial.pop(ref, None)
         item = self._store.get(ref)
-        assert item is not None, f"{ref} is on trial and not stored"
+        assert item is not None, f"{ref} was on trial and is not stored"
         if lasting:
             self._store.refuse(item, problems)
         return self._in_force(item, Fragment(ref, problems=problems, valid=False))

@@ -137,7 +137,8 @@ class Pipeline:
         self._compile(self.node)
         self._now(self._try_resources())
         self._settle({self.node}, trace=secrets.token_hex(16))
-        self._now(self._try_all_filters())
+        if self.admission.on_trial:
+            self._now(self._try_filters())  # together; who does not pass is tried beside all else
 
     def offer(self, changes: Sequence[Change]) -> None:
         """Queue what a source saw."""
@@ -301,7 +302,7 @@ class Pipeline:
             answer = yield tried
         if not problems and not answer.words:
             for ref in refs:
-                self.admission.accept(ref)
+                self._accept(ref)
             for snapshot in self.nodes.values():
                 snapshot.serve_tried()
             self._publish_all(new, begun)
@@ -312,13 +313,26 @@ class Pipeline:
         else:
             (ref,) = refs
             found = tuple(problems) or (Problem(ref, "spec.configPatches", _refusal(answer)),)
-            in_force = self.admission.refuse(ref, found, lasting=answer.envoys)
+            in_force = self._refuse(ref, found, lasting=answer.envoys)
             for problem in found:
                 _LOG.warning("%s", f"{problem.object} {problem.field}: {problem.message}")
             self._assemble({ref: in_force})
             yield from self._try_resources()
             self._publish_all({ref: in_force}, begun)
         self._singly = [ref for ref in self._singly if ref in on_trial]
+
+    def _accept(self, ref: ObjectRef) -> None:
+        try:
+            self.admission.accept(ref)
+        except OSError as error:
+            _LOG.error("%s is in force, the version before it stays on disk: %s", ref, error)
+
+    def _refuse(self, ref: ObjectRef, problems: tuple[Problem, ...], *, lasting: bool) -> Fragment:
+        try:
+            return self.admission.refuse(ref, problems, lasting=lasting)
+        except OSError as error:
+            _LOG.error("that %s is refused cannot be written down, so it will be tried again: %s", ref, error)
+            return self.admission.refuse(ref, problems, lasting=False)
 
     def _try_resources(self) -> Steps[None]:
         """Try what other changes made of patched resources. Of those that Envoy refuses the version before

@@ -22,6 +22,8 @@ from xds.render.resource import EnvoyResource
 #: Seconds that Envoy may take. It takes a tenth of one.
 _PATIENCE = 10.0
 _LONGEST = 600
+#: Answers that are remembered, the newest.
+_MOST = 1 << 16
 _NOBODY = 65534
 
 
@@ -72,6 +74,8 @@ class Trial:
         for one in tried:
             if not answer.words or len(tried) == 1 or not answer.envoys:
                 self._known[_digest(one.resource)] = answer.words
+        while len(self._known) > _MOST:
+            del self._known[next(iter(self._known))]
         return answer
 
 

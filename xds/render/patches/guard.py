@@ -59,6 +59,7 @@ _READING = (
     "normalize_path",
     "merge_slashes",
     "path_with_escaped_slashes_action",
+    "path_normalization_options",
     "use_remote_address",
     "xff_num_trusted_hops",
     "skip_xff_append",
