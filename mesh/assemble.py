@@ -17,6 +17,8 @@ from mesh.change import Change
 from mesh.cidr import CidrIndex
 from mesh.destination_rules import DestinationRules
 from mesh.entry_hosts import EntryHosts
+from mesh.envoy_filters import EnvoyFilters
+from mesh.envoy_filters import problems as envoy_filter_problems
 from mesh.gateway_problems import gateway_problems
 from mesh.gateways import Gateways
 from mesh.grants import Grants
@@ -31,6 +33,7 @@ from mesh.model import (
     CidrGroup,
     DestinationRule,
     EndpointSlice,
+    EnvoyFilter,
     Fragment,
     Gateway,
     GatewayClass,
@@ -104,6 +107,7 @@ class Mesh:
         self.policies = self.policy_table.all
         self.routes = RouteTable(self.entry_hosts)
         self.destination_rules = DestinationRules()
+        self.envoy_filters = EnvoyFilters()
         self.scopes = Scopes()
         self.callers = CallerIndex(self.nodes)
         self.gateways = Gateways()
@@ -149,8 +153,12 @@ class Mesh:
         return {port: kind for port, kinds in sorted(found.items()) if (kind := joined(kinds))}
 
     def routed(self) -> set[ServiceName]:
-        """The services of which some route or DestinationRule speaks."""
-        return self.routes.bound(self.services) | set(self.destination_rules.spoken_of(self.services))
+        """The services of which some route, DestinationRule or EnvoyFilter speaks."""
+        return (
+            self.routes.bound(self.services)
+            | set(self.destination_rules.spoken_of(self.services))
+            | set(self.envoy_filters.spoken_of(self.services.values()))
+        )
 
     # --- changing ------------------------------------------------------------------------
 
@@ -176,7 +184,7 @@ class Mesh:
         looked, changed = self.policy_table.settle()
         change.policies |= changed
         for ref in looked:
-            self._tell(ref, self.policy_table.lacking_keys(ref))
+            self._tell(ref, [*self.policy_table.lacking_keys(ref), *self._half_done(ref)])
         # In order, so that numbers and addresses do not depend on how sets are walked.
         for name in sorted(rehome):
             self._number(name, change)
@@ -251,6 +259,10 @@ class Mesh:
                 self._configure(change)
             case Policy() | TierPolicy() | Authorization() | RequestAuthentication() | RateLimit():
                 _refer(self.policy_table.put(ref, noun), change)
+            case EnvoyFilter():
+                _refer(self.policy_table.put(ref, noun), change)
+                change.routed |= self.envoy_filters.put(noun, self.services.values())
+                self._ask_callers(_caller_labels(noun), change)
             case Telemetry():
                 self.telemetries[ref] = noun
                 change.telemetry = True
@@ -321,6 +333,10 @@ class Mesh:
                 self._configure(change)
             case Policy() | TierPolicy() | Authorization() | RequestAuthentication() | RateLimit():
                 _refer(self.policy_table.remove(ref, noun), change)
+            case EnvoyFilter():
+                _refer(self.policy_table.remove(ref, noun), change)
+                change.routed |= self.envoy_filters.remove(noun, self.services.values())
+                self._forget_callers(_caller_labels(noun), change)
             case Telemetry():
                 del self.telemetries[ref]
                 change.telemetry = True
@@ -415,6 +431,12 @@ class Mesh:
             self.config = config
             self.policy_table.configure(config)
             change.config = True
+
+    def _half_done(self, ref: ObjectRef) -> Iterator[Problem]:
+        """What an EnvoyFilter does less of than it looks like."""
+        for policy in self.policies.get(ref, ()):
+            if isinstance(policy, EnvoyFilter):
+                yield from envoy_filter_problems(policy)
 
     def _check_names(self) -> None:
         """Policies that speak of DNS names need the mesh's resolver: it reports addresses, and it alone
@@ -514,8 +536,11 @@ class Mesh:
             self._tell(ref, route_problems(route, self.services, hosts, rules, root))
 
 
-def _caller_labels(noun: Route | DestinationRule | Sidecar) -> set[str]:
+def _caller_labels(noun: Route | DestinationRule | Sidecar | EnvoyFilter) -> set[str]:
     """The labels of callers for which a rule asks."""
+    if isinstance(noun, EnvoyFilter):
+        steering = noun.steers and any(patch.concerns("SIDECAR_OUTBOUND") for patch in noun.patches)
+        return {key for key, _ in noun.labels} if steering else set()
     if isinstance(noun, DestinationRule | Sidecar):
         asked = [noun.callers] if noun.callers else []
     else:

@@ -144,7 +144,10 @@ class Bindings:
         return self._services
 
     def _concerns(self, service: ServiceName) -> bool:
-        return self._mesh.routes.is_bound(service) or bool(self._mesh.destination_rules.at(service))
+        mesh = self._mesh
+        found = mesh.services.get(service)
+        patched = found is not None and bool(mesh.envoy_filters.at(found))
+        return mesh.routes.is_bound(service) or bool(mesh.destination_rules.at(service)) or patched
 
     def _shared_out(self) -> set[ServiceName]:
         return set(filter(self._is_shared_out, self._mesh.backends))
@@ -179,13 +182,15 @@ class Bindings:
         sidecars = mesh.scopes.all
 
         spoken: list[Route | DestinationRule] = [*routes, *rules]
-        namespaces = {found.ref.namespace for found in (*spoken, *sidecars)}
+        filters = mesh.envoy_filters.at(mesh.services[service]) if service in mesh.services else []
+        namespaces = {found.ref.namespace for found in (*spoken, *sidecars, *filters)}
         namespaces.update(name for found in spoken for name in found.exported)
         namespaces.update(name for host in hosts for name in mesh.entry_hosts.namespaces(host))
         if sidecars:
             namespaces.add(service.namespace)  # They may name it as the caller's own.
         callers = [m.callers for route in with_delegates for rule in route.all_rules for m in rule.matches]
         callers += [rule.callers for rule in rules if rule.callers]
+        callers += [found.callers for found in filters]
         callers += [sidecar.callers for sidecar in sidecars if sidecar.callers]
         namespaces.update(found.namespace for found in callers)
         labels = {key for found in callers for key, _ in found.labels}

@@ -15,6 +15,7 @@ from itertools import pairwise
 from mesh import authorization_parts as parts
 from mesh.authorization import identity_satisfies
 from mesh.cidr import CidrIndex
+from mesh.envoy_filters import concerns_ports, inbound, inbound_port
 from mesh.identity import PORTS_KEY
 from mesh.lines import PORTED, Line, Ruling, line_up, ranges, rule_on
 from mesh.model import (
@@ -26,6 +27,7 @@ from mesh.model import (
     CidrPeer,
     Direction,
     EntityPeer,
+    EnvoyFilter,
     Identity,
     MeshConfig,
     Peer,
@@ -49,7 +51,7 @@ from mesh.node import (
     stable_id,
 )
 from mesh.protocols import PortKind
-from mesh.proxy import AuthenticationPart, L7Class, RateLimitPart
+from mesh.proxy import AuthenticationPart, L7Class, PatchKey, RateLimitPart
 from mesh.references import AnyPolicy, RequestPolicy
 
 #: A peer as the kernel knows it: security id and id of the CIDR set that covers the address.
@@ -212,6 +214,8 @@ def concerns(policy: AnyPolicy, direction: Direction) -> bool:
         return direction == "ingress" and bool(policy.rules)
     if isinstance(policy, RateLimit):
         return direction == "ingress"
+    if isinstance(policy, EnvoyFilter):
+        return direction == "ingress" and concerns_ports(policy)
     return (
         bool(policy.rules(direction))
         if not isinstance(policy, Policy)
@@ -235,8 +239,9 @@ class _Table:
             if direction == "ingress"
             else ()
         )
-        inbound = policies if direction == "ingress" else ()
-        self._every = Every(tuple(token_rules(inbound)), tuple(rate_limits(inbound)))
+        asked = policies if direction == "ingress" else ()
+        self._every = Every(tuple(token_rules(asked)), tuple(rate_limits(asked)))
+        self._filters = sorted({p.ref: p for p in asked if isinstance(p, EnvoyFilter)}.items())
         #: Terms about the caller, each once, whatever negates it.
         self.terms = list(dict.fromkeys(map(_positive, parts.caller_terms(self._authorizations))))
         self._bits = {term: 1 << index for index, term in enumerate(self.terms, len(self.lines))}
@@ -286,8 +291,9 @@ class _Table:
         for line in chosen:
             for first, last in ranges(line.rule, protocol, ports):
                 starts |= {first, last + 1}
-        if protocol == "TCP" and (self._authorizations or self._every.keys):
-            for port in (*self._declared, *parts.ports_of(self._authorizations)):
+        if protocol == "TCP" and (self._authorizations or self._every.keys or self._filters):
+            patched = {inbound_port(patch) for _, found in self._filters for patch in found.patches} - {0}
+            for port in (*self._declared, *parts.ports_of(self._authorizations), *patched):
                 starts |= {port, port + 1}
         bounds = [*sorted(start for start in starts if start <= 65535), 65536]
         found: list[PortVerdict] = []
@@ -328,7 +334,7 @@ class _Table:
             return parts.combine(asked, truth, first, kind, self._config)
 
         # Rule 20: what is declared as something else than HTTP brings no token, and is no request.
-        every = self._every if protocol == "TCP" and kind != "plain" else Every()
+        every = self._every_at(first) if protocol == "TCP" and kind != "plain" else Every()
         answer = say(self._authorizations)
         verdict, rules = self._join(now, then, answer, every, self._defaults)
         number = self._listener(now, then, answer, every, kind, rules) if verdict == "steer" else 0
@@ -339,6 +345,11 @@ class _Table:
         if (now.names, then.names) != (None, None):
             found = replace(found, names=now.names, audit_names=then.names)
         return found
+
+    def _every_at(self, port: int) -> Every:
+        """Patches of EnvoyFilters are for some ports."""
+        keys = tuple(key for _, found in self._filters for key in inbound(found, port))
+        return replace(self._every, patches=keys) if keys else self._every
 
     def _join(
         self,
@@ -390,6 +401,7 @@ class _Table:
             normalization=self._config.path_normalization,
             authentication=every.tokens,
             limits=every.limits,
+            patches=every.patches,
         )
         number = self._number_of(_name(l7, rules, ask.variant))
         self.listeners[number] = replace(l7, number=number)
@@ -404,6 +416,8 @@ def _name(l7: L7Class, rules: tuple[str, ...], variant: str) -> str:
         words.append(variant)
     if l7.audit is not None:
         words.append(f"audit {' + '.join(rule.key for rule in l7.audit)}")
+    if riding := [str(key) for key in l7.patches if not key.steers]:
+        words.append(f"patched {' + '.join(riding)}")
     structure = (l7.server_names, l7.plain, l7.http, l7.normalization)
     if structure != (None, None, True, "MERGE_SLASHES"):
         words.append(f"{stable_id(repr(structure)):016x}")
@@ -416,10 +430,16 @@ class Every:
 
     tokens: tuple[AuthenticationPart, ...] = ()
     limits: tuple[RateLimitPart, ...] = ()
+    patches: tuple[PatchKey, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return (*(part.key for part in self.tokens), *(key for part in self.limits for key in part.keys))
+        """Those for which connections meet an Envoy."""
+        return (
+            *(part.key for part in self.tokens),
+            *(key for part in self.limits for key in part.keys),
+            *(str(key) for key in self.patches if key.steers),
+        )
 
 
 def token_rules(policies: Iterable[AnyPolicy]) -> Iterator[AuthenticationPart]:

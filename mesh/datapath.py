@@ -31,12 +31,14 @@ from mesh.classes import (
     set_id,
     token_rules,
 )
+from mesh.envoy_filters import parts as filter_parts
 from mesh.gateway_ports import credentials, gateway_ports
 from mesh.identity import PORTS_KEY
 from mesh.metrics import metrics_record
 from mesh.model import (
     Backend,
     Direction,
+    EnvoyFilter,
     ObjectRef,
     ServiceName,
     Telemetry,
@@ -58,7 +60,7 @@ from mesh.node import (
     TracingRecord,
     WorkloadRecord,
 )
-from mesh.proxy import Destination, L7Class, ProxyView, Target
+from mesh.proxy import Destination, FilterPart, L7Class, ProxyView, Target
 from mesh.references import AnyPolicy, RequestPolicy
 from mesh.telemetry import applying, by_namespace, connections, tracing
 
@@ -287,9 +289,9 @@ class Node:
         tracings: dict[str, TracingRecord] = {}
         metrics: dict[str, MetricsRecord] = {}
         homes = by_namespace(self._mesh.telemetries.values())
-        for name, (ingress, egress) in sets.items():
+        for name, (ingress, egress, patches) in sets.items():
             applied = applying(self._mesh.config, homes, self._mesh.workloads[name])
-            view = self._view(name, ingress, egress, applied)
+            view = self._view(name, ingress, egress, applied, patches)
             if view.reasons:
                 proxies[str(name)] = view
             if traced := self._traced(view):
@@ -322,8 +324,10 @@ class Node:
             ),
         )
 
-    def _sets(self, name: WorkloadName, used: dict[int, _Subject], stale: bool) -> tuple[int, int]:
-        """The ingress and the egress policy set of a local pod."""
+    def _sets(
+        self, name: WorkloadName, used: dict[int, _Subject], stale: bool
+    ) -> tuple[int, int, tuple[FilterPart, ...]]:
+        """The ingress and the egress policy set of a local pod, and what changes its Envoy."""
         mesh = self._mesh
         number = mesh.identities.of[name]
         chosen = [
@@ -332,6 +336,10 @@ class Node:
             for policy in mesh.policies[ref]
             if number in mesh.identities.select(policy.subject)
         ]
+        filters = [policy for policy in chosen if isinstance(policy, EnvoyFilter)]
+        if filters and gateway_ports(mesh, name):
+            # A gateway's Envoy is there already, and has no side that is called inbound.
+            chosen = [policy for policy in chosen if not isinstance(policy, EnvoyFilter)]
         asks_kinds = any(isinstance(policy, RequestPolicy) for policy in chosen)
         known = Subject(
             mesh.identities.all[number].mapping.get(PORTS_KEY, ""),
@@ -342,10 +350,15 @@ class Node:
             self._subject(direction, tuple(p for p in chosen if concerns(p, direction)), known, used, stale)
             for direction in DIRECTIONS
         )
-        return ingress, egress
+        return ingress, egress, filter_parts(filters, mesh.config.root_namespace)
 
     def _view(
-        self, name: WorkloadName, ingress: int, egress: int, applied: tuple[Telemetry, ...]
+        self,
+        name: WorkloadName,
+        ingress: int,
+        egress: int,
+        applied: tuple[Telemetry, ...],
+        patches: tuple[FilterPart, ...],
     ) -> ProxyView:
         """What the pod's Envoy has to do; without reasons it needs none."""
         mesh = self._mesh
@@ -393,6 +406,7 @@ class Node:
             got,
             sent_logs,
             got_logs,
+            patches,
         )
 
     def _traced(self, view: ProxyView) -> TracingRecord | None:

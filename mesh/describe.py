@@ -21,7 +21,10 @@ from mesh.matrix import who_can_reach
 from mesh.model import (
     Authorization,
     Direction,
+    EnvoyFilter,
+    EnvoyPatch,
     ObjectRef,
+    PatchContext,
     Policy,
     Problem,
     RateLimit,
@@ -51,6 +54,11 @@ _DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
 #: Labels by which Istio's telemetry names a workload and its version.
 _APP = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 _VERSION = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
+
+_CONTEXTS: Mapping[Direction, PatchContext] = {
+    "egress": "SIDECAR_OUTBOUND",
+    "ingress": "SIDECAR_INBOUND",
+}
 
 Entry = dict[str, str]
 
@@ -167,6 +175,14 @@ def _rules(policy: AnyPolicy, view: ProxyView, directions: tuple[Direction, ...]
                 effect = f"at most {limit.requests} requests per {limit.unit}"
                 yield _entry(policy.ref, limit.field, effect, DESTINATION)
         return
+    if isinstance(policy, EnvoyFilter):
+        for patch in policy.patches:
+            contexts: list[PatchContext] = ["GATEWAY"] if view.gateway else []
+            contexts += [_CONTEXTS[direction] for direction in directions]
+            if any(map(patch.concerns, contexts)):
+                effect = f"{patch.operation} {patch.target} in {patch.context}"
+                yield _entry(policy.ref, patch.field, effect, _patched(policy, patch, view, directions))
+        return
     prefix = "audit: would " if policy.audit else ""
     if isinstance(policy, Authorization):
         if "ingress" in directions:
@@ -178,6 +194,19 @@ def _rules(policy: AnyPolicy, view: ProxyView, directions: tuple[Direction, ...]
             yield _entry(policy.ref, rule.field, f"{prefix}{effect}", where)
         if isinstance(policy, Policy) and (found := policy.rules(direction)) and found.default_deny:
             yield _entry(policy.ref, direction, f"{prefix}deny ({direction} default)", KERNEL)
+
+
+def _patched(
+    policy: EnvoyFilter, patch: EnvoyPatch, view: ProxyView, directions: tuple[Direction, ...]
+) -> str:
+    """At which side an Envoy is there that the patch can change."""
+    if view.gateway:
+        return DESTINATION if patch.concerns("GATEWAY") else IDLE
+    if "ingress" in directions and view.ingress and patch.concerns("SIDECAR_INBOUND"):
+        return DESTINATION
+    if (view.routed or view.egress) and patch.concerns("SIDECAR_OUTBOUND"):
+        return CALLER
+    return IDLE
 
 
 def _written(policy: Policy | TierPolicy, direction: Direction) -> Iterator[tuple[str, Rule]]:

@@ -19,6 +19,7 @@ from mesh.model import (
     Authorization,
     Backend,
     Direction,
+    EnvoyFilter,
     MeshConfig,
     Policy,
     Protocol,
@@ -198,9 +199,10 @@ def _judge(
         consents = [policy for policy in selecting if isinstance(policy, Authorization)]
         tokens = [policy for policy in selecting if isinstance(policy, RequestAuthentication)]
         limited = [policy for policy in selecting if isinstance(policy, RateLimit)]
+        filters = [policy for policy in selecting if isinstance(policy, EnvoyFilter)]
         network = [policy for policy in selecting if isinstance(policy, Policy | TierPolicy)]
         # Each on its own: whoever wants to change something must know of all that refuse.
-        for policies in (network, tokens, consents, limited):
+        for policies in (network, tokens, consents, limited, filters):
             verdict = judge(policies, direction, subject, peer, protocol, backend.port, mesh.config)
             if not isinstance(verdict, Steer):
                 refused = refused or isinstance(verdict, Deny)
@@ -209,6 +211,9 @@ def _judge(
             steered = True
             if policies is limited:
                 reasons += [_said(key, "limits requests", envoy) for key in _limiting(limited, request)]
+                continue
+            if policies is filters:
+                reasons += [_said(key, "changes the Envoy", envoy) for key in verdict.keys]
                 continue
             if request is None:
                 reasons += [_said(key, "steer", envoy) for key in verdict.keys]

@@ -18,6 +18,7 @@ from mesh.label_filter import LabelFilter
 from mesh.model import (
     Authorization,
     CidrPeer,
+    EnvoyFilter,
     Policy,
     RateLimit,
     RequestAuthentication,
@@ -184,7 +185,7 @@ def _blocks_of(policy: AnyPolicy) -> Iterator[tuple[str, CidrPeer]]:
                             if isinstance(value, CidrPeer):
                                 yield f"{written.field} {index} {term.attribute} {term.negated}", value
             return
-        case RequestAuthentication() | RateLimit():
+        case RequestAuthentication() | RateLimit() | EnvoyFilter():
             return
     for rule in rules:
         for peer in rule.peers or ():

@@ -15,6 +15,7 @@ from typing import Literal
 from mesh.authorization import Caller
 from mesh.cidr import matches
 from mesh.consent import Asked, Consent, Refusal, consent
+from mesh.envoy_filters import inbound
 from mesh.expression import compile_expression
 from mesh.identity import PORTS_KEY, named_port
 from mesh.model import (
@@ -26,6 +27,7 @@ from mesh.model import (
     CidrPeer,
     Direction,
     EntityPeer,
+    EnvoyFilter,
     HttpMatch,
     MeshConfig,
     NamePattern,
@@ -134,7 +136,8 @@ def would_judge(
 ) -> Verdict:
     """What `judge` would say if the policies in audit mode were in force."""
     counted = [
-        p if isinstance(p, RequestAuthentication | RateLimit) else replace(p, audit=False) for p in policies
+        p if isinstance(p, RequestAuthentication | RateLimit | EnvoyFilter) else replace(p, audit=False)
+        for p in policies
     ]
     return judge(counted, direction, subject, peer, protocol, port, config)
 
@@ -161,7 +164,7 @@ def _authorize(
 
 def _with_every_request(verdict: Verdict, selecting: Sequence[AnyPolicy], question: _Question) -> Verdict:
     """Rule 20: a token may come from anybody, on every port that is not declared as something else; and
-    whoever calls there uses up rate limits."""
+    whoever calls there uses up rate limits, and meets what EnvoyFilters put in the way."""
     kind = question.subject.declared.get(question.port)
     if isinstance(verdict, Deny) or question.direction == "egress" or question.protocol != "TCP":
         return verdict
@@ -169,6 +172,8 @@ def _with_every_request(verdict: Verdict, selecting: Sequence[AnyPolicy], questi
     limited = (policy for policy in selecting if isinstance(policy, RateLimit))
     keys = {f"{policy.ref} {rule.field}" for policy in tokens for rule in policy.rules}
     keys |= {f"{policy.ref} {limit.field}" for policy in limited for limit in policy.limits}
+    filters = (policy for policy in selecting if isinstance(policy, EnvoyFilter))
+    keys |= {str(key) for found in filters for key in inbound(found, question.port) if key.steers}
     if not keys or kind == "plain":
         return verdict
     before = verdict if isinstance(verdict, Steer) else Steer()

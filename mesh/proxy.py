@@ -21,6 +21,7 @@ from mesh.model import (
     ConnectionRule,
     CustomTag,
     Direction,
+    EnvoyPatch,
     HttpMatch,
     JwtRule,
     Limit,
@@ -119,6 +120,27 @@ class RateLimitPart:
 
 
 @dataclass(frozen=True, slots=True)
+class FilterPart:
+    """What one EnvoyFilter changes of an Envoy."""
+
+    origin: ObjectRef
+    patches: tuple[EnvoyPatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PatchKey:
+    """A patch of an EnvoyFilter that is for the ports of a class; does it bring an Envoy?"""
+
+    origin: ObjectRef
+    field: str
+    steers: bool
+
+    def __str__(self) -> str:
+        """Such as `EnvoyFilter shop/web configPatches[0]`."""
+        return f"{self.origin} {self.field}"
+
+
+@dataclass(frozen=True, slots=True)
 class L7Class:
     """The set of L7 rules that apply to some callers and ports (rule 5). `number` names the set,
     not its content: an edit of a rule in place keeps it, so it binds live connections.
@@ -142,6 +164,8 @@ class L7Class:
     normalization: PathNormalization = "MERGE_SLASHES"
     authentication: tuple[AuthenticationPart, ...] = ()
     limits: tuple[RateLimitPart, ...] = ()
+    #: Patches that are told apart by port.
+    patches: tuple[PatchKey, ...] = ()
 
     @property
     def keys(self) -> frozenset[str]:
@@ -149,13 +173,15 @@ class L7Class:
         asked = (f"{part.origin} {rule.field}" for part in self.authorization for rule in part.rules)
         tokens = (part.key for part in self.authentication)
         limits = (key for part in self.limits for key in part.keys)
-        return frozenset({*(rule.key for rule in self._network()), *asked, *tokens, *limits})
+        patches = (str(key) for key in self.patches if key.steers)
+        return frozenset({*(rule.key for rule in self._network()), *asked, *tokens, *limits, *patches})
 
     @property
     def origins(self) -> frozenset[ObjectRef]:
         """The policies behind them."""
-        parts: tuple[AuthorizationPart | AuthenticationPart | RateLimitPart, ...]
-        parts = (*self.authorization, *self.authentication, *self.limits)
+        parts: tuple[AuthorizationPart | AuthenticationPart | RateLimitPart | PatchKey, ...]
+        steering = (key for key in self.patches if key.steers)
+        parts = (*self.authorization, *self.authentication, *self.limits, *steering)
         return frozenset({*(rule.origin for rule in self._network()), *(part.origin for part in parts)})
 
     def _network(self) -> tuple[HttpRule | ServerNameRule, ...]:
@@ -351,6 +377,8 @@ class ProxyView:
     ingress_tracing: Tracing | None = None
     egress_logs: tuple[AccessLog, ...] = ()
     ingress_logs: tuple[AccessLog, ...] = ()
+    #: In the order in which they are applied.
+    patches: tuple[FilterPart, ...] = ()
 
 
 def _targets(entries: Iterable[RouteEntry | ConnectionEntry]) -> frozenset[Target]:

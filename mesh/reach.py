@@ -20,6 +20,7 @@ from mesh.model import (
     Authorization,
     Backend,
     Direction,
+    EnvoyFilter,
     Protocol,
     RateLimit,
     RequestAuthentication,
@@ -158,10 +159,10 @@ def policies_by_identity(mesh: Mesh) -> Mapping[int, Sequence[AnyPolicy]]:
 
 def _binds(policy: AnyPolicy) -> bool:
     """Can the policy refuse anything? One in audit mode, or of action AUDIT, only tells; a RateLimit asks how
-    often, not what."""
+    often, not what, and what an EnvoyFilter does nobody but Envoy knows."""
     if isinstance(policy, RequestAuthentication):
         return True
-    if isinstance(policy, RateLimit):
+    if isinstance(policy, RateLimit | EnvoyFilter):
         return False
     return not (policy.audit or (isinstance(policy, Authorization) and policy.action == "audit"))
 

@@ -24,6 +24,7 @@ from mesh.model import (
     CidrGroupPeer,
     CidrPeer,
     EndpointSlice,
+    EnvoyFilter,
     JwtRule,
     KeySet,
     KeySource,
@@ -53,7 +54,9 @@ from mesh.model import (
 )
 
 #: What is asked of requests, at the destination. They select by labels or by Services.
-RequestPolicy = Authorization | RequestAuthentication | RateLimit
+SubjectPolicy = Authorization | RequestAuthentication | RateLimit
+#: What is asked of them, or done to them.
+RequestPolicy = SubjectPolicy | EnvoyFilter
 #: What selects a workload and binds its connections.
 AnyPolicy = Policy | TierPolicy | RequestPolicy
 
@@ -81,7 +84,8 @@ class Directory:
 def sources_of(policy: AnyPolicy) -> set[Source]:
     """The kinds of thing that its meaning depends on."""
     if isinstance(policy, RequestPolicy):
-        found: set[Source] = {"config"} if policy.services is None else {"config", "services"}
+        of_services = not isinstance(policy, EnvoyFilter) and policy.services is not None
+        found: set[Source] = {"config", "services"} if of_services else {"config"}
         return found | {"keys"} if key_sources_of(policy) else found
     return {_SOURCES[type(peer)] for peer in _references(policy)}
 
@@ -99,7 +103,7 @@ def cidrs_of(policies: Iterable[AnyPolicy]) -> set[CidrPeer]:
     """Every block that resolved policies name."""
     found: set[CidrPeer] = set()
     for policy in policies:
-        if isinstance(policy, RequestAuthentication | RateLimit):
+        if isinstance(policy, RequestAuthentication | RateLimit | EnvoyFilter):
             continue
         if isinstance(policy, Authorization):
             found.update(
@@ -173,6 +177,8 @@ def resolve(policy: AnyPolicy, directory: Directory) -> tuple[AnyPolicy, ...]:
         return tuple(replace(known, subject=found) for found in _subjects(policy, directory))
     if isinstance(policy, RateLimit):
         return tuple(replace(policy, subject=found, services=None) for found in _subjects(policy, directory))
+    if isinstance(policy, EnvoyFilter):
+        return (replace(policy, subject=_at_home(policy, directory)),)
     if not _references(policy):
         return (policy,)
     if isinstance(policy, TierPolicy):
@@ -197,7 +203,7 @@ def _with_keys(rule: JwtRule, directory: Directory) -> JwtRule:
     return replace(rule, keys=found.keys if found else "")
 
 
-def _subjects(policy: RequestPolicy, directory: Directory) -> Iterator[Selector]:
+def _subjects(policy: SubjectPolicy, directory: Directory) -> Iterator[Selector]:
     """A policy of the root namespace is for all; one of a Service is for what stands behind it."""
     own = Requirement(NAMESPACE_KEY, "In", (policy.ref.namespace,))
     if policy.services is not None:
@@ -206,10 +212,16 @@ def _subjects(policy: RequestPolicy, directory: Directory) -> Iterator[Selector]
             if service is not None and service.selector:
                 labels = [Requirement(key, "In", (value,)) for key, value in service.selector]
                 yield Selector(tuple(sorted([own, *labels])))
-    elif policy.ref.namespace == directory.config.root_namespace:
-        yield policy.subject
     else:
-        yield Selector(tuple(sorted([own, *policy.subject.requirements])))
+        yield _at_home(policy, directory)
+
+
+def _at_home(policy: RequestPolicy, directory: Directory) -> Selector:
+    """Whom a policy selects by labels."""
+    if policy.ref.namespace == directory.config.root_namespace:
+        return policy.subject
+    own = Requirement(NAMESPACE_KEY, "In", (policy.ref.namespace,))
+    return Selector(tuple(sorted([own, *policy.subject.requirements])))
 
 
 def _rule_set(rules: RuleSet | None, directory: Directory) -> RuleSet | None:

@@ -74,13 +74,17 @@ def _routed_port(
             return None if alone else RoutedPort(service, port.port, vips, (), connections)
         rule = mesh.destination_rules.find(caller, service, mesh.config.root_namespace)
         field = steering_field(rule, port.port, plain=kind == "plain") if rule else ""
-        if rule is None or not field:
-            return None
         itself = (RouteBackend(service, port.port),)
-        if kind == "plain":
+        if rule is None or not field:
+            patch = mesh.envoy_filters.find(caller, service, port, mesh.config.root_namespace)
+            if patch is None:
+                return None
+            entries = (RouteEntry(patch.origin, _ANY, RouteRule(patch.field, (_ANY,), itself, lost=503)),)
+        elif kind == "plain":
             through = ConnectionEntry(rule.ref, ConnectionMatch(), ConnectionRule(field, "tcp", (), itself))
             return RoutedPort(service, port.port, vips, (), (through,))
-        entries = (RouteEntry(rule.ref, _ANY, RouteRule(field, (_ANY,), itself, lost=503)),)
+        else:
+            entries = (RouteEntry(rule.ref, _ANY, RouteRule(field, (_ANY,), itself, lost=503)),)
     if kind == "http" or any(not route.in_order for route in routes):
         return RoutedPort(service, port.port, vips, entries)
     if not connections:

@@ -206,6 +206,20 @@ _REQUESTS = (
         ("", ("limits", "global"), DESTINATION, "requests are counted where they arrive"),
     ),
     *_rows(
+        "EnvoyFilter",
+        ("", ("workloadSelector", "priority"), RIDES, "whose Envoys are changed, and in which order"),
+        ("", "configPatches", DESTINATION, "inbound; only an Envoy does what is put into it"),
+        ("configPatches[].match", "context", RIDES, "at which side an Envoy is changed"),
+        ("configPatches[].match", "listener", RIDES, "which ports; those of Services are told by number"),
+        (
+            "configPatches[].match",
+            "routeConfiguration",
+            CALLER,
+            "outbound, at the Service ports that it names",
+        ),
+        ("configPatches[].match", "cluster", CALLER, "outbound, to the Services that it names"),
+    ),
+    *_rows(
         "Telemetry",
         ("", "selector", RIDES, "which pods it is about"),
         (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agent.envoy import envoy_binary
+from proxy_configs.binary import envoy_binary
 from sluice.failure import Failure
 from sluice.kernel_probe import MAP_TYPES, PROGRAM_TYPES, SOCK_DESTROY, TCX, Libbpf, kernel_functions
 from sluice.mesh_directory import BPFFS, cgroup2_mount

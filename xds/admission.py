@@ -1,4 +1,5 @@
-"""Which version of each object is in force: the newest that could be read (rule 18).
+"""Which version of each object is in force: the newest that could be read (rule 18), and, of EnvoyFilters,
+that was tried.
 
 Without an earlier valid version the dialect's own answer to the unreadable stands. Decides about
 one object at a time; what is wrong between objects is `mesh.assemble`'s to say.
@@ -10,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from mesh.model import Fragment, ObjectRef, Problem, WorkloadName
+from mesh.model import EnvoyFilter, Fragment, ObjectRef, Problem, WorkloadName
 from xds.dialects import read
 from xds.documents import ApiObject
 from xds.sandbox import Placement, Sandbox, placed
@@ -27,18 +28,26 @@ class Admission:
         self._node = node
         self._sandboxes: dict[WorkloadName, Sandbox] = {}
         self._unreadable: set[ObjectRef] = set()
+        #: Versions that can be read and must be tried; until then the one before is in force.
+        self.on_trial: dict[ObjectRef, Fragment] = {}
         #: What is wrong inside the newest version of each object.
         self.problems: dict[ObjectRef, tuple[Problem, ...]] = {}
 
     def load(self) -> dict[ObjectRef, Fragment]:
         """Everything stored. Sandboxes are not known yet: local pods have no address."""
         kept = self._store.kept()
-        fragments = {item.ref: self._in_force(item, self.read(item)) for item in self._store.load()}
+        fragments = {item.ref: self._loaded(item, kept) for item in self._store.load()}
         for ref in kept:
             # Killed between storing a readable version (or deleting) and dropping the old one.
-            if ref not in self._unreadable:
+            if ref not in self._unreadable and ref not in self.on_trial:
                 self._store.forget_valid(ref)
         return fragments
+
+    def _loaded(self, item: ApiObject, kept: set[ObjectRef]) -> Fragment:
+        found = self.read(item)
+        if item.ref in kept and _needs_trial(found) and not self._store.refusal(item):
+            return self._try(item, found)  # killed before it was tried
+        return self._in_force(item, found)
 
     def read(self, item: ApiObject) -> Fragment:
         """What the newest version says by itself. Changes nothing."""
@@ -54,15 +63,40 @@ class Admission:
         if store.digest(ref) == item.digest:
             return None
         fragment = self.read(item)
-        if fragment.valid:
+        if fragment.valid and not _needs_trial(fragment):
             store.put(item)
             if ref in self._unreadable:
                 store.forget_valid(ref)
         else:
-            if ref not in self._unreadable and (current := store.get(ref)) is not None:
+            untried = ref in self._unreadable or ref in self.on_trial
+            if not untried and (current := store.get(ref)) is not None:
                 store.keep_valid(current)
             store.put(item)
+        self.on_trial.pop(ref, None)
+        if fragment.valid and _needs_trial(fragment):
+            return self._try(item, fragment)
         return self._in_force(item, fragment)
+
+    def accept(self, ref: ObjectRef) -> None:
+        """A version passed its trial and is in force now."""
+        self.on_trial.pop(ref, None)
+        self._store.forget_valid(ref)
+
+    def refuse(self, ref: ObjectRef, problems: tuple[Problem, ...], *, lasting: bool) -> Fragment:
+        """A version did not pass. `lasting`: nor will it after a restart. Returns what is in force."""
+        self.on_trial.pop(ref, None)
+        item = self._store.get(ref)
+        assert item is not None, f"{ref} was on trial and is not stored"
+        if lasting:
+            self._store.refuse(item, problems)
+        return self._in_force(item, Fragment(ref, problems=problems, valid=False))
+
+    def _try(self, item: ApiObject, fragment: Fragment) -> Fragment:
+        """Put a version on trial. Returns what is in force meanwhile."""
+        earlier = self._in_force(item, Fragment(item.ref, problems=fragment.problems, valid=False))
+        self._unreadable.discard(item.ref)
+        self.on_trial[item.ref] = fragment
+        return earlier if earlier.valid else Fragment(item.ref)
 
     def remove(self, ref: ObjectRef) -> bool:
         """Forget an object; False if there is none."""
@@ -70,6 +104,7 @@ class Admission:
             return False
         self._store.remove(ref)
         self._unreadable.discard(ref)
+        self.on_trial.pop(ref, None)
         self.problems.pop(ref, None)
         return True
 
@@ -85,6 +120,9 @@ class Admission:
 
     def _in_force(self, item: ApiObject, fragment: Fragment) -> Fragment:
         ref = item.ref
+        if _needs_trial(fragment):
+            if refused := self._store.refusal(item):
+                fragment = Fragment(ref, problems=refused, valid=False)
         if fragment.problems:
             self.problems[ref] = fragment.problems
         else:
@@ -99,6 +137,10 @@ class Admission:
         earlier = self.read(last)
         # A dialect that has become stricter may refuse what it once took.
         return earlier if earlier.valid else fragment
+
+
+def _needs_trial(fragment: Fragment) -> bool:
+    return any(isinstance(noun, EnvoyFilter) for noun in fragment.nouns)
 
 
 def _read(ref: ObjectRef, content: Mapping[str, Any]) -> Fragment:

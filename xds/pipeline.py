@@ -1,7 +1,9 @@
 """The one loop in which changes become snapshots: store, read, assemble, compile, publish.
 
-Every step costs what changed. What is published was computed from what is on disk, and numbers
-are on disk before they are sent: a process killed anywhere here is followed by one that sends the
+Every step costs what changed. What EnvoyFilters make of resources is tried first (`xds.trial`), and new
+versions of EnvoyFilters apart from all other changes, which so wait for one trial at most: all new versions
+at once, and if that fails one after the other. What is published was computed from what is on disk, and
+numbers are on disk before they are sent: a process killed anywhere here is followed by one that sends the
 same. Knows no file format, no stream and no HTTP.
 """
 
@@ -11,10 +13,10 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from mesh.assemble import Mesh
 from mesh.bindings import Bindings
@@ -31,12 +33,17 @@ from xds.sandbox import Placement
 from xds.snapshot import NodeSnapshot
 from xds.source import Bundle, Change, Edit
 from xds.store import Bundles, Store
+from xds.trial import Answer, Trial, Trying
 from xds.work import UNSEEN, Work
 
 _LOG = logging.getLogger(__name__)
 
 #: Seconds without a change after which time is let pass.
 _REST = 30.0
+
+T = TypeVar("T")
+#: Work that must know now and then what Envoy says.
+Steps = Generator[tuple[Trying, ...], Answer, T]
 
 Action = Literal["created", "configured", "unchanged", "deleted", "not found"]
 
@@ -65,7 +72,7 @@ class Pipeline:
     """The control plane's truth. `node` is the node of this machine, whose pods are sandboxes; `hosts`
     are its own addresses; `publish` is called with each node that has a new snapshot; `identity_labels` are
     expressions beside the defaults of `mesh.label_filter`; `follow` is told how the mesh changed, before
-    that is published, `work` how it was done."""
+    that is published, `work` how it was done; `trial` says what Envoy takes."""
 
     def __init__(
         self,
@@ -77,6 +84,7 @@ class Pipeline:
         identity_labels: Iterable[str] = (),
         follow: Callable[[MeshChange], None] = lambda change: None,
         work: Work = UNSEEN,
+        trial: Trial | None = None,
     ) -> None:
         self.store = Store(state)
         self.bundles = Bundles(state)
@@ -90,6 +98,10 @@ class Pipeline:
         self._publish = publish
         self._follow = follow
         self._work = work
+        self._trial = trial or Trial()
+        #: EnvoyFilters that did not pass together.
+        self._singly: list[ObjectRef] = []
+        self._waiting: list[tuple[_Entry, Outcome, frozenset[ObjectRef]]] = []
         self._snapshots: dict[str, Snapshot] = {}
         self._file_problems: dict[str, tuple[Problem, ...]] = {}
         self._queue: asyncio.Queue[_Entry] = asyncio.Queue()
@@ -100,6 +112,7 @@ class Pipeline:
     def problems(self) -> list[Problem]:
         """What is wrong in files, inside objects and between them, sorted."""
         found = set(self.mesh.problems)
+        found.update(*(snapshot.problems for snapshot in self.nodes.values()))
         found.update(*self._file_problems.values(), *self.admission.problems.values())
         return sorted(found)
 
@@ -124,7 +137,10 @@ class Pipeline:
         self._allocations.advance()
         self._follow(self.mesh.apply(fragments))
         self._compile(self.node)
+        self._now(self._try_resources())
         self._settle({self.node}, trace=secrets.token_hex(16))
+        if self.admission.on_trial:
+            self._now(self._try_filters())  # together; who does not pass is tried beside all else
 
     def offer(self, changes: Sequence[Change]) -> None:
         """Queue what a source saw."""
@@ -139,27 +155,79 @@ class Pipeline:
     async def run(self) -> None:
         """Work the queue for ever: at once, together only what is already waiting."""
         while True:
+            entries = await self._taken()
+            if entries or not self.admission.on_trial:
+                since = entries[0].since if entries else None
+                outcomes = await self._beside(self._apply([e.changes for e in entries], since))
+                for entry, outcome in zip(entries, outcomes, strict=True):
+                    self._answer(entry, outcome)
+            if self.admission.on_trial:
+                await self._beside(self._try_filters())
+            self._answer_tried()
+
+    async def _taken(self) -> list[_Entry]:
+        """What is waiting; nothing if nothing has come for long, or EnvoyFilters wait for their trial."""
+        entries: list[_Entry] = []
+        if not self.admission.on_trial:
             try:
-                entries = [await asyncio.wait_for(self._queue.get(), _REST)]
+                entries.append(await asyncio.wait_for(self._queue.get(), _REST))
             except TimeoutError:
-                self.apply([])  # who waits for a number may get one
-                continue
-            while not self._queue.empty():
-                entries.append(self._queue.get_nowait())
-            outcomes = self.apply([e.changes for e in entries], entries[0].since)
-            for entry, outcome in zip(entries, outcomes, strict=True):
-                if entry.done is None or entry.done.cancelled():
-                    continue
-                if isinstance(outcome, StoreFailed):
-                    entry.done.set_exception(outcome)
-                else:
-                    entry.done.set_result(outcome)
+                return []  # who waits for a number may get one
+        while not self._queue.empty():
+            entries.append(self._queue.get_nowait())
+        return entries
+
+    def _answer(self, entry: _Entry, outcome: Outcome | StoreFailed) -> None:
+        if entry.done is None or entry.done.cancelled():
+            return
+        if isinstance(outcome, StoreFailed):
+            entry.done.set_exception(outcome)
+        elif tried := self.admission.on_trial.keys() & outcome.actions.keys():
+            self._waiting.append((entry, outcome, frozenset(tried)))
+        else:
+            entry.done.set_result(outcome)
+
+    def _answer_tried(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for entry, outcome, tried in waiting:
+            if tried & self.admission.on_trial.keys():
+                self._waiting.append((entry, outcome, tried))
+            else:
+                self._answer(entry, Outcome(self.generations.number, outcome.actions))
 
     def apply(
         self, batches: Sequence[Sequence[Change]], since: int | None = None
     ) -> list[Outcome | StoreFailed]:
         """Apply batches together, of which the first came at `since` (None: now): one generation for all of
-        them, an outcome for each."""
+        them, but for EnvoyFilters, and an outcome for each. Blocks where something must be tried."""
+        outcomes = self._now(self._apply(batches, since))
+        self._now(self._try_all_filters())
+        return [
+            replace(outcome, generation=self.generations.number) if isinstance(outcome, Outcome) else outcome
+            for outcome in outcomes
+        ]
+
+    def _now(self, steps: Steps[T]) -> T:
+        """Do it all, and wait for Envoy."""
+        try:
+            tried = next(steps)
+            while True:
+                tried = steps.send(self._trial.run(tried))
+        except StopIteration as ended:
+            return ended.value  # type: ignore[no-any-return]
+
+    async def _beside(self, steps: Steps[T]) -> T:
+        """The same, while streams are served."""
+        try:
+            tried = next(steps)
+            while True:
+                tried = steps.send(await asyncio.to_thread(self._trial.run, tried))
+        except StopIteration as ended:
+            return ended.value  # type: ignore[no-any-return]
+
+    def _apply(
+        self, batches: Sequence[Sequence[Change]], since: int | None
+    ) -> Steps[list[Outcome | StoreFailed]]:
         begun = time.perf_counter()
         self._work.begin(time.time_ns() if since is None else since)
         fragments: dict[ObjectRef, Fragment | None] = {}
@@ -174,23 +242,32 @@ class Pipeline:
                 except OSError as error:
                     _LOG.error("a change cannot be written down, so it is not applied: %s", error)
                     results.append(StoreFailed(f"cannot be written down: {error}"))
-        self._advance(fragments, begun)
+        yield from self._advance(fragments, begun)
         return [
             result if isinstance(result, StoreFailed) else Outcome(self.generations.number, result)
             for result in results
         ]
 
-    def _advance(self, fragments: Mapping[ObjectRef, Fragment | None], begun: float) -> None:
+    def _advance(self, fragments: Mapping[ObjectRef, Fragment | None], begun: float) -> Steps[None]:
+        if self._assemble(fragments):
+            yield from self._try_resources()
+            self._publish_all(fragments, begun)
+
+    def _assemble(self, fragments: Mapping[ObjectRef, Fragment | None]) -> bool:
+        """Did the mesh change?"""
         with self._work.step("assemble"):
             self._allocations.advance()
             change = self.mesh.apply(fragments)
         if not change:
-            return
+            return False
         self._follow(change)
         self._bindings.forget(change)
         for node, snapshot in self.nodes.items():
             with self._work.step(f"compile {node}"):
                 snapshot.update(change)
+        return True
+
+    def _publish_all(self, fragments: Mapping[ObjectRef, Fragment | None], begun: float) -> None:
         trace = secrets.token_hex(16)
         with self._work.step("publish"):
             changed = self._settle(self.nodes.keys(), trace)
@@ -207,9 +284,88 @@ class Pipeline:
                 trace,
             )
 
+    # --- trying ------------------------------------------------------------------------------
+
+    def _try_all_filters(self) -> Steps[None]:
+        while self.admission.on_trial:
+            yield from self._try_filters()
+
+    def _try_filters(self) -> Steps[None]:
+        """Try the new versions of EnvoyFilters: of all if they were not tried yet, else of one."""
+        begun, on_trial = time.perf_counter(), self.admission.on_trial
+        self._work.begin(time.time_ns())
+        self._singly = [ref for ref in self._singly if ref in on_trial]
+        refs = self._singly[:1] or sorted(on_trial)
+        before = {ref: self.mesh.fragment(ref) for ref in refs}
+        new = {ref: on_trial[ref] for ref in refs}
+        self._assemble(new)
+        problems = [problem for problem in self._faults() if problem.object in new]
+        answer = Answer("")
+        if not problems and (tried := self._untried()):
+            answer = yield tried
+        if not problems and not answer.words:
+            for ref in refs:
+                self._accept(ref)
+            for snapshot in self.nodes.values():
+                snapshot.serve_tried()
+            self._publish_all(new, begun)
+        elif len(refs) > 1:
+            self._assemble(before)
+            self._singly = refs
+            self._publish_all(before, begun)
+        else:
+            (ref,) = refs
+            found = tuple(problems) or (Problem(ref, "spec.configPatches", _refusal(answer)),)
+            in_force = self._refuse(ref, found, lasting=answer.envoys)
+            for problem in found:
+                _LOG.warning("%s", f"{problem.object} {problem.field}: {problem.message}")
+            self._assemble({ref: in_force})
+            yield from self._try_resources()
+            self._publish_all({ref: in_force}, begun)
+        self._singly = [ref for ref in self._singly if ref in on_trial]
+
+    def _accept(self, ref: ObjectRef) -> None:
+        try:
+            self.admission.accept(ref)
+        except OSError as error:
+            _LOG.error("%s is in force, the version before it stays on disk: %s", ref, error)
+
+    def _refuse(self, ref: ObjectRef, problems: tuple[Problem, ...], *, lasting: bool) -> Fragment:
+        try:
+            return self.admission.refuse(ref, problems, lasting=lasting)
+        except OSError as error:
+            _LOG.error("that %s is refused cannot be written down, so it will be tried again: %s", ref, error)
+            return self.admission.refuse(ref, problems, lasting=False)
+
+    def _try_resources(self) -> Steps[None]:
+        """Try what other changes made of patched resources. Of those that Envoy refuses the version before
+        stays."""
+        while tried := self._untried():
+            answer = yield tried
+            if answer.words and len(tried) > 1:
+                for one in tried:
+                    yield (one,)
+            for snapshot in self.nodes.values():
+                snapshot.serve_tried()
+
+    def _untried(self) -> tuple[Trying, ...]:
+        found = {
+            (resource.type_url, resource.any): Trying(resource, around)
+            for snapshot in self.nodes.values()
+            for resource, around in snapshot.untried()
+        }
+        return tuple(found.values())
+
+    def _faults(self) -> set[Problem]:
+        return {problem for snapshot in self.nodes.values() for problem in snapshot.problems}
+
     def _compile(self, node: str) -> None:
         self.nodes[node] = NodeSnapshot(
-            self.mesh, node, default=node == self.node, bindings=self._bindings
+            self.mesh,
+            node,
+            default=node == self.node,
+            bindings=self._bindings,
+            verdict=self._trial.verdict,
         )
 
     def _settle(self, nodes: Iterable[str], trace: str) -> set[str]:
@@ -286,6 +442,10 @@ class Pipeline:
             actions[ref] = "deleted"
         else:
             actions[ref] = "not found"
+
+
+def _refusal(answer: Answer) -> str:
+    return f"Envoy refuses what it makes: {answer.words}" if answer.envoys else answer.words
 
 
 def _listed(fragments: Mapping[ObjectRef, Fragment | None]) -> str:

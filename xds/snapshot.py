@@ -7,7 +7,7 @@ before, by which the discovery server knows that it has nothing to look for. Kno
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import groupby
@@ -19,24 +19,41 @@ from mesh.bindings import Bindings
 from mesh.change import Change
 from mesh.datapath import Node
 from mesh.discovery.resource import Resource, Snapshot
-from mesh.model import ObjectRef
+from mesh.model import ObjectRef, Problem
 from mesh.node import Generation, Manifest, NodeState, Record
 from mesh.proxy import ProxyView
 from mesh.resources import BODY_TYPE, GENERATION_TYPE, MANIFEST_TYPE, NODE_TYPES, TABLE_TYPES, encode
-from xds.render import Rendered, render
+from xds.render import EnvoyResource, Rendered, render
 
 _GENERATION = "generation"
+
+#: What Envoy says of a resource that EnvoyFilters changed: "" if it takes it, None if it was not asked yet.
+Verdict = Callable[[EnvoyResource], str | None]
 
 
 class NodeSnapshot:
     """The resources of one node, kept current.
 
-    `digest` stands for all of them: a sum over their digests, so that a change costs its own size.
+    `digest` stands for all of them: a sum over their digests, so that a change costs its own size. What
+    EnvoyFilters changed is in it only if `verdict` says that Envoy takes it; else the version before stays,
+    or the resource as it is without them.
     """
 
-    def __init__(self, mesh: Mesh, name: str, *, default: bool, bindings: Bindings | None = None) -> None:
+    def __init__(
+        self,
+        mesh: Mesh,
+        name: str,
+        *,
+        default: bool,
+        bindings: Bindings | None = None,
+        verdict: Verdict = lambda resource: "",
+    ) -> None:
         self.node = Node(mesh, name, default=default, bindings=bindings)
         self.rendered: dict[str, Rendered] = {}
+        self._verdict = verdict
+        #: By pod: what was rendered and is not served.
+        self._held: dict[str, Rendered] = {}
+        self._faults: dict[str, tuple[Problem, ...]] = {}
         self._sum = 0
         self._tables: dict[str, Mapping[str, Record]] = {table: {} for table in TABLE_TYPES}
         self._views: dict[str, ProxyView] = {}
@@ -53,9 +70,28 @@ class NodeSnapshot:
     def state(self) -> NodeState:
         return self.node.state
 
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What EnvoyFilters do not do, and why."""
+        found = {problem for problems in self._faults.values() for problem in problems}
+        for pod, held in self._held.items():
+            found.update(problem for resource in held for problem in self._refused(pod, resource))
+        return tuple(sorted(found))
+
+    def untried(self) -> Iterator[tuple[EnvoyResource, Rendered]]:
+        """Resources of which Envoy must be asked, and those beside them."""
+        for held in self._held.values():
+            for resource in held:
+                if resource.unpatched is not None and self._verdict(resource) is None:
+                    yield resource, held
+
     def update(self, change: Change) -> None:
         self.node.update(change)
         self._encode()
+
+    def serve_tried(self) -> None:
+        """Take up what Envoy was asked about."""
+        self._encode_proxies(frozenset(self._held))
 
     def stamped(self, number: int, trace: str) -> Snapshot:
         """The snapshot, closed by its generation. The number alone is the version of that one:
@@ -100,9 +136,9 @@ class NodeSnapshot:
         }
         self._replace(type_url, changed, known.keys() - records.keys())
 
-    def _encode_proxies(self) -> None:
+    def _encode_proxies(self, again: frozenset[str] = frozenset()) -> None:
         views = self.node.proxies
-        changed = {pod: view for pod, view in views.items() if self._views.get(pod) != view}
+        changed = {pod: view for pod, view in views.items() if pod in again or self._views.get(pod) != view}
         gone = self._views.keys() - views.keys()
         if not changed and not gone:
             return
@@ -110,7 +146,7 @@ class NodeSnapshot:
         bodies: dict[str, Resource] = {}
         manifests: dict[str, Resource] = {}
         for pod, view in changed.items():
-            rendered = self.rendered[pod] = render(view)
+            rendered = self.rendered[pod] = self._sound(pod, render(view))
             for resource in rendered:
                 name = resource.digest
                 if name not in before and name not in bodies:
@@ -120,9 +156,39 @@ class NodeSnapshot:
         for pod in gone:
             self._use(pod, frozenset())
             del self.rendered[pod]
+            self._held.pop(pod, None)
+            self._faults.pop(pod, None)
         self._views = dict(views)
         self._replace(BODY_TYPE, bodies, before - self._used.keys())
         self._replace(MANIFEST_TYPE, manifests, gone)
+
+    def _sound(self, pod: str, rendered: Rendered) -> Rendered:
+        """What may be served."""
+        self._faults.pop(pod, None)
+        if faults := tuple(fault for resource in rendered for fault in resource.faults):
+            self._faults[pod] = faults
+        self._held.pop(pod, None)
+        if all(resource.unpatched is None or self._verdict(resource) == "" for resource in rendered):
+            return rendered
+        self._held[pod] = rendered
+        before = {(one.type_url, one.name): one for one in self.rendered.get(pod, ())}
+        found: list[EnvoyResource] = []
+        for resource in rendered:
+            if resource.unpatched is None or self._verdict(resource) == "":
+                found.append(resource)
+            elif known := before.get((resource.type_url, resource.name)):
+                found.append(known)
+            elif resource.unpatched:
+                found.append(replace(resource, any=resource.unpatched, unpatched=None))
+        return tuple(found)
+
+    def _refused(self, pod: str, resource: EnvoyResource) -> Iterator[Problem]:
+        words = self._verdict(resource) if resource.unpatched is not None else ""
+        if words:
+            message = f"Envoy refuses {resource.name} of Pod {pod} with it, so the one before stays: {words}"
+            for ref in resource.origins:
+                if ref.kind == "EnvoyFilter":
+                    yield Problem(ref, "spec.configPatches", message)
 
     def _use(self, pod: str, named: frozenset[str]) -> None:
         """Count which bodies are still named by some manifest."""

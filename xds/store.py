@@ -1,9 +1,9 @@
 """The objects in force, on disk: one file each, with the last valid version beside (rule 18).
 
 `objects/<Kind>/<namespace>_<name>.yaml` is what the mesh was told, `last-valid/...` the newest
-version that could be read of an object whose newest version cannot. Both are inputs: a process
-that starts from them computes what the one before it did. Files are JSON, which is YAML, because
-13,000 of them must load in about a second.
+version that could be read of an object whose newest version cannot, `refused/...` why one that can
+be read is not in force. All are inputs: a process that starts from them computes what the one
+before it did. Files are JSON, which is YAML, because 13,000 of them must load in about a second.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, KeysView, Mapping
+from collections.abc import Iterable, Iterator, KeysView, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 from mesh.dialects import ref_of
-from mesh.model import ObjectRef
+from mesh.model import ObjectRef, Problem
 from xds import atomic
 from xds.documents import ApiObject, digest_of, parse
 
@@ -33,6 +33,7 @@ class Store:
     def __init__(self, state: Path) -> None:
         self._objects = state / "objects"
         self._valid = state / "last-valid"
+        self._refused = state / "refused"
         self._digests: dict[ObjectRef, str] = {}
 
     def load(self) -> Iterator[ApiObject]:
@@ -59,11 +60,13 @@ class Store:
         """Raises OSError."""
         atomic.write(self._objects / _file(item.ref), item.text)
         self._digests[item.ref] = item.digest
+        atomic.remove(self._refused / _file(item.ref))
 
     def remove(self, ref: ObjectRef) -> None:
         """The object first: without it a last valid version means nothing."""
         atomic.remove(self._objects / _file(ref))
         atomic.remove(self._valid / _file(ref))
+        atomic.remove(self._refused / _file(ref))
         self._digests.pop(ref, None)
 
     # --- last valid versions -----------------------------------------------------------------
@@ -78,6 +81,26 @@ class Store:
     def forget_valid(self, ref: ObjectRef) -> None:
         """To be called once a readable version is stored."""
         atomic.remove(self._valid / _file(ref))
+
+    # --- versions that can be read and were refused later -------------------------------------
+
+    def refuse(self, item: ApiObject, problems: Iterable[Problem]) -> None:
+        """Remember what is wrong with a stored version. Raises OSError."""
+        said = [[problem.field, problem.message] for problem in problems]
+        atomic.write(self._refused / _file(item.ref), json.dumps({"version": item.digest, "problems": said}))
+
+    def refusal(self, item: ApiObject) -> tuple[Problem, ...]:
+        """What was wrong with exactly this version."""
+        try:
+            document = json.loads((self._refused / _file(item.ref)).read_text())
+            if document["version"] != item.digest:
+                return ()
+            return tuple(Problem(item.ref, str(field), str(text)) for field, text in document["problems"])
+        except FileNotFoundError:
+            return ()
+        except (ValueError, KeyError, TypeError) as error:
+            _LOG.error("what is wrong with %s cannot be read, so it is tried again: %r", item.ref, error)
+            return ()
 
     def kept(self) -> set[ObjectRef]:
         """The objects that have a last valid version beside them."""

@@ -24,6 +24,18 @@ from mesh.model.authorization import (
 )
 from mesh.model.config import DEFAULT_CONFIG, MeshConfig, PathNormalization
 from mesh.model.credentials import BackendTls, PrivateKey, Secret, SubjectName, TlsTarget, TrustBundle
+from mesh.model.envoy_filter import (
+    ClusterMatch,
+    EnvoyFilter,
+    EnvoyPatch,
+    ListenerMatch,
+    PatchContext,
+    PatchMatch,
+    PatchOperation,
+    PatchTarget,
+    RouteKind,
+    RoutesMatch,
+)
 from mesh.model.fragment import Fragment, Noun
 from mesh.model.gateway import (
     GATEWAY_CONTROLLER,
@@ -187,6 +199,7 @@ __all__ = [
     "CidrPeer",
     "ClaimMatch",
     "ClientTls",
+    "ClusterMatch",
     "ConnectionAttribute",
     "ConnectionMatch",
     "ConnectionPool",
@@ -200,6 +213,8 @@ __all__ = [
     "Endpoint",
     "EndpointSlice",
     "EntityPeer",
+    "EnvoyFilter",
+    "EnvoyPatch",
     "Fault",
     "Fragment",
     "Gateway",
@@ -220,6 +235,7 @@ __all__ = [
     "LearnedNames",
     "Limit",
     "Listener",
+    "ListenerMatch",
     "ListenerProtocol",
     "Locality",
     "LocalitySetting",
@@ -239,6 +255,10 @@ __all__ = [
     "ObjectRef",
     "OutlierDetection",
     "Parent",
+    "PatchContext",
+    "PatchMatch",
+    "PatchOperation",
+    "PatchTarget",
     "PathChange",
     "PathMatch",
     "PathNormalization",
@@ -265,8 +285,10 @@ __all__ = [
     "Rewrite",
     "Route",
     "RouteBackend",
+    "RouteKind",
     "RouteMatch",
     "RouteRule",
+    "RoutesMatch",
     "Rule",
     "RuleSet",
     "Secret",

@@ -8,6 +8,7 @@ from mesh.model.authentication import KeySet, RequestAuthentication
 from mesh.model.authorization import Authorization
 from mesh.model.config import MeshConfig
 from mesh.model.credentials import BackendTls, Secret, TrustBundle
+from mesh.model.envoy_filter import EnvoyFilter
 from mesh.model.gateway import Gateway, GatewayClass, ReferenceGrant
 from mesh.model.inventory import (
     CidrGroup,
@@ -42,6 +43,7 @@ Noun = (
     | Authorization
     | RequestAuthentication
     | RateLimit
+    | EnvoyFilter
     | MeshConfig
     | Route
     | DestinationRule

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from agent.envoy import envoy_binary
 from agent.envoy_admin import EnvoyAdmin
+from proxy_configs.binary import envoy_binary
 
 #: Somebody who never answers: what is asked of him stays away for ever.
 NOBODY = {

@@ -38,6 +38,7 @@ KINDS = (
     "ReferenceGrant",
     "BackendTLSPolicy",
     "RateLimit",
+    "EnvoyFilter",
     "Secret",
 )
 BEGIN, END = "<!-- fields: generated, `make docs` -->\n", "<!-- end of fields -->\n"

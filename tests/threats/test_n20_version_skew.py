@@ -17,7 +17,7 @@ import pytest
 from agent import last_good
 from agent.desired import Desired
 from agent.entries import class_entries, set_entries
-from agent.envoy import Envoy, envoy_binary
+from agent.envoy import Envoy
 from agent.last_good import LastGood
 from agent.records import Records
 from mesh.datapath import Node
@@ -26,6 +26,7 @@ from mesh.discovery.subscriber import Subscriber, Update
 from mesh.discovery.wire import DeltaResponse, WireError
 from mesh.node import Generation
 from mesh.resources import GENERATION_TYPE, TABLE_TYPES, decode, encode
+from proxy_configs.binary import envoy_binary
 from sluice.cgroups import remove_cgroup
 from sluice.mesh_directory import cgroup2_mount
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of

@@ -80,6 +80,12 @@ def everything() -> list[dict[str, Any]]:
         content = {"hosts": ["api.example.com"], "ports": ports, "resolution": "STATIC"} | spec
         return object_of(istio, "ServiceEntry", name, namespace, content)
 
+    def envoy_filter(name: str, namespace: str, *matches: dict[str, Any], **spec: Any) -> dict[str, Any]:
+        patch = {"operation": "ADD", "value": {"name": "x"}}
+        patches = [{"applyTo": "HTTP_FILTER", "match": match, "patch": patch} for match in matches]
+        alpha = "networking.istio.io/v1alpha3"
+        return object_of(alpha, "EnvoyFilter", name, namespace, {"configPatches": patches} | spec)
+
     def sidecar(name: str, namespace: str, *hosts: str, **spec: Any) -> dict[str, Any]:
         content = {"egress": [{"hosts": list(hosts)}]} | spec
         return object_of(istio, "Sidecar", name, namespace, content)
@@ -131,6 +137,22 @@ def everything() -> list[dict[str, Any]]:
         virtual_service({"route": [to("api.example.com")]}, name="out"),
         destination_rule(name="api", namespace="street", host="api.example.com", trafficPolicy=policy),
         destination_rule(name="root", namespace="istio-system", host=far, trafficPolicy=policy),
+        envoy_filter("own", "shop", {}, {"listener": {"portNumber": 70}}),
+        envoy_filter("own", "shop", {}, workloadSelector={"labels": {"app": "web"}}, priority=-1),
+        envoy_filter(
+            "team",
+            "street",
+            {"context": "SIDECAR_OUTBOUND", "listener": {"portNumber": 70}},
+            workloadSelector={"labels": {"team": "b"}},
+        ),
+        envoy_filter(
+            "root",
+            "istio-system",
+            {"context": "SIDECAR_OUTBOUND", "listener": {"portNumber": 80}},
+            {"context": "SIDECAR_INBOUND", "listener": {"portNumber": 8080}},
+            {"context": "GATEWAY"},
+            workloadSelector={"labels": {"app": "other"}},
+        ),
         sidecar("own", "street", "./*"),
         telemetry("own", "street", accessLogging=[{"providers": [{"name": "envoy"}]}], metrics=uncounted),
         telemetry("own", "street", accessLogging=[{"disabled": True}]),

@@ -45,6 +45,11 @@ def joined(first: bytes, message: betterproto2.Message) -> bytes:
     return bytes(whole)
 
 
+def anatomy(kind: type[betterproto2.Message]) -> Any:
+    """What betterproto2 knows of the fields of a message: by name, by group, and what is in them."""
+    return cast(Any, kind)._betterproto
+
+
 def decode(resource: bytes) -> dict[str, Any]:
     """An encoded Any as plain data with Envoy's own field names; nested Anys likewise."""
     casing = cast(betterproto2.Casing, _as_it_is)  # Casing.SNAKE takes some names of Envoy's apart

@@ -190,7 +190,7 @@ def class_listener(
 
 def structure(found: L7Class) -> L7Class:
     """What of a class its listener is made of."""
-    return replace(found, rules=None, authentication=(), authorization=(), audit=None, limits=())
+    return replace(found, rules=None, authentication=(), authorization=(), audit=None, limits=(), patches=())
 
 
 def _listener(name: str, addresses: tuple[str, str], port: int, direction: TrafficDirection) -> Listener:

@@ -44,6 +44,7 @@ from xds.render import (
     tracing,
 )
 from xds.render.balancing import to_the_dialled_address
+from xds.render.patches.application import patched
 from xds.render.resource import EnvoyResource, Rendered
 from xds.render.routes import Reached, Share
 
@@ -54,12 +55,16 @@ Protocol = Literal["grpc", "http"]
 
 def resources(view: ProxyView) -> Rendered:
     """See `xds.render.render`."""
-    return tuple(
-        sorted(
-            (*_routing(view), *_classes(view), *_keyless(view), *_providers(view), *_gateway(view)),
-            key=attrgetter("order"),
-        )
+    found: Iterable[EnvoyResource] = (
+        *_routing(view),
+        *_classes(view),
+        *_keyless(view),
+        *_providers(view),
+        *_gateway(view),
     )
+    if view.patches:
+        found = patched(found, view)
+    return tuple(sorted(found, key=attrgetter("order")))
 
 
 def _routing(view: ProxyView) -> tuple[EnvoyResource, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
-from mesh.model import ObjectRef
+from mesh.model import ObjectRef, Problem
 
 #: Types in the order of a rendering, and what people call them.
 KINDS = {
@@ -23,6 +23,9 @@ _ORDER = {type_url: index for index, type_url in enumerate(KINDS)}
 class EnvoyResource:
     """`any` is an encoded google.protobuf.Any; `origins` are the objects to blame if Envoy refuses it.
 
+    What EnvoyFilters changed has `unpatched`, what it would be without them (empty: it would not be);
+    `faults` are their patches that were left out of it.
+
     `digest` is the name of its content, `order` where it stands in a rendering: a proxy has thousands of
     resources, of which a change makes a few anew."""
 
@@ -30,6 +33,8 @@ class EnvoyResource:
     name: str
     any: bytes
     origins: tuple[ObjectRef, ...]
+    unpatched: bytes | None = None
+    faults: tuple[Problem, ...] = ()
     digest: str = field(init=False, compare=False, repr=False)
     order: tuple[int, str] = field(init=False, compare=False, repr=False)
 

@@ -1,4 +1,4 @@
-"""Every field of RateLimit and Telemetry."""
+"""Every field of RateLimit, EnvoyFilter and Telemetry."""
 
 from __future__ import annotations
 
@@ -25,6 +25,32 @@ def _telemetry(**spec: Any) -> Object:
     return object_of("telemetry.istio.io/v1", "Telemetry", "web", "shop", spec)
 
 
+_WEB = "web.shop.svc.cluster.local"
+_HEADERS = {"request_headers_to_remove": ["x-own"]}
+_BUFFER = {
+    "name": "buffer",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
+        "max_request_bytes": 1024,
+    },
+}
+
+
+def _envoy_filter(
+    name: str, target: str, value: Object, context: str = "SIDECAR_OUTBOUND", **match: Any
+) -> Object:
+    operation = "ADD" if target == "HTTP_FILTER" else "MERGE"
+    patch = {
+        "applyTo": target,
+        "match": {"context": context, **match},
+        "patch": {"operation": operation, "value": value},
+    }
+    spec = {"workloadSelector": {"labels": {"team": "a"}}, "configPatches": [patch]}
+    return object_of("networking.istio.io/v1alpha3", "EnvoyFilter", name, "shop", spec)
+
+
+_PATCHED = _envoy_filter("web", "HTTP_FILTER", _BUFFER, "SIDECAR_INBOUND")
+_OTHER = _envoy_filter("xeb", "HTTP_FILTER", _BUFFER | {"name": "other"}, "SIDECAR_INBOUND")
 _LIMITED = _rate_limit(limits=_LIMITS)
 _LOGGED = _telemetry(accessLogging=[{"disabled": True}])
 _UNCOUNTED = _telemetry(metrics=[{"overrides": [{"disabled": True}]}])
@@ -42,6 +68,27 @@ SAMPLES: Mapping[str, Mapping[str, Sample]] = {
                 limits=_LIMITS,
                 **{"global": {"service": "shadow.shop.svc.cluster.local", "port": 80, "domain": "shop"}},
             )
+        ),
+    },
+    "EnvoyFilter": {
+        "workloadSelector": same_but_for(_PATCHED, "spec.workloadSelector", {"labels": {"team": "b"}}),
+        "priority": Sample(
+            (_PATCHED, _OTHER), (_PATCHED, _OTHER | {"spec": _OTHER["spec"] | {"priority": -1}})
+        ),
+        "configPatches": new(_PATCHED),
+        "configPatches[].match.context": same_but_for(
+            _PATCHED, "spec.configPatches[].match.context", "GATEWAY"
+        ),
+        "configPatches[].match.listener": same_but_for(
+            _PATCHED, "spec.configPatches[].match.listener", {"portNumber": 8080}
+        ),
+        "configPatches[].match.routeConfiguration": new(
+            _envoy_filter(
+                "web", "VIRTUAL_HOST", _HEADERS, routeConfiguration={"vhost": {"name": f"{_WEB}:80"}}
+            )
+        ),
+        "configPatches[].match.cluster": new(
+            _envoy_filter("web", "CLUSTER", {"alt_stat_name": "web"}, cluster={"service": _WEB})
         ),
     },
     "Telemetry": {

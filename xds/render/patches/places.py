@@ -1,0 +1,176 @@
+"""What a patch of an EnvoyFilter means: which of a proxy's resources, filter chains, hosts and routes.
+
+Sluice's listeners and routes are called as Istio's where they are the same. Where one is for a class of
+callers (`virtualInbound|256`), Istio's name (`virtualInbound`, `inbound|http|8080`) means each that serves
+the port. Changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from envoy_data_plane.envoy.config.listener.v3 import FilterChain
+from envoy_data_plane.envoy.config.route.v3 import Route, VirtualHost
+
+from mesh.discovery.envoy import CLUSTER, LISTENER, ROUTES
+from mesh.envoy_filters import inbound_port, outbound_number
+from mesh.model import ClusterMatch, EnvoyPatch, ListenerMatch, PatchContext, PatchTarget, RoutesMatch
+from mesh.proxy import ProxyView
+from xds.render import naming
+from xds.render.resource import EnvoyResource
+
+#: The resources in which something is changed.
+TYPES: dict[PatchTarget, str] = {
+    "LISTENER": LISTENER,
+    "FILTER_CHAIN": LISTENER,
+    "NETWORK_FILTER": LISTENER,
+    "HTTP_FILTER": LISTENER,
+    "ROUTE_CONFIGURATION": ROUTES,
+    "VIRTUAL_HOST": ROUTES,
+    "HTTP_ROUTE": ROUTES,
+    "CLUSTER": CLUSTER,
+}
+_CLASS = re.compile(r"(?:virtual)?(in|out)bound\|([0-9]+)", re.IGNORECASE)
+#: Istio's names of hosts, routes and clusters of one port of a pod.
+_INBOUND = re.compile(r"inbound\|.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a proxy knows of one of its resources: its side, the port and the Gateways that it serves, and the
+    patches that are for the ports of its class (by object and field)."""
+
+    context: PatchContext
+    port: int = 0
+    gateways: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
+    is_class: bool = False
+
+
+def scene(resource: EnvoyResource, view: ProxyView) -> Scene | None:
+    """None where no patch can mean the resource."""
+    found = _CLASS.fullmatch(resource.name)
+    inbound = resource.name == naming.INBOUND_PASSTHROUGH or (found is not None and found[1].lower() == "in")
+    if inbound:
+        if view.gateway:
+            return None
+        keys = {str(k) for l7 in view.ingress if found and l7.number == int(found[2]) for k in l7.patches}
+        return Scene("SIDECAR_INBOUND", keys=frozenset(keys), is_class=found is not None)
+    if not view.gateway:
+        return Scene("SIDECAR_OUTBOUND", is_class=found is not None)
+    for port in view.gateway:
+        is_listener = resource.name == naming.gateway_listener(port.bind, port.port)
+        served = [server for server in port.servers if is_listener or server.name == resource.name]
+        if served:
+            gateways = {f"{o.namespace}/{o.name}" for server in served for o in server.origins}
+            return Scene("GATEWAY", port.port, frozenset(gateways))
+    return Scene("GATEWAY") if resource.type_url == CLUSTER else None
+
+
+def means(patch: EnvoyPatch, key: str, scene: Scene, name: str) -> bool:
+    """Could a patch mean something in a resource of this name?"""
+    if not patch.concerns(scene.context):
+        return False
+    if scene.context == "SIDECAR_INBOUND" and inbound_port(patch) and key not in scene.keys:
+        return False
+    match patch.where:
+        case ListenerMatch() as where:
+            return _means_listener(patch, where, scene, name)
+        case RoutesMatch() as where:
+            return _means_routes(where, scene, name)
+        case ClusterMatch() as where:
+            return _means_cluster(where, name)
+        case None:
+            return True
+
+
+def _means_listener(patch: EnvoyPatch, where: ListenerMatch, scene: Scene, name: str) -> bool:
+    number = where.port or where.destination_port or outbound_number(where.name)
+    if scene.context == "GATEWAY":
+        return where.port in (0, scene.port) and where.name in ("", name)
+    if number and patch.target == "LISTENER":
+        return False
+    if scene.context == "SIDECAR_OUTBOUND":
+        if number and scene.is_class:
+            return False
+        return not where.name or bool(outbound_number(where.name)) or _is_called(name, where.name)
+    return not where.name or _is_called(name, where.name)
+
+
+def _is_called(name: str, wanted: str) -> bool:
+    return name == wanted or name.startswith(f"{wanted}|")
+
+
+def _means_routes(where: RoutesMatch, scene: Scene, name: str) -> bool:
+    if scene.context == "GATEWAY":
+        served = where.gateway == "" or where.gateway in scene.gateways
+        return served and where.port in (0, scene.port) and where.name in ("", name)
+    if where.gateway:
+        return False
+    if scene.context == "SIDECAR_INBOUND":
+        return not where.name or where.name == name or _INBOUND.fullmatch(where.name) is not None
+    own = 0 if scene.is_class else int(name.rpartition(":")[2] or 0)
+    number = outbound_number(where.name)
+    return where.port in (0, own) and (where.name in ("", name) or number == own != 0)
+
+
+def _means_cluster(where: ClusterMatch, name: str) -> bool:
+    direction, _, rest = name.partition("|")
+    plain = re.sub(r"~[0-9]+(?=\|)", "", name)
+    if where.name not in ("", name, plain):
+        return False
+    if not (where.port or where.service or where.subset):
+        return True
+    if direction != "outbound":
+        return False
+    port, subset, host = plain.split("|")[1:4] if rest else ("0", "", "")
+    return (
+        where.port in (0, int(port))
+        and where.service in ("", host)
+        and (not where.subset or where.subset == subset)
+    )
+
+
+# --- inside ----------------------------------------------------------------------------------------------
+
+
+def is_chain(chain: FilterChain, where: ListenerMatch | None, scene: Scene) -> bool:
+    """Chains that only close connections are nobody's to change (rule 14)."""
+    if not chain.filters:
+        return False
+    if where is None:
+        return True
+    match = chain.filter_chain_match
+    if scene.context == "SIDECAR_OUTBOUND" and not scene.is_class:
+        number = where.port or where.destination_port or outbound_number(where.name)
+        if number and (match is None or match.destination_port != number):
+            return False
+    elif scene.context == "GATEWAY" and where.destination_port:
+        return False
+    wanted = {word for word in where.application_protocols.split(",") if word}
+    return (
+        where.chain in ("", chain.name)
+        and (not where.server_name or (match is not None and where.server_name in match.server_names))
+        and (not wanted or (match is not None and wanted <= set(match.application_protocols)))
+        and (
+            not where.transport_protocol
+            or (match.transport_protocol if match else "") == where.transport_protocol
+        )
+        and (not where.filter or any(filter_.name == where.filter for filter_ in chain.filters))
+    )
+
+
+def is_host(host: VirtualHost, where: RoutesMatch | None, scene: Scene) -> bool:
+    if where is None:
+        return True
+    known = {host.name, *host.domains, host.name.rpartition(":")[0]}
+    inbound = scene.context == "SIDECAR_INBOUND" and _INBOUND.fullmatch(where.host) is not None
+    return (where.host in ("", host.name) or inbound) and (not where.domain or where.domain in known)
+
+
+def is_route(route: Route, where: RoutesMatch | None) -> bool:
+    if where is None:
+        return True
+    acts = {"ROUTE": route.route, "REDIRECT": route.redirect, "DIRECT_RESPONSE": route.direct_response}
+    return where.route in ("", route.name) and (where.action == "ANY" or acts[where.action] is not None)
