@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from sluice.commands.observe import is_peer
 from sluice.text_table import text_table
 from tests.sluice.conftest import ROOT
 
-MESH = f"absent-{uuid.uuid4().hex[:6]}"
+MESH = "no-such-mesh"
 
 
 def sluice(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

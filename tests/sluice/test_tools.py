@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,7 +16,7 @@ SHOP = str(DEMO / "shop.yaml")
 PAYMENT = str(DEMO / "payment.networkpolicy.yaml")
 CATALOG = str(DEMO / "catalog.ciliumnetworkpolicy.yaml")
 REVIEWS = str(DEMO / "reviews.httproute.yaml")
-ABSENT = f"absent-{uuid.uuid4().hex[:6]}"
+ABSENT = "no-such-mesh"
 
 TRAP = """
 apiVersion: networking.k8s.io/v1
