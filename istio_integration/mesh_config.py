@@ -1,9 +1,9 @@
 """MeshConfig: the key `mesh` of the ConfigMap `istio` (istio/api, mesh/v1alpha1/config.proto).
 
 Read as far as policy, tracing and balancing need it: root namespace, trust domain, path normalization,
-providers of external authorization and of tracing, what is traced by default, which places are preferred.
-What else stands there belongs to other features and is left alone. Every other ConfigMap is read as it is
-without Istio.
+providers of external authorization and of tracing, what is traced by default, which places are preferred,
+how Envoys are run. What else stands there belongs to other features and is left alone. Every other ConfigMap
+is read as it is without Istio.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import yaml
 
 from istio_integration.extension_providers import authorization_provider, tracing_provider
 from istio_integration.locality_setting import locality_setting
+from istio_integration.proxy_settings import mesh_settings
 from istio_integration.sampling import hundredths
 from istio_integration.telemetry import custom_tag
 from mesh.dialects.reading import Reader, shown
@@ -65,6 +66,7 @@ def read_config_map(root: Reader, ref: ObjectRef) -> tuple[MeshConfig | TrustBun
         providers=tuple(sorted((p for p in found if p is not None), key=lambda p: p.name)),
         tracing=_tracing(mesh, items),
         locality=locality_setting(mesh.at("localityLbSetting")) or NO_ORDER,
+        proxy=mesh_settings(mesh.at("defaultConfig")),
     )
     return (config,)
 

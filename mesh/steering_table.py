@@ -215,6 +215,11 @@ _REQUESTS = (
             "sent by Envoys that are there anyway",
         ),
     ),
+    *_rows(
+        "ProxyConfig",
+        ("", "selector", RIDES, "which pods it is about"),
+        ("", ("concurrency", "environmentVariables"), RIDES, "for Envoys that are started from then on"),
+    ),
 )
 
 _AUTHORIZATION = (

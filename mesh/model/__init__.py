@@ -88,6 +88,7 @@ from mesh.model.network_policy import (
     TierPolicy,
     WorkloadPeer,
 )
+from mesh.model.proxy_config import NO_SETTINGS, ProxyConfig, ProxySettings
 from mesh.model.rate_limit import BucketKey, Limit, RateLimit, RateLimitService
 from mesh.model.routing import (
     MESH_GATEWAY,
@@ -145,6 +146,7 @@ __all__ = [
     "NAMESPACE_KEY",
     "NAMESPACE_LABEL_PREFIX",
     "NO_ORDER",
+    "NO_SETTINGS",
     "NO_TRAFFIC_POLICY",
     "RESOLVER",
     "SERVICE_ACCOUNT_KEY",
@@ -221,6 +223,8 @@ __all__ = [
     "PrivateKey",
     "Problem",
     "Protocol",
+    "ProxyConfig",
+    "ProxySettings",
     "RankedRule",
     "RateLimit",
     "RateLimitService",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mesh.model.authorization import AuthorizationProvider
+from mesh.model.proxy_config import NO_SETTINGS, ProxySettings
 from mesh.model.telemetry import DEFAULT_TRACING, MeshTracing
 from mesh.model.traffic_policy import NO_ORDER, LocalitySetting
 
@@ -23,6 +24,7 @@ class MeshConfig:
     providers: tuple[AuthorizationProvider, ...] = ()
     tracing: MeshTracing = DEFAULT_TRACING
     locality: LocalitySetting = NO_ORDER
+    proxy: ProxySettings = NO_SETTINGS
 
 
 #: Where nobody has said anything.

@@ -1,4 +1,4 @@
-"""Every field of RateLimit and Telemetry."""
+"""Every field of RateLimit, Telemetry and ProxyConfig."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ def _telemetry(**spec: Any) -> Object:
     return object_of("telemetry.istio.io/v1", "Telemetry", "web", "shop", spec)
 
 
+def _proxy_config(**spec: Any) -> Object:
+    return object_of("networking.istio.io/v1beta1", "ProxyConfig", "web", "shop", spec)
+
+
 _LIMITED = _rate_limit(limits=_LIMITS)
 _TRACED = _telemetry(tracing=[{"providers": [{"name": "otel"}]}])
 
@@ -46,5 +50,10 @@ SAMPLES: Mapping[str, Mapping[str, Sample]] = {
             _TRACED, "spec.selector", {"matchLabels": {"app": "nobody"}}, (), _COLLECTOR, _WATCHED
         ),
         "tracing": Sample((_COLLECTOR, _WATCHED), (_COLLECTOR, _WATCHED, _TRACED), (_COLLECTOR, _TRACED)),
+    },
+    "ProxyConfig": {
+        "selector": same_but_for(_proxy_config(concurrency=2), "spec.selector", ONLY_WEB),
+        "concurrency": new(_proxy_config(concurrency=2)),
+        "environmentVariables": new(_proxy_config(environmentVariables={"TIER": "gold"})),
     },
 }
