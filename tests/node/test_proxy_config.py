@@ -16,9 +16,9 @@ SHOPS = """
 apiVersion: networking.istio.io/v1beta1
 kind: ProxyConfig
 metadata: {name: all, namespace: shop}
-spec: {concurrency: 2, environmentVariables: {TIER: gold and silver}}
+spec: {concurrency: 3, environmentVariables: {TIER: gold and silver}}
 """
-THREE = SHOPS.replace("concurrency: 2", "concurrency: 3")
+ALL_CPUS = SHOPS.replace("concurrency: 3", "concurrency: 0")
 AT_ONCE = """
 apiVersion: v1
 kind: ConfigMap
@@ -59,16 +59,16 @@ def test_an_envoy_is_started_as_is_said_and_a_change_waits_for_the_next_start(me
         assert "envoy" not in mesh.processes("shop/client"), "it is no reason for an Envoy"
         mesh.apply(CANARY, GET_ONLY)
         first = envoy(mesh, "shop/client")
-        assert first and workers(first) == 2
+        assert first and workers(first) == 3
         assert {"TIER": "gold and silver", "REGION": "east"}.items() <= environment(first).items()
         # Connections of all workers come through one listening socket of the kernel's.
         asked = [mesh.get("shop/client", f"http://web/{path}")[0] for path in ("public", "other") * 10]
         assert asked == [200, 403] * 10
-        mesh.apply(THREE)
-        assert envoy(mesh, "shop/client") == first and workers(first) == 2
+        mesh.apply(ALL_CPUS)
+        assert envoy(mesh, "shop/client") == first and workers(first) == 3
         os.kill(first, signal.SIGKILL)
         second = until(lambda: (pid := envoy(mesh, "shop/client")) != first and pid, "it is back")
-        assert second and until(lambda: workers(second) == 3, "it has its workers")
+        assert second and until(lambda: workers(second) == os.cpu_count(), "it has its workers")
         mesh.delete(GET_ONLY)
         command = [*RUN, "exec", "--name", mesh.name, "shop/client", "--", sys.executable, "-uc", HELD]
         with Popen(command, stdin=PIPE, stdout=PIPE, text=True) as run:
