@@ -14,6 +14,8 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mesh.node import Launch
+
 log = logging.getLogger(__name__)
 
 #: Another process holds the pod's lock: an Envoy of an earlier agent that is not in its cgroup yet.
@@ -23,7 +25,7 @@ LOCKED = 75
 # would be steered into itself. The lock lives as long as Envoy does, so no pod ever has two.
 _SCRIPT = """
 ip -6 addr replace ::6/128 dev lo; ip -6 route replace local fd51:ce:1::/96 dev lo
-exec 9>>"$1" && { flock -n 9 || exit 75; } && echo $$ >"$2/cgroup.procs" && shift 2 && exec "$@"
+exec 9>>"$1" && { flock -n 9 || exit 75; } && echo $$ >"$2/cgroup.procs" && shift 2 && exec env "$@"
 """
 
 
@@ -43,7 +45,7 @@ class Envoy:
 
     @classmethod
     def start(
-        cls, binary: Path, bootstrap: Path, netns: Path, cgroup: Path, log_file: Path,
+        cls, binary: Path, bootstrap: Path, netns: Path, cgroup: Path, log_file: Path, launch: Launch,
         on_exit: Callable[[Envoy], None],
     ) -> Envoy:  # fmt: skip
         """Start Envoy with a bootstrap file. Raises OSError."""
@@ -52,8 +54,10 @@ class Envoy:
         command = [
             "nsenter", f"--net={netns}", "sh", "-c", _SCRIPT, "sh",
             str(bootstrap.with_name("lock")), str(cgroup),
-            str(binary), "-c", str(bootstrap),
-            "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "--drain-time-s", "60",
+            # Only Envoy itself has these variables, neither the shell nor what it calls.
+            *(f"{name}={value}" for name, value in launch.environment),
+            str(binary), "-c", str(bootstrap), "--concurrency", str(launch.workers or os.cpu_count() or 1),
+            "--disable-hot-restart", "--log-level", "warning", "--drain-time-s", "60",
             # Access logs are read by people: within a second, as with Istio, not ten.
             "--file-flush-interval-msec", "1000",
             # An Envoy older than its resources would skip a matcher that it does not know (threat N20).

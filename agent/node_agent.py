@@ -27,7 +27,7 @@ from agent.names import Names
 from agent.options import Options
 from agent.proxies import Proxies
 from agent.proxy import Places
-from agent.records import Records
+from agent.records import Change, Records
 from agent.resolving import Resolving
 from agent.sandbox import Sandbox, SandboxFolder
 from agent.telemetry.measuring import Measuring
@@ -38,7 +38,7 @@ from mesh.discovery.resource import Resource, Snapshot
 from mesh.discovery.session import Acked, Event, Nacked
 from mesh.discovery.subscriber import Update
 from mesh.model import WorkloadName
-from mesh.node import WorkloadRecord
+from mesh.node import Launch, PodRecord, WorkloadRecord
 from mesh.resources import GENERATION_TYPE, MANIFEST_TYPE, NODE_TYPES
 from mesh.rollout import Rollout, Serving
 
@@ -73,6 +73,7 @@ class NodeAgent:
         self._proxies = Proxies(
             Places(options.envoy, options.run / "p", options.cgroup / "proxies", options.logs),
             self._kernel,
+            launch=lambda pod: self._launches.get(pod, Launch()),
             on_event=self._envoy_said,
             on_ready=self._envoy_is_ready,
             on_down=self._envoy_is_down,
@@ -86,6 +87,8 @@ class NodeAgent:
             self._names, self._kernel.table("sl_flow"), self._teller.telling, self._in_kernel
         )
         self._sandboxes: dict[WorkloadName, Sandbox] = {}
+        #: How Envoys are started that are not started as always; of the newest generation under way.
+        self._launches: dict[WorkloadName, Launch] = {}
         self._routed: set[WorkloadName] = set()
         self._unanswered: list[Update] = []
         self._answering: list[Update] = []
@@ -320,6 +323,8 @@ class NodeAgent:
         if begun is not None:
             generation, manifests = begun
             self._number = generation.number
+            for change in self._records.begun():
+                self._note_launch(change)
             self._answering, self._unanswered = self._unanswered, []
             if self._adopting:
                 self._committed = True
@@ -327,6 +332,12 @@ class NodeAgent:
             else:
                 self._rollout.want(generation.number, manifests, _now())
         return self._number
+
+    def _note_launch(self, change: Change) -> None:
+        if isinstance(change.old, PodRecord):
+            self._launches.pop(change.old.name, None)
+        if isinstance(change.new, PodRecord) and change.new.launch is not None:
+            self._launches[change.new.name] = change.new.launch
 
     def _serve(self) -> None:
         for pod in self._proxies.running():

@@ -22,18 +22,21 @@ from agent.sandbox import Sandbox
 from mesh.discovery.resource import Snapshot
 from mesh.discovery.session import Event
 from mesh.model import WorkloadName
+from mesh.node import Launch
 
 log = logging.getLogger(__name__)
 
 
 class Proxies:
-    """`on_*` are called in the event loop; `on_stopped(pod)` when nothing of a proxy is left."""
+    """`launch(pod)` says how an Envoy is to be started. `on_*` are called in the event loop;
+    `on_stopped(pod)` when nothing of a proxy is left."""
 
     def __init__(
         self,
         places: Places,
         table: ListenerTable,
         *,
+        launch: Callable[[WorkloadName], Launch],
         on_event: Callable[[WorkloadName, Event], None],
         on_ready: Callable[[WorkloadName, int], None],
         on_down: Callable[[WorkloadName], None],
@@ -42,6 +45,7 @@ class Proxies:
     ) -> None:
         self._places = places
         self._table = table
+        self._launch = launch
         self._on_event = on_event
         self._on_ready = on_ready
         self._on_down = on_down
@@ -131,6 +135,7 @@ class Proxies:
             sandbox,
             self._places,
             self._table,
+            lambda: self._launch(pod),
             Reports(
                 event=lambda event: self._on_event(pod, event),
                 ready=lambda revision: self._on_ready(pod, revision),

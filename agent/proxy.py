@@ -26,6 +26,7 @@ from bpf.layout import ListenerKey, packed_address
 from mesh.discovery.envoy import LISTENER
 from mesh.discovery.resource import Snapshot
 from mesh.discovery.session import Event
+from mesh.node import Launch
 from proxy_configs import bootstrap
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ log = logging.getLogger(__name__)
 #: Seconds before a start, by the number of deaths in a row; one that lived longer than LIVED counts anew.
 BACK_OFF = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 LIVED = 10.0
-#: Seconds that a proxy nobody needs may go on for its open connections, and between looks at them.
+#: Seconds that a proxy nobody needs may go on for its open connections if nothing else is said, and between
+#: looks at them.
 DRAIN_LIMIT, DRAIN_LOOK = 60.0, 0.5
 #: Seconds between looks at an Envoy that is warming: the first, doubled up to the last.
 FIRST_LOOK, LAST_LOOK = 0.01, 0.25
@@ -80,13 +82,21 @@ class Reports:
 
 
 class Proxy:
-    """Made for one incarnation of a pod."""
+    """Made for one incarnation of a pod. `launch` is asked at each start how that is to be done."""
 
-    def __init__(self, sandbox: Sandbox, places: Places, table: ListenerTable, reports: Reports) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        places: Places,
+        table: ListenerTable,
+        launch: Callable[[], Launch],
+        reports: Reports,
+    ) -> None:
         self.sandbox = sandbox
         self.error = ""
         self._places = places
         self._table = table
+        self._launch = launch
         self._reports = reports
         folder = places.folder(sandbox)
         self._bootstrap = folder / BOOTSTRAP
@@ -185,6 +195,7 @@ class Proxy:
                 self.sandbox.netns,
                 places.cgroup / name,
                 places.logs / f"envoy-{name}.log",
+                self._launch(),
                 self._exited,
             )
             log.info("Envoy %d of pod %s is started", self._envoy.pid, pod)
@@ -268,7 +279,8 @@ class Proxy:
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
-        limit = loop.time() + DRAIN_LIMIT
+        drain_ms = self._launch().drain_ms
+        limit = loop.time() + (DRAIN_LIMIT if drain_ms is None else drain_ms / 1000)
         while self._envoy is not None and loop.time() < limit:
             try:
                 if not await self._admin.connections():

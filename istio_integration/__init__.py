@@ -13,6 +13,7 @@ from istio_integration.destination_rule import read_destination_rule
 from istio_integration.envoy_filter import read_envoy_filter
 from istio_integration.gateway import read_gateway
 from istio_integration.mesh_config import read_config_map
+from istio_integration.proxy_config import read_pod, read_proxy_config
 from istio_integration.request_authentication import read_request_authentication
 from istio_integration.service_entry import read_service_entry
 from istio_integration.sidecar import read_sidecar
@@ -51,7 +52,9 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ),
     ("telemetry.istio.io/v1", "Telemetry"): Dialect(read_telemetry),
     ("telemetry.istio.io/v1alpha1", "Telemetry"): Dialect(read_telemetry),
+    ("networking.istio.io/v1beta1", "ProxyConfig"): Dialect(read_proxy_config),
     ("v1", "ConfigMap"): Dialect(read_config_map),
+    ("v1", "Pod"): Dialect(read_pod),
 }
 
 __all__ = ["DIALECTS"]

@@ -1,8 +1,8 @@
 """MeshConfig: the key `mesh` of the ConfigMap `istio` (istio/api, mesh/v1alpha1/config.proto).
 
 Read as far as policy and telemetry need it: root namespace, trust domain, path normalization, providers of
-external authorization, of tracing and of access logs, what is traced and logged by default, and which places
-are preferred. What else stands there is left alone. Every other ConfigMap is read as it is without Istio.
+external authorization, of tracing and of access logs, what is traced and logged by default, which places are
+preferred, and how Envoys are run. What else stands there is left alone, and so is every other ConfigMap.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import yaml
 from istio_integration.access_logging import mesh_access_logging
 from istio_integration.extension_providers import authorization_provider, tracing_provider
 from istio_integration.locality_setting import locality_setting
+from istio_integration.proxy_settings import mesh_settings
 from istio_integration.sampling import hundredths
 from istio_integration.telemetry import custom_tag
 from mesh.dialects.reading import Reader, shown
@@ -66,6 +67,7 @@ def read_config_map(root: Reader, ref: ObjectRef) -> tuple[MeshConfig | TrustBun
         tracing=_tracing(mesh, items),
         locality=locality_setting(mesh.at("localityLbSetting")) or NO_ORDER,
         access_logging=mesh_access_logging(mesh, items),
+        proxy=mesh_settings(mesh.at("defaultConfig")),
     )
     return (config,)
 

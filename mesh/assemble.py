@@ -46,6 +46,7 @@ from mesh.model import (
     ObjectRef,
     Policy,
     Problem,
+    ProxyConfig,
     RateLimit,
     ReferenceGrant,
     RequestAuthentication,
@@ -115,6 +116,7 @@ class Mesh:
         self.credentials: dict[ObjectRef, Secret | TrustBundle] = {}
         self.backend_tls: dict[ObjectRef, BackendTls] = {}
         self.telemetries: dict[ObjectRef, Telemetry] = {}
+        self.proxy_configs: dict[ObjectRef, ProxyConfig] = {}
         self._fragments: dict[ObjectRef, Fragment] = {}
         self._problems: dict[ObjectRef, tuple[Problem, ...]] = {}
         self._pod_refs: dict[WorkloadName, ObjectRef] = {}
@@ -266,6 +268,9 @@ class Mesh:
             case Telemetry():
                 self.telemetries[ref] = noun
                 change.telemetry = True
+            case ProxyConfig():
+                self.proxy_configs[ref] = noun
+                change.proxies = True
             case Route():
                 change.routed |= self.routes.put(noun, self.services)
                 self._ask_callers(_caller_labels(noun), change)
@@ -340,6 +345,9 @@ class Mesh:
             case Telemetry():
                 del self.telemetries[ref]
                 change.telemetry = True
+            case ProxyConfig():
+                del self.proxy_configs[ref]
+                change.proxies = True
             case Route():
                 change.routed |= self.routes.remove(ref, self.services)
                 self._forget_callers(_caller_labels(noun), change)

@@ -61,6 +61,7 @@ from mesh.node import (
     WorkloadRecord,
 )
 from mesh.proxy import Destination, FilterPart, L7Class, ProxyView, Target
+from mesh.proxy_config import launch
 from mesh.references import AnyPolicy, RequestPolicy
 from mesh.telemetry import applying, by_namespace, connections, tracing
 
@@ -311,6 +312,7 @@ class Node:
                 bool(view.routed),
                 self._mesh.workloads[name].uid,
                 str(self._mesh.callers.of(name)),
+                launch(self._mesh.config, self._mesh.proxy_configs.values(), self._mesh.workloads[name]),
             )
         self.proxies = _same(self.proxies, proxies)
         self.state = replace(

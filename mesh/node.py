@@ -145,6 +145,17 @@ class PolicySet:
 
 
 @dataclass(frozen=True, slots=True)
+class Launch:
+    """How a pod's Envoy is started, should it need one. `workers` 0: one for each CPU of the node.
+    `drain_ms`: how long one that nobody needs may go on for its open connections (None: as long as always).
+    A change of it counts from the next start on."""
+
+    workers: int = 1
+    environment: tuple[tuple[str, str], ...] = ()
+    drain_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PodRecord:
     """A pod of this node. Set id 0: no policy selects it in that direction, all is allowed.
 
@@ -152,6 +163,7 @@ class PodRecord:
     `ingress_listeners` and `egress_listeners` are the L7 classes its Envoy must serve,
     `routes` whether it needs the routing listener. `uid` is the pod's whom all this is about: another of
     its name is somebody else, even on its address (empty: not known). `view` says whose routes it sees.
+    `launch` None: its Envoy is started as always.
     """
 
     name: WorkloadName
@@ -165,6 +177,7 @@ class PodRecord:
     routes: bool = False
     uid: str = ""
     view: str = ""
+    launch: Launch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,4 +295,4 @@ def readable(state: NodeState) -> dict[str, dict[str, Any]]:
     }
 
 
-_RARE = frozenset({"audit", "audit_rules", "balanced", "names", "audit_names", "logs"})
+_RARE = frozenset({"audit", "audit_rules", "balanced", "names", "audit_names", "logs", "launch"})

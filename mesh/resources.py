@@ -21,6 +21,7 @@ from mesh.node import (
     Canonical,
     Collector,
     Generation,
+    Launch,
     Manifest,
     MetricChange,
     MetricsRecord,
@@ -119,8 +120,9 @@ def _canonical(values: tuple[str, ...]) -> Canonical:
 
 
 def _pod(*values: Any) -> PodRecord:
-    name, *rest = values
-    return _exactly(PodRecord, (WorkloadName(*name), *rest))
+    record = _exactly(PodRecord, values)
+    launch = None if record.launch is None else _exactly(Launch, record.launch)
+    return replace(record, name=WorkloadName(*record.name), launch=launch)
 
 
 def _manifest(pod: list[str], kinds: list[tuple[str, list[list[str]]]]) -> Manifest:

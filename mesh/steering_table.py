@@ -231,6 +231,11 @@ _REQUESTS = (
         ("", "accessLogging", RIDES, "written by Envoys that are there anyway"),
         ("", "metrics", RIDES, "made by the agent of what is there to count"),
     ),
+    *_rows(
+        "ProxyConfig",
+        ("", "selector", RIDES, "which pods it is about"),
+        ("", ("concurrency", "environmentVariables"), RIDES, "for Envoys that are started from then on"),
+    ),
 )
 
 _AUTHORIZATION = (

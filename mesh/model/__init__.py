@@ -116,6 +116,7 @@ from mesh.model.network_policy import (
     TierPolicy,
     WorkloadPeer,
 )
+from mesh.model.proxy_config import NO_SETTINGS, ProxyConfig, ProxySettings
 from mesh.model.rate_limit import BucketKey, Limit, RateLimit, RateLimitService
 from mesh.model.routing import (
     MESH_GATEWAY,
@@ -178,6 +179,7 @@ __all__ = [
     "NAMESPACE_KEY",
     "NAMESPACE_LABEL_PREFIX",
     "NO_ORDER",
+    "NO_SETTINGS",
     "NO_TRAFFIC_POLICY",
     "REQUEST_METRICS",
     "RESOLVER",
@@ -270,6 +272,8 @@ __all__ = [
     "PrivateKey",
     "Problem",
     "Protocol",
+    "ProxyConfig",
+    "ProxySettings",
     "RankedRule",
     "RateLimit",
     "RateLimitService",

@@ -22,6 +22,7 @@ from mesh.model.inventory import (
 )
 from mesh.model.names import ObjectRef, Problem
 from mesh.model.network_policy import Policy, TierPolicy
+from mesh.model.proxy_config import ProxyConfig
 from mesh.model.rate_limit import RateLimit
 from mesh.model.routing import Route
 from mesh.model.sidecar import Sidecar
@@ -55,6 +56,7 @@ Noun = (
     | TrustBundle
     | BackendTls
     | Telemetry
+    | ProxyConfig
 )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from mesh.model.names import ObjectRef, Protocol, ServiceName, WorkloadName
+from mesh.model.proxy_config import NO_SETTINGS, ProxySettings
 
 
 class Locality(NamedTuple):
@@ -46,7 +47,8 @@ class NamedPort:
 class Workload:
     """A Pod. `addresses` are canonical text, IPv4 first; `labels` are the pod's own, sorted. `hostname`
     is its name in DNS below the headless Service `subdomain` of its namespace; `uid` tells it from others
-    that had its name. `owner` is what made it (a Deployment, say), empty for a Pod made by hand."""
+    that had its name. `owner` is what made it (a Deployment, say), empty for a Pod made by hand; `proxy` is
+    what it says itself of how its Envoy is run."""
 
     name: WorkloadName
     labels: tuple[tuple[str, str], ...]
@@ -59,6 +61,7 @@ class Workload:
     subdomain: str = ""
     uid: str = ""
     owner: str = ""
+    proxy: ProxySettings = NO_SETTINGS
 
 
 @dataclass(frozen=True, slots=True)

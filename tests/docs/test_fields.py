@@ -23,6 +23,7 @@ KINDS = (
     "RequestAuthentication",
     "ConfigMap",
     "Telemetry",
+    "ProxyConfig",
     "VirtualService",
     "DestinationRule",
     "ServiceEntry",

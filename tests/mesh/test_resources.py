@@ -4,7 +4,16 @@ import pytest
 
 from mesh.datapath import Node
 from mesh.model import ServiceName, WorkloadName
-from mesh.node import Collector, Generation, Manifest, PolicyClass, PortVerdict, TracingRecord
+from mesh.node import (
+    Collector,
+    Generation,
+    Launch,
+    Manifest,
+    PodRecord,
+    PolicyClass,
+    PortVerdict,
+    TracingRecord,
+)
 from mesh.resources import GENERATION_TYPE, MANIFEST_TYPE, TABLE_TYPES, decode, encode
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
 
@@ -27,6 +36,9 @@ def test_every_record_survives_the_wire() -> None:
     ):
         tracing = TracingRecord(WorkloadName("a", "b"), collector, 100, "b.a", "v1", (("tier", "gold"),))
         assert decode(TABLE_TYPES["tracings"], encode(tracing)) == tracing
+    launch = Launch(0, (("TIER", "gold"),), 5000)
+    launched = PodRecord(WorkloadName("a", "b"), ("10.0.0.1",), 300, launch=launch)
+    assert decode(TABLE_TYPES["pods"], encode(launched)) == launched
     assert decode(GENERATION_TYPE, encode(Generation(7, "t"))) == Generation(7, "t")
 
 

@@ -24,7 +24,7 @@ from mesh.datapath import Node
 from mesh.discovery.resource import Resource
 from mesh.discovery.subscriber import Subscriber, Update
 from mesh.discovery.wire import DeltaResponse, WireError
-from mesh.node import Generation
+from mesh.node import Generation, Launch
 from mesh.resources import GENERATION_TYPE, TABLE_TYPES, decode, encode
 from proxy_configs.binary import envoy_binary
 from sluice.cgroups import remove_cgroup
@@ -196,7 +196,7 @@ async def test_an_envoy_refuses_a_resource_with_a_field_that_it_does_not_know(
     ended = asyncio.Event()
     envoy = Envoy.start(
         binary, tmp_path / "envoy.json", Path("/run/netns") / pod, cgroup2_mount() / pod,
-        tmp_path / "envoy.log", lambda _: ended.set(),
+        tmp_path / "envoy.log", Launch(), lambda _: ended.set(),
     )  # fmt: skip
     try:
         counters = await settled(tmp_path / "admin.sock")

@@ -99,8 +99,15 @@ def everything() -> list[dict[str, Any]]:
     def nearest(**setting: Any) -> dict[str, Any]:
         return destination_rule(trafficPolicy={"loadBalancer": {"localityLbSetting": setting}})
 
+    def proxies(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+        return object_of("networking.istio.io/v1beta1", "ProxyConfig", name, namespace, spec)
+
     zone = "topology.kubernetes.io/zone"
     return [
+        mesh_config("defaultConfig: {concurrency: 3, terminationDrainDuration: 9s}"),
+        proxies("all", "istio-system", concurrency=2),
+        proxies("all", "istio-system", environmentVariables={"TIER": "gold"}),
+        proxies("team", "street", concurrency=0, selector={"matchLabels": {"team": "b"}}),
         node_object(region="east", zone="a"),
         node_object(region="west", zone="b"),
         node_object(),

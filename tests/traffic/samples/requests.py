@@ -1,4 +1,4 @@
-"""Every field of RateLimit, EnvoyFilter and Telemetry."""
+"""Every field of RateLimit, EnvoyFilter, Telemetry and ProxyConfig."""
 
 from __future__ import annotations
 
@@ -51,6 +51,10 @@ def _envoy_filter(
 
 _PATCHED = _envoy_filter("web", "HTTP_FILTER", _BUFFER, "SIDECAR_INBOUND")
 _OTHER = _envoy_filter("xeb", "HTTP_FILTER", _BUFFER | {"name": "other"}, "SIDECAR_INBOUND")
+def _proxy_config(**spec: Any) -> Object:
+    return object_of("networking.istio.io/v1beta1", "ProxyConfig", "web", "shop", spec)
+
+
 _LIMITED = _rate_limit(limits=_LIMITS)
 _LOGGED = _telemetry(accessLogging=[{"disabled": True}])
 _UNCOUNTED = _telemetry(metrics=[{"overrides": [{"disabled": True}]}])
@@ -98,5 +102,10 @@ SAMPLES: Mapping[str, Mapping[str, Sample]] = {
         "tracing": Sample((_COLLECTOR, _WATCHED), (_COLLECTOR, _WATCHED, _TRACED), (_COLLECTOR, _TRACED)),
         "metrics": Sample((_WATCHED,), (_WATCHED, _UNCOUNTED), (_UNCOUNTED,)),
         "accessLogging": Sample((_LOGS, _WATCHED), (_LOGS, _WATCHED, _LOGGED), (_LOGS, _LOGGED)),
+    },
+    "ProxyConfig": {
+        "selector": same_but_for(_proxy_config(concurrency=2), "spec.selector", ONLY_WEB),
+        "concurrency": new(_proxy_config(concurrency=2)),
+        "environmentVariables": new(_proxy_config(environmentVariables={"TIER": "gold"})),
     },
 }
