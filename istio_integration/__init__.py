@@ -1,7 +1,7 @@
 """The Istio dialect: objects of Istio's APIs to Fragments, one file per kind.
 
-`DIALECTS` is the list of the kinds that are read; whoever reads objects joins it with
-`mesh.dialects.DIALECTS`.
+`DIALECTS` is the list of the kinds that are read, `MISSING` of those that are refused by name; whoever reads
+objects joins the first with `mesh.dialects.DIALECTS`.
 """
 
 from __future__ import annotations
@@ -57,4 +57,13 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("v1", "Pod"): Dialect(read_pod),
 }
 
-__all__ = ["DIALECTS"]
+#: Kinds of Istio that are not read, and why.
+MISSING: Mapping[str, str] = {
+    "PeerAuthentication": "there is no mTLS yet, so it could not keep its promise; identities are those of "
+    "the network, and an AuthorizationPolicy or NetworkPolicy says who may call",
+    "WasmPlugin": "modules are not fetched and run yet; an EnvoyFilter can insert any filter that Envoy has",
+    "TrafficExtension": "extensions are not run yet; an EnvoyFilter can insert Lua and any filter Envoy has",
+    "WorkloadGroup": "machines do not register themselves; write a WorkloadEntry for each",
+}
+
+__all__ = ["DIALECTS", "MISSING"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from mesh.dialects.backend_tls_policy import read_backend_tls_policy
@@ -127,12 +128,17 @@ def _printable(part: object) -> str:
     return str(part) if plain else shown(part)
 
 
-def read(object: Any, dialects: Mapping[tuple[str, str], Dialect] = DIALECTS) -> Fragment:
-    """What is understood of one API object by these dialects. Never raises."""
+def read(
+    object: Any,
+    dialects: Mapping[tuple[str, str], Dialect] = DIALECTS,
+    missing: Mapping[str, str] = MappingProxyType({}),
+) -> Fragment:
+    """What is understood of one API object by these dialects; `missing` says of kinds that people know why
+    they are not read. Never raises."""
     ref = ref_of(object)
     problems: list[Problem] = []
     root = Reader(object, ref, problems)
-    dialect = _dialect(root, dialects)
+    dialect = _dialect(root, dialects, missing)
     nouns: tuple[Noun, ...] = ()
     if dialect and _has_name(root, dialect):
         nouns = dialect.read(root, ref)
@@ -141,7 +147,9 @@ def read(object: Any, dialects: Mapping[tuple[str, str], Dialect] = DIALECTS) ->
     return Fragment(ref, nouns, tuple(sorted(set(problems))), root.sound)
 
 
-def _dialect(root: Reader, dialects: Mapping[tuple[str, str], Dialect]) -> Dialect | None:
+def _dialect(
+    root: Reader, dialects: Mapping[tuple[str, str], Dialect], missing: Mapping[str, str]
+) -> Dialect | None:
     if not isinstance(root.value, Mapping):
         root.refuse(f"an API object is a mapping, not {shown(root.value)}")
         return None
@@ -153,6 +161,8 @@ def _dialect(root: Reader, dialects: Mapping[tuple[str, str], Dialect]) -> Diale
         versions = [v for v, k in dialects if k == kind.value]
         if versions:
             version.refuse(f"{kind.value} is read as {' or '.join(versions)}, not {shown(version.value)}")
+        elif why := missing.get(kind.value):
+            kind.refuse(f"{kind.value} is not supported: {why}")
         else:
             names = ", ".join(sorted({f"{k} ({v})" for v, k in dialects}))
             kind.refuse(f"kind {shown(kind.value)} is not supported; supported are {names}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from istio_integration import MISSING
 from tests.docs.fields import table
 from xds.dialects import DIALECTS, read
 
@@ -60,7 +61,8 @@ def test_the_page_lists_every_field_that_is_enforced_or_refused(golden: bool) ->
     text = path.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    wanted = "\n".join(table(samples(), DIALECTS)) + "\n"
+    rows = [f"| {kind} | - | - | the kind: {why} |" for kind, why in sorted(MISSING.items())]
+    wanted = "\n".join([*table(samples(), DIALECTS), *rows]) + "\n"
     if golden:
         path.write_text(before + BEGIN + wanted + END + after)
     assert path.read_text().partition(BEGIN)[2].partition(END)[0] == wanted

@@ -97,3 +97,10 @@ def test_a_number_too_long_to_print_is_refused_like_any_other() -> None:
             "spec.ingress[0].ports[0].port"
         ]
     )
+
+
+def test_a_kind_that_people_know_is_refused_with_the_reason() -> None:
+    found = {"apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin", "metadata": {"name": "x"}}
+    (problem,) = read(found, missing={"WasmPlugin": "modules are not run yet"}).problems
+    assert problem.field == "kind"
+    assert problem.message == "WasmPlugin is not supported: modules are not run yet"
