@@ -14,7 +14,7 @@ from dataclasses import replace
 from mesh import connection_rules, delegation
 from mesh.assemble import Mesh
 from mesh.caller import Caller
-from mesh.gateways import names
+from mesh.gateways import names, rival
 from mesh.host_pattern import covers, specificity
 from mesh.identity import namespace_labels
 from mesh.model import (
@@ -60,13 +60,14 @@ def gateway_ports(
     names: defaultdict[tuple[int, str], set[str]] = defaultdict(set)
     for gateway in served:
         for listener in gateway.listeners:
-            if listener.protocol != "UDP":
+            if listener.protocol != "UDP" and not rival(gateway, listener):
                 place = listener.port, listener.bind
                 names[place].update(_server_names(listener))
                 if found := _server(mesh, caller, gateway, listener):
                     ports[place].append(replace(found, authentication=tokens if found.http else ()))
     return tuple(
-        GatewayPort(*place, _apart(_joined(found), names[place])) for place, found in sorted(ports.items())
+        GatewayPort(*place, _distinct(_apart(_joined(found), names[place])))
+        for place, found in sorted(ports.items())
     )
 
 
@@ -156,6 +157,30 @@ def _apart(servers: Sequence[GatewayServer], names: set[str]) -> tuple[GatewaySe
         )
         found.append(replace(server, hosts=hosts, elsewhere=tuple(sorted(elsewhere))))
     return tuple(found)
+
+
+def _distinct(servers: Sequence[GatewayServer]) -> tuple[GatewayServer, ...]:
+    """No two want the same connections, of which the first gets them: Envoy refuses a listener otherwise."""
+    taken: set[tuple[bool, str]] = set()
+
+    def free(tls: bool, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        found = tuple(name for name in wanted or ("",) if (tls, name) not in taken)
+        taken.update((tls, name) for name in found)
+        return found
+
+    def kept(server: GatewayServer) -> Iterator[ConnectionEntry]:
+        for entry in server.connections:
+            own = entry.match.server_names
+            if found := free(bool(server.tls or own), own or server.server_names):
+                yield replace(entry, match=replace(entry.match, server_names=found)) if own else entry
+
+    result = []
+    for server in servers:
+        if not server.http:
+            result.append(replace(server, connections=tuple(kept(server))))
+        elif found := free(server.tls is not None, server.server_names):
+            result.append(replace(server, server_names=found if server.server_names else ()))
+    return tuple(result)
 
 
 def _at(route: Route, gateway: Gateway, listener: Listener) -> bool:

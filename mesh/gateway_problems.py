@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from mesh.gateways import GATEWAY_NAME, Gateways
+from mesh.gateways import GATEWAY_NAME, Gateways, rival
 from mesh.grants import Grants
 from mesh.identities import Identities
 from mesh.model import Gateway, ObjectRef, Problem, Secret, TrustBundle, Workload, WorkloadName
@@ -30,7 +30,11 @@ def gateway_problems(
         yield Problem(gateway.ref, where, f"no pod serves it yet: none has the labels of {wanted}")
     namespaces = {pod.namespace for pod in pods}
     for index, listener in enumerate(gateway.listeners):
-        where = f"spec.{'servers' if gateway.subject else 'listeners'}[{index}].tls"
+        at = f"spec.{'servers' if gateway.subject else 'listeners'}[{index}]"
+        if other := rival(gateway, listener):
+            said = f"port {listener.port} is {other.protocol}'s, by {other.name}, so this one is not served"
+            yield Problem(gateway.ref, f"{at}.port", said)
+        where = f"{at}.tls"
         for ref in (*listener.tls.certificates, *listener.tls.authorities) if listener.tls else ():
             yield from _credential(gateway, where, ref, namespaces, credentials, grants)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mesh.model import GATEWAY_CONTROLLER, Gateway, GatewayClass, ObjectRef, Route, Workload
+from mesh.model import GATEWAY_CONTROLLER, Gateway, GatewayClass, Listener, ObjectRef, Route, Workload
 
 #: A pod that serves a Gateway of its namespace has this label (GEP-1762).
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
@@ -66,3 +66,19 @@ def names(route: Route, gateway: Gateway) -> bool:
     if gateway.subject is not None:
         return f"{ref.namespace}/{ref.name}" in route.gateways
     return any((p.gateway.namespace, p.gateway.name) == (ref.namespace, ref.name) for p in route.attached)
+
+
+def rival(gateway: Gateway, listener: Listener) -> Listener | None:
+    """Another listener of the Gateway for the same connections, because of which this one is not served:
+    bytes that say nothing of themselves are TCP's. Of two neither is (Gateway API,
+    ListenerConditionConflicted), of Istio's the first is."""
+    for other in gateway.listeners:
+        if other is listener:
+            if gateway.subject is not None:
+                return None
+            continue
+        protocols = {listener.protocol, other.protocol}
+        same = (other.port, other.bind) == (listener.port, listener.bind)
+        if same and "TCP" in protocols and "UDP" not in protocols:
+            return other
+    return None

@@ -7,6 +7,7 @@ from typing import Any
 
 from mesh.assemble import Mesh
 from mesh.gateway_ports import answers, routes_of
+from mesh.gateways import rival
 from mesh.model import GATEWAY_CONTROLLER, Gateway, GatewayClass, Listener, ObjectRef, Secret, WorkloadName
 from mesh.status.conditions import GROUP, Condition, Written, accepted, plain
 from mesh.status.features import FEATURES
@@ -110,21 +111,21 @@ def _of_listener(
     mesh: Mesh, gateway: Gateway, listener: Listener, pods: list[WorkloadName], raw: Mapping[str, Any]
 ) -> Iterator[Condition]:
     served = listener.protocol != "UDP"
-    rival = next((other for other in gateway.listeners if _in_conflict(listener, other)), None)
+    other = rival(gateway, listener)
     if not served:
         yield Condition("Accepted", False, "UnsupportedProtocol", "Gateways serve no UDP")
-    elif rival:
-        text = f"listener {rival.name} has the same port"
+    elif other:
+        text = f"listener {other.name} has the same port"
         yield Condition("Accepted", False, "PortUnavailable", text)
     else:
         yield Condition("Accepted", True, "Accepted")
-    if rival:
-        text = f"listener {rival.name} has port {listener.port} for {rival.protocol}"
+    if other:
+        text = f"listener {other.name} has port {listener.port} for {other.protocol}"
         yield Condition("Conflicted", True, "ProtocolConflict", text)
     else:
         yield Condition("Conflicted", False, "NoConflicts")
     yield (references := _references(mesh, gateway, listener, raw))
-    if not served or rival:
+    if not served or other:
         yield Condition("Programmed", False, "Invalid", "it is not accepted")
     elif not any(mesh.workloads[pod].ready for pod in pods):
         yield Condition("Programmed", False, "Pending", "no pod serves it yet")
@@ -132,13 +133,6 @@ def _of_listener(
         yield Condition("Programmed", False, "Invalid", references.message or "nobody is answered")
     else:
         yield Condition("Programmed", True, "Programmed")
-
-
-def _in_conflict(one: Listener, other: Listener) -> bool:
-    """Bytes that say nothing of themselves are for one listener of a port."""
-    if one is other or one.port != other.port or "UDP" in (one.protocol, other.protocol):
-        return False
-    return "TCP" in (one.protocol, other.protocol)
 
 
 def _references(mesh: Mesh, gateway: Gateway, listener: Listener, raw: Mapping[str, Any]) -> Condition:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.traffic.edge import Certificate, Edge, gateway, http_route, istio_gateway
+from tests.traffic.edge import Certificate, Edge, gate, gateway, http_route, istio_gateway
 from tests.traffic.shop import Shop, object_of, to, versions, virtual_service
 from tests.traffic.test_virtual_service import Servers
 from tests.xds.render.conftest import Serve
+from tests.xds.render.standalone import validate
+from xds.render import render
 
 HTTP = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}}
 LISTENER: dict[str, Any] = {
@@ -202,3 +204,42 @@ def test_tls_of_the_gateway_api_ends_or_is_passed_on_by_name(
         accept=["there is no Secret edge/a"],
     )
     assert "0.0.0.0_443" not in lost.proxy.ports, "without its certificate nobody answers"
+
+
+# --- what cannot be told apart -----------------------------------------------------------------------------
+
+
+def server(name: str, protocol: str, port: int = 80, **more: Any) -> dict[str, Any]:
+    return {"port": {"number": port, "name": name, "protocol": protocol}, "hosts": ["*"], **more}
+
+
+#: Every connection, and by name those of TLS.
+WHOLE = [{"route": [{"destination": {"host": "web", "port": {"number": 90}}}]}]
+NAMED = [{"match": [{"sniHosts": ["a.example"]}], "route": [{"destination": {"host": "web"}}]}]
+PASSED = {"tls": {"mode": "PASSTHROUGH"}}
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        [istio_gateway(server("http", "HTTP"), server("tcp", "TCP"))],
+        [istio_gateway(server("tcp", "TCP"), server("http", "HTTP"))],
+        [istio_gateway(server("a", "TCP"), server("b", "TCP"))],
+        [istio_gateway(server("a", "TCP")), istio_gateway(server("b", "TCP"), name="other")],
+        [istio_gateway(server("http", "HTTP")), istio_gateway(server("tcp", "TCP"), name="another")],
+        [istio_gateway(server("tls", "TLS", 443, **PASSED), server("more", "TLS", 443, **PASSED))],
+    ],
+)
+def test_envoy_takes_what_gateways_want_of_one_port(objects: list[dict[str, Any]], tmp_path: Path) -> None:
+    """It refuses two filter chains for the same connections, and with them the port."""
+    bound = {"gateways": ["edge/public", "edge/other", "edge/another"]}
+    route = {"hosts": ["*"], "tcp": WHOLE, "tls": NAMED, **bound}
+    routes = [virtual_service({"route": [to("web")]}, name=name, **route) for name in ("first", "second")]
+    shop = Shop(gate(), *routes, http_route(prefix("/", WEB)), *objects, accept=[""])
+    assert validate(render(shop.view("edge/gate")), tmp_path) == ""
+
+
+def test_of_istios_servers_at_one_port_the_first_is_served_and_the_other_is_told_so() -> None:
+    shop = Shop(gate(), istio_gateway(server("tcp", "TCP"), server("http", "HTTP")), accept=["not served"])
+    told = [(p.field, p.message) for p in shop.problems if "not served" in p.message]
+    assert told == [("spec.servers[1].port", "port 80 is TCP's, by tcp, so this one is not served")]
