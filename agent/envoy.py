@@ -22,10 +22,11 @@ log = logging.getLogger(__name__)
 LOCKED = 75
 
 # In the pod's namespace: what the listeners' addresses need. Envoy must not run outside its cgroup, where it
-# would be steered into itself. The lock lives as long as Envoy does, so no pod ever has two.
+# would be steered into itself. The lock lives as long as Envoy does, so no pod ever has two. Of the agent's
+# environment, in which may be what only the operator should know, Envoy gets nothing: tags of spans tell it.
 _SCRIPT = """
 ip -6 addr replace ::6/128 dev lo; ip -6 route replace local fd51:ce:1::/96 dev lo
-exec 9>>"$1" && { flock -n 9 || exit 75; } && echo $$ >"$2/cgroup.procs" && shift 2 && exec env "$@"
+exec 9>>"$1" && { flock -n 9 || exit 75; } && echo $$ >"$2/cgroup.procs" && shift 2 && exec env -i "$@"
 """
 
 
