@@ -71,7 +71,7 @@ agreement-long: setup ## one policy, several judges, for an hour: up to twenty t
 	   tests/node/test_l7_transitions.py --long -s $(ARGS)
 
 .PHONY: bench
-bench: setup ## the figures, side by side in one run (root, about ten minutes)
+bench: setup ## the figures, side by side in one run (root, about a quarter of an hour)
 	@.ci/system bench
 	@$(BIN)/python -m bench $(ARGS)
 
