@@ -93,7 +93,8 @@ def test_a_request_through_three_services_is_one_trace_with_the_kernels_part_in_
 
     assert (to_back["service"], to_back["parent"], to_back["links"]) == ("middle.shop", "", [])
     assert to_back["trace"] != first["trace"]
-    assert second["start"] < to_back["start"] < to_back["end"] < second["end"]
+    # It begins while the request is answered; who closes it may do so a moment after the answer.
+    assert second["start"] < to_back["start"] < min(to_back["end"], second["end"])
     said = to_back["attributes"]
     assert (said["sluice.verdict"], said["sluice.destination"]) == ("allowed", "shop/back")
     assert (said["server.address"], said["server.port"]) == ("back.shop.svc.cluster.local", "80")
