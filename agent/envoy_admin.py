@@ -41,7 +41,7 @@ class EnvoyAdmin:
 
     async def connections(self) -> int:
         """Downstream connections that are open, but for those of this interface."""
-        stats = await self._stats(_CONNECTIONS)
+        stats = await self._gauges(_CONNECTIONS)
         return sum(value for name, value in stats.items() if not name.startswith("listener.admin."))
 
     async def prometheus(self) -> str:
@@ -49,8 +49,8 @@ class EnvoyAdmin:
         _, body = await self._get("/stats/prometheus?usedonly")
         return body
 
-    async def _stats(self, pattern: str) -> dict[str, int]:
-        found = await self._json(f"/stats?format=json&filter={_quoted(pattern)}")
+    async def _gauges(self, pattern: str) -> dict[str, int]:
+        found = await self._json(f"/stats?format=json&type=Gauges&filter={_quoted(pattern)}")
         return {entry["name"]: entry["value"] for entry in found.get("stats", ()) if "name" in entry}
 
     async def _json(self, target: str) -> dict[str, Any]:

@@ -38,11 +38,11 @@ def load(command: str, address: str, port: int, count: int, key: str) -> Probe:
     return probe
 
 
-def wrk(address: str, port: int) -> Probe:
+def wrk(address: str, port: int, *options: str) -> Probe:
     """Requests a second over 16 kept-alive connections."""
 
     def probe(run: Run) -> float:
-        text = run("wrk", "-t1", "-c16", f"-d{WRK_SECONDS}s", f"http://{address}:{port}/")
+        text = run("wrk", "-t1", "-c16", f"-d{WRK_SECONDS}s", *options, f"http://{address}:{port}/")
         found = re.search(r"Requests/sec:\s+([\d.]+)", text)
         if found is None or "Non-2xx" in text:
             raise RuntimeError(f"wrk against {address}:{port} had other answers than 200: {text}")

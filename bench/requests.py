@@ -7,7 +7,6 @@ Both are asked by one client on the kernel path, so that there is one Envoy on t
 from __future__ import annotations
 
 import json
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,10 @@ from bench.figures import Figure, ratio
 from bench.load import LOAD
 from bench.mesh import address_of, mesh
 from bench.mesh_size import Manifest, metadata, put, running, service
-from bench.paths import Probe, Run, in_pod, interleave
+from bench.paths import in_pod, interleave, wrk
 
 CLIENT = "caller/client"
 ISSUER = "https://issuer.bench"
-SECONDS = 2
 #: More than an Envoy remembers, so that each is checked when its turn comes.
 TOKENS = 5_000
 
@@ -107,29 +105,16 @@ def script(path: Path, tokens: list[str]) -> Path:
     return path
 
 
-def wrk(address: str, how: Path) -> Probe:
-    """Requests a second over 16 kept-alive connections, all of them answered."""
-
-    def probe(run: Run) -> float:
-        text = run("wrk", "-t1", "-c16", f"-d{SECONDS}s", "-s", str(how), f"http://{address}:80/")
-        found = re.search(r"Requests/sec:\s+([\d.]+)", text)
-        if found is None or "Non-2xx" in text:
-            raise RuntimeError(f"wrk against {address} had other answers than 200: {text}")
-        return float(found[1])
-
-    return probe
-
-
 def figures(folder: Path, rounds: int) -> list[Figure]:
     issuer = Issuer()
     prepare(folder, issuer)
     tokens = [issuer.token(number) for number in range(TOKENS)]
-    one, many = (script(folder / f"{len(some)}.lua", some) for some in (tokens[:1], tokens))
+    one, many = (str(script(folder / f"{len(some)}.lua", some)) for some in (tokens[:1], tokens))
     with mesh(folder) as live:
         sides = {}
         for name in ("bare", "full"):
             address = address_of(live, CLIENT, f"{name}.bench", 80)
-            probes = {"one token": wrk(address, one), "many tokens": wrk(address, many)}
+            probes = {"one token": wrk(address, 80, "-s", one), "many tokens": wrk(address, 80, "-s", many)}
             sides[name] = (in_pod(live, CLIENT), probes)
         values = interleave(rounds, sides)
     pairs = {key: (values["full", key], values["bare", key]) for key in ("one token", "many tokens")}

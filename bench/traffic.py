@@ -5,6 +5,7 @@ requests that lets less pass than before.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from bench.change import CLIENT, expect, timed
@@ -43,7 +44,7 @@ def shifts(folder: Path, changes: int) -> list[float]:
             for number in range(changes):
                 name = "ba"[number % 2]
                 change = virtual_service("shift", name)
-                taken.append(timed(client, name, lambda: put(folder / "shift.yaml", change)))  # noqa: B023
+                taken.append(timed(client, name, partial(put, folder / "shift.yaml", change)))
     return taken
 
 
@@ -71,8 +72,8 @@ def tightenings(folder: Path, changes: int) -> list[float]:
             expect(client, "a")
             for _ in range(changes):
                 tight, wide = reading("/nothing"), reading("/*")
-                taken.append(timed(client, "failed", lambda: put(folder / "reading.yaml", tight)))  # noqa: B023
-                timed(client, "a", lambda: put(folder / "reading.yaml", wide))  # noqa: B023
+                taken.append(timed(client, "failed", partial(put, folder / "reading.yaml", tight)))
+                timed(client, "a", partial(put, folder / "reading.yaml", wide))
     return taken
 
 

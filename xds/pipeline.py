@@ -350,7 +350,7 @@ class Pipeline:
 
     def _untried(self) -> tuple[Trying, ...]:
         found = {
-            (resource.type_url, resource.any): Trying(resource, around)
+            resource.digest: Trying(resource, around)
             for snapshot in self.nodes.values()
             for resource, around in snapshot.untried()
         }

@@ -11,7 +11,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,7 +61,7 @@ class Trial:
 
     def verdict(self, resource: EnvoyResource) -> str | None:
         """Envoy's words, "" if it takes the resource, None if it has not been asked."""
-        return self._known.get(_digest(resource))
+        return self._known.get(resource.digest)
 
     def run(self, tried: Sequence[Trying]) -> Answer:
         """Ask about all of them together; blocks. What is said may be about any of them, and is remembered
@@ -73,7 +72,7 @@ class Trial:
             answer = Answer(str(error), envoys=False)
         for one in tried:
             if not answer.words or len(tried) == 1 or not answer.envoys:
-                self._known[_digest(one.resource)] = answer.words
+                self._known[one.resource.digest] = answer.words
         while len(self._known) > _MOST:
             del self._known[next(iter(self._known))]
         return answer
@@ -135,7 +134,3 @@ def _clusters(tried: Iterable[Trying]) -> dict[str, bytes]:
 def _words(output: str, folder: str) -> str:
     text = " ".join(output.split()).replace(f"{folder}/bootstrap.pb", "the configuration")
     return text[:_LONGEST] or "Envoy ended without a word"
-
-
-def _digest(resource: EnvoyResource) -> str:
-    return blake2b(f"{resource.type_url}\0".encode() + resource.any, digest_size=16).hexdigest()

@@ -87,7 +87,7 @@ class FileFed:
     async def says(self, stat: str, value: int) -> bool:
         """Its own gauge, within ten seconds."""
         async with asyncio.timeout(10):
-            while (await self.admin._stats(f"^{stat}$")).get(stat) != value:
+            while (await self.admin._gauges(f"^{stat}$")).get(stat) != value:
                 await asyncio.sleep(0.02)
         return True
 
