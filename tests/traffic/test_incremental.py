@@ -226,7 +226,9 @@ def test_a_mesh_that_followed_equals_one_that_is_made_anew(seed: int) -> None:
     pool = [read(content) for content in [*base(), *everything()]]
     assert all(fragment.valid for fragment in pool), [p for f in pool for p in f.problems]
     followed = Mesh(Allocations(RANGES))
-    node = Node(followed, "local", default=True)
+    bindings = Bindings(followed)
+    node = Node(followed, "local", default=True, bindings=bindings)
+    others: list[Node] = []
     present: dict[ObjectRef, Fragment] = {}
     for step in range(120):
         batch: dict[ObjectRef, Fragment | None] = {}
@@ -237,9 +239,16 @@ def test_a_mesh_that_followed_equals_one_that_is_made_anew(seed: int) -> None:
                 present.pop(ref, None)
             else:
                 present[ref] = fragment_or_none
-        node.update(followed.apply(batch))
+        change = followed.apply(batch)
+        for one in (node, *others):
+            one.update(change)
         if step % 6 == 5:
             assert_made_anew_it_is_the_same(followed, node, present)
+        if step % 40 == 20:
+            others.append(Node(followed, "local", default=True, bindings=bindings))
+    # Nodes that came later and share what is kept say the same.
+    for one in others:
+        assert one.state == node.state and one.proxies == node.proxies
 
 
 @pytest.mark.parametrize(
