@@ -35,7 +35,8 @@ def examine() -> Iterator[Finding]:
     yield _required("root", root, "running as root", "not root", "use sudo")
     yield from _kernel(root)
     yield from _file_systems()
-    for tool, package in (("ip", "iproute2"), ("nsenter", "util-linux"), ("unshare", "util-linux")):
+    tools = {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux", "setpriv": "util-linux"}
+    for tool, package in tools.items():
         where = shutil.which(tool)
         yield _required(tool, where, str(where), "not on PATH", f"apt-get install {package}")
     if root:

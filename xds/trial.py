@@ -7,12 +7,13 @@ failed is remembered by content. Knows no object and no snapshot.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from mesh.discovery.envoy import CLUSTER
 from proxy_configs.binary import envoy_binary
@@ -93,6 +94,8 @@ def ask_envoy(tried: Sequence[Trying]) -> str:
             return f"Envoy has not answered in {_PATIENCE:g} s"
         except OSError as error:
             raise CannotTry(f"cannot be tried: starting {binary} failed: {error}") from error
+    if ended.returncode < 0:
+        raise CannotTry(f"cannot be tried: Envoy was ended by {signal.strsignal(-ended.returncode)}")
     return "" if ended.returncode == 0 else _words(ended.stderr or ended.stdout, folder)
 
 
@@ -102,9 +105,9 @@ def _validate(binary: Path, path: Path) -> subprocess.CompletedProcess[str]:
     try:
         command = [f"/proc/self/fd/{handle}", "--mode", "validate", "-c", str(path), "--disable-hot-restart"]
         command += ["--concurrency", "1", "--log-level", "critical", "--reject-unknown-dynamic-fields"]
-        as_nobody: dict[str, Any] = {}
         if os.geteuid() == 0:
-            as_nobody = {"user": _NOBODY, "group": _NOBODY, "extra_groups": ()}
+            # By a program: for `user=` Python forks, and what gRPC does in the child of a fork may crash it.
+            command = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", *command]
             os.chown(path.parent, _NOBODY, _NOBODY)
             os.chown(path, _NOBODY, _NOBODY)
         return subprocess.run(
@@ -116,7 +119,6 @@ def _validate(binary: Path, path: Path) -> subprocess.CompletedProcess[str]:
             text=True,
             errors="replace",
             timeout=_PATIENCE,
-            **as_nobody,
         )
     finally:
         os.close(handle)

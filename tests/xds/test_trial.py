@@ -1,0 +1,55 @@
+"""Asking Envoy about resources, and being unable to ask it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xds import trial
+
+#: Says how often the process forked: `fork` runs what was registered here, `vfork` does not.
+FORKS = """
+import ctypes
+forks = []
+count = ctypes.CFUNCTYPE(None)(lambda: forks.append(1))
+assert ctypes.CDLL(None).__register_atfork(count, None, None, None) == 0
+import os
+if (child := os.fork()) == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+assert forks.pop(), "a fork is seen"
+from xds.trial import ask_envoy
+assert ask_envoy(()) == ""
+print("forks:", len(forks))
+"""
+
+
+def test_envoy_is_asked_without_a_fork() -> None:
+    """In the child of a fork gRPC's threads begin anew, and under load one of them would crash before Envoy
+    was there: a good EnvoyFilter was refused for good."""
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "forks: 0\n", done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is asked to become somebody else")
+def test_envoy_runs_as_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "envoy_binary", lambda: _program(tmp_path, "id -u; id -G; env; exit 1"))
+    words = trial.ask_envoy(())
+    assert words.startswith("65534 65534 ") and "PATH" not in words
+
+
+def test_an_envoy_that_is_killed_has_said_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "envoy_binary", lambda: _program(tmp_path, "kill -SEGV $$"))
+    answer = trial.Trial().run(())
+    assert answer == trial.Answer("cannot be tried: Envoy was ended by Segmentation fault", envoys=False)
+
+
+def _program(folder: Path, script: str) -> Path:
+    path = folder / "envoy"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
