@@ -342,26 +342,29 @@ class NodeAgent:
     def _serve(self) -> None:
         for pod in self._proxies.running():
             serving = self._rollout.serving(pod)
-            revision, before = self._proxies.served(pod)
-            if serving is None or serving.revision == revision:
+            known, before = self._proxies.served(pod)
+            if serving is None or serving.revision == known.revision:
                 continue
             try:
-                self._proxies.serve(pod, serving.revision, self._snapshot(serving, before))
+                self._proxies.serve(pod, serving, self._snapshot(serving, known, before))
             except KeyError as error:
                 log.error("serve the Envoy of pod %s failed: the control plane sent no body %s", pod, error)
 
-    def _snapshot(self, serving: Serving, before: Snapshot) -> Snapshot:
-        """What stays is the same object as before, by which the stream knows what is new."""
+    def _snapshot(self, serving: Serving, known: Serving, before: Snapshot) -> Snapshot:
+        """What stays is the same object as in `before`, which is what `known` names; by that the stream knows
+        what is new."""
         snapshot: dict[str, Mapping[str, Resource]] = {}
         for type_url, names in serving.resources.items():
-            known = before.get(type_url, {})
-            resources: dict[str, Resource] = {}
+            old = before.get(type_url, {})
+            if names is known.resources.get(type_url):
+                snapshot[type_url] = old
+                continue
+            resources = snapshot[type_url] = {}
             for name, version in names.items():
-                resource = known.get(name)
+                resource = old.get(name)
                 if resource is None or resource.version != version:
                     resource = self._resource(name, version)
                 resources[name] = resource
-            snapshot[type_url] = known if known == resources else resources
         return snapshot
 
     def _resource(self, name: str, version: str) -> Resource:

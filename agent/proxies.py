@@ -23,6 +23,7 @@ from mesh.discovery.resource import Snapshot
 from mesh.discovery.session import Event
 from mesh.model import WorkloadName
 from mesh.node import Launch
+from mesh.rollout import Serving
 
 log = logging.getLogger(__name__)
 
@@ -86,15 +87,15 @@ class Proxies:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
 
-    def serve(self, pod: WorkloadName, revision: int, snapshot: Snapshot) -> None:
+    def serve(self, pod: WorkloadName, serving: Serving, snapshot: Snapshot) -> None:
         """What a pod's proxy is to serve from now on, if it has one."""
         if pod in self._proxies:
-            self._proxies[pod].serve(revision, snapshot)
+            self._proxies[pod].serve(serving, snapshot)
 
-    def served(self, pod: WorkloadName) -> tuple[int, Snapshot]:
-        """The revision that a pod's proxy is to serve, 0 for none, and what that is."""
+    def served(self, pod: WorkloadName) -> tuple[Serving, Snapshot]:
+        """What a pod's proxy is to serve, as names and as resources. Revision 0: nothing yet."""
         proxy = self._proxies.get(pod)
-        return (proxy.revision, proxy.snapshot) if proxy else (0, {})
+        return (proxy.serving, proxy.snapshot) if proxy else (Serving(0, {}), {})
 
     def running(self) -> set[WorkloadName]:
         """Pods that have a proxy, be it one that drains."""

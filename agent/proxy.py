@@ -27,6 +27,7 @@ from mesh.discovery.envoy import LISTENER
 from mesh.discovery.resource import Snapshot
 from mesh.discovery.session import Event
 from mesh.node import Launch
+from mesh.rollout import Serving
 from proxy_configs import bootstrap
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,8 @@ class Proxy:
         self._wanted = True
         self._deaths = 0
         self._started = 0.0
-        self.revision = 0
+        #: What to serve now, as names and as resources.
+        self.serving = Serving(0, {})
         self.snapshot: Snapshot = {}
         self.draining = False
         self._listeners: frozenset[str] = frozenset()
@@ -140,11 +142,11 @@ class Proxy:
         )
         self._bring_up()
 
-    def serve(self, revision: int, snapshot: Snapshot) -> None:
+    def serve(self, serving: Serving, snapshot: Snapshot) -> None:
         """From now on serve this."""
-        self.revision, self.snapshot = revision, snapshot
+        self.serving, self.snapshot = serving, snapshot
         self._listeners = frozenset(snapshot.get(LISTENER, {}))
-        self._relay.serve(revision, snapshot)
+        self._relay.serve(serving.revision, snapshot)
 
     async def metrics(self) -> str:
         """Envoy's own, in Prometheus' text format. Raises OSError."""
@@ -240,7 +242,7 @@ class Proxy:
     async def _look(self, revision: int) -> None:
         """Everything is ACKed; ready is when nothing warms any more (rule 27)."""
         wait = FIRST_LOOK
-        while revision == self.revision:
+        while revision == self.serving.revision:
             try:
                 if await self._is_active() and self._give_listeners():
                     self.error = ""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from mesh.discovery.resource import Resource
 from mesh.discovery.subscriber import Update
 from mesh.discovery.wire import unpack_any
-from mesh.model import WorkloadName
 from mesh.node import Generation, Manifest, Record
 from mesh.resources import BODY_TYPE, GENERATION_TYPE, MANIFEST_TYPE, NODE_TYPES, decode
 
@@ -97,7 +96,7 @@ class Records:
             if isinstance(entry.record, Generation):
                 self._newest = entry.record
 
-    def begin(self) -> tuple[Generation, Mapping[WorkloadName, Manifest]] | None:
+    def begin(self) -> tuple[Generation, list[Manifest]] | None:
         """Begin the newest complete generation, unless one is begun already: its number and the
         manifests it consists of."""
         if self._begun is not None or self._newest is None or not self._complete:
@@ -109,9 +108,7 @@ class Records:
                 manifests.pop(name, None)
             else:
                 manifests[name] = held
-        return self._newest, {
-            held.record.pod: held.record for held in manifests.values() if isinstance(held.record, Manifest)
-        }
+        return self._newest, [h.record for h in manifests.values() if isinstance(h.record, Manifest)]
 
     def begun(self) -> Iterator[Change]:
         """What the generation that has begun changes, bodies aside; the control plane's order."""

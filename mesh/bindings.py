@@ -15,12 +15,13 @@ from mesh import steer
 from mesh.assemble import Mesh
 from mesh.balance import BalancedPort, balanced_ports, weighted
 from mesh.caller import Caller
+from mesh.caller_routing import CallerRouting, Routing
 from mesh.change import Change
 from mesh.entry_hosts import is_entry
 from mesh.locality import asked_of_callers
 from mesh.model import DestinationRule, MeshConfig, Protocol, Route, Service, ServiceName
 from mesh.node import EVERYONE, Balance
-from mesh.proxy import RoutedPort, Target
+from mesh.proxy import RoutedPort
 from mesh.route_table import mentioned
 
 
@@ -38,23 +39,13 @@ class _Bound:
     balanced: tuple[BalancedPort, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Routing:
-    """Everything that is routed for a caller: ports by service, and all to whom they send, sorted."""
-
-    ports: tuple[RoutedPort, ...] = ()
-    targets: tuple[Target, ...] = ()
-
-
 class Bindings:
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._asked: dict[ServiceName, _Asked] = {}
         self._bound: defaultdict[ServiceName, dict[Caller, _Bound]] = defaultdict(dict)
-        self._routing: dict[Caller, Routing] = {}
-        #: What the routings are made of, so that a change of one service costs about one.
-        self._ports: defaultdict[Caller, dict[ServiceName, tuple[RoutedPort, ...]]] = defaultdict(dict)
-        self._services: tuple[ServiceName, ...] | None = None
+        self._routings: dict[Caller, CallerRouting] = {}
+        self._services: set[ServiceName] | None = None
         #: The last change, and what came of it: several nodes ask.
         self._last: tuple[Change, set[ServiceName]] | None = None
 
@@ -71,16 +62,10 @@ class Bindings:
         return Caller(namespace, tuple(pair for pair in caller.labels if pair[0] in asked.labels))
 
     def routing(self, caller: Caller) -> Routing:
-        found = self._routing.get(caller)
-        if found is None:
-            services, known = self._routed(), self._ports[caller]
-            for service in services:
-                if service not in known:
-                    known[service] = self._at(caller, service).routed
-            ports = tuple(port for service in services for port in known[service])
-            targets = frozenset[Target]().union(*(port.targets for port in ports))
-            found = self._routing[caller] = Routing(ports, tuple(sorted(targets)))
-        return found
+        known = self._routings.get(caller)
+        if known is None:
+            known = self._routings[caller] = CallerRouting(self._routed())
+        return known.look(lambda service: self._routed_of(caller, service))
 
     def views(self, service: ServiceName, port: int) -> tuple[str, ...]:
         """Whose connections to a TCP port a route steers."""
@@ -122,26 +107,27 @@ class Bindings:
             touched |= self._bound.keys() | self._mesh.routed() | self._shared_out()
         if touched:
             self._services = None
-            self._routing.clear()
+        for known in self._routings.values():
+            known.forget(touched)
         for service in touched:
             self._bound.pop(service, None)
             self._asked.pop(service, None)
-            for known in self._ports.values():
-                known.pop(service, None)
         if change.callers:
             # Whom a rule binds is told by name or as "everyone".
             touched |= self._mesh.routed() | self._shared_out()
-            for caller in [caller for caller in self._ports if caller not in self._mesh.callers]:
-                del self._ports[caller]
-                self._routing.pop(caller, None)
+            for caller in [caller for caller in self._routings if caller not in self._mesh.callers]:
+                del self._routings[caller]
         return touched
 
     # --- asking ------------------------------------------------------------------------------
 
-    def _routed(self) -> tuple[ServiceName, ...]:
+    def _routed(self) -> set[ServiceName]:
         if self._services is None:
-            self._services = tuple(sorted(self._mesh.routed()))
+            self._services = self._mesh.routed()
         return self._services
+
+    def _routed_of(self, caller: Caller, service: ServiceName) -> tuple[RoutedPort, ...]:
+        return self._at(caller, service).routed if self._concerns(service) else ()
 
     def _concerns(self, service: ServiceName) -> bool:
         mesh = self._mesh

@@ -15,8 +15,9 @@ from mesh import steer
 from mesh.access_logging import access_logs
 from mesh.assemble import Mesh
 from mesh.backend_tls import backend_tls
-from mesh.bindings import Bindings, Routing
+from mesh.bindings import Bindings
 from mesh.caller import Caller
+from mesh.caller_routing import Routing
 from mesh.canonical import canonical
 from mesh.change import Change
 from mesh.cidr import contains, prefix_of
@@ -100,7 +101,9 @@ class Node:
         self.proxies: Mapping[str, ProxyView] = {}
         self._locals: set[WorkloadName] = set()
         self._bindings = Bindings(mesh) if bindings is None else bindings
-        self._destinations: dict[Target, dict[tuple[int, Caller], Destination | None]] = {}
+        self._destinations: defaultdict[
+            ServiceName, defaultdict[Target, dict[tuple[int, Caller], Destination | None]]
+        ] = defaultdict(lambda: defaultdict(dict))
         #: By egress set and caller: what the caller's routes lead to.
         self._reached: defaultdict[tuple[int, Caller], dict[Target, Destination | None]] = defaultdict(dict)
         #: Does some policy name single addresses, which may become a pod's?
@@ -244,11 +247,10 @@ class Node:
         return ServiceRecord(name, vips, service.affinity_seconds, ports)
 
     def _forget_destinations(self, services: Iterable[ServiceName]) -> None:
-        touched = set(services)
-        for target in [target for target in self._destinations if target.service in touched]:
-            del self._destinations[target]
-            for known in self._reached.values():
-                known.pop(target, None)
+        for service in services:
+            for target in self._destinations.pop(service, ()):
+                for known in self._reached.values():
+                    known.pop(target, None)
 
     def _all_peers(self, state: NodeState) -> Peers:
         keys = {(HOST_ID, 0), (WORLD_ID, 0), *self._known}
@@ -434,7 +436,7 @@ class Node:
 
     def _destination(self, egress: int, caller: Caller, target: Target) -> Destination | None:
         kind = self._bindings.kind(caller, target.service)
-        known = self._destinations.setdefault(target, {})
+        known = self._destinations[target.service][target]
         if (egress, kind) not in known:
             known[egress, kind] = steer.destination(
                 self._mesh, kind, target, lambda backend: self._routed_to(egress, backend)

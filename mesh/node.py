@@ -235,10 +235,11 @@ class MetricsRecord:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the Envoy of one local pod is to be served: per type URL, Envoy name -> content hash."""
+    """What the Envoy of one local pod is to be served: type URL -> Envoy name -> content hash. A pod may have
+    several, each with some of it."""
 
     pod: WorkloadName
-    resources: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    resources: Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)

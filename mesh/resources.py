@@ -125,12 +125,11 @@ def _pod(*values: Any) -> PodRecord:
     return replace(record, name=WorkloadName(*record.name), launch=launch)
 
 
-def _manifest(pod: list[str], kinds: list[tuple[str, list[list[str]]]]) -> Manifest:
-    """Not as the others, because it has thousands of entries."""
-    return Manifest(
-        WorkloadName(*pod),
-        tuple((kind, tuple((name, version) for name, version in entries)) for kind, entries in kinds),
-    )
+def _manifest(pod: list[str], resources: dict[str, dict[str, str]]) -> Manifest:
+    for names in resources.values():
+        if set(map(type, names.values())) - {str}:
+            raise ValueError("a content hash is not a text")
+    return Manifest(WorkloadName(*pod), resources)
 
 
 def _service(*values: Any) -> ServiceRecord:

@@ -9,7 +9,8 @@ to a listener that is not there is refused. Of a resource that an Envoy refuses 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mesh.model import WorkloadName
@@ -22,18 +23,20 @@ PATIENCE = 5.0
 LINGER = 1.0
 
 Key = tuple[str, str]
-Contents = Mapping[Key, str]
+#: Type URL -> name -> content hash. Never changed in place; a type in which nothing differs is the same
+#: object as before.
+Contents = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What one proxy is to be served now: type URL -> name -> content hash.
+    """What one proxy is to be served now.
 
     `revision` changes whenever `resources` does, so that a report about an earlier one is recognised.
     """
 
     revision: int
-    resources: Mapping[str, Mapping[str, str]]
+    resources: Contents
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,58 +54,61 @@ class Refusal:
 class _Proxy:
     old: Contents = field(default_factory=dict)
     new: Contents = field(default_factory=dict)
-    good: dict[Key, str] = field(default_factory=dict)
+    good: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     refused: dict[Key, dict[str, str]] = field(default_factory=dict)
-    revision: int = 1
-    served: Contents = field(default_factory=dict)
-    serving: Serving | None = None
+    serving: Serving = field(default_factory=lambda: Serving(1, {}))
     ready: bool = False
     given_up: bool = False
 
     def refresh(self) -> None:
         served = self._choose()
-        if served != self.served:
-            self.served = served
-            self.serving = None
-            self.revision += 1
+        if served != self.serving.resources:
+            self.serving = Serving(self.serving.revision + 1, _same(self.serving.resources, served))
             self.ready = False
 
     def _choose(self) -> Contents:
-        if not self.refused:
-            return {**self.old, **self.new}
-        chosen: dict[Key, str] = {}
-        for key, version in {**self.old, **self.new}.items():
-            if not self._is_refused(key, version):
-                chosen[key] = version
+        chosen = _union(self.old, self.new)
+        for (type_url, name), said in self.refused.items():
+            version = chosen.get(type_url, {}).get(name)
+            if version not in said:
                 continue
-            fallback = self.good.get(key, self.old.get(key, version))
-            if not self._is_refused(key, fallback):
-                chosen[key] = fallback
+            names = dict(chosen[type_url])
+            fallback = self.good[type_url].get(name, self.old.get(type_url, {}).get(name, version))
+            if fallback in said:
+                del names[name]
+            else:
+                names[name] = fallback
+            chosen[type_url] = names
         return chosen
-
-    def _is_refused(self, key: Key, version: str) -> bool:
-        return version in self.refused.get(key, ())
 
     def aim(self, new: Contents) -> None:
         """Takes a new target; what was refused stays refused only while its content is wanted."""
-        self.new = new
-        self.refused = {key: said for key, said in self.refused.items() if new.get(key) in said}
-        self.good = {key: version for key, version in self.good.items() if key in self.old or key in new}
+        self.new = new = _same(self.new, new)
+        self.refused = {
+            (type_url, name): said
+            for (type_url, name), said in self.refused.items()
+            if new.get(type_url, {}).get(name) in said
+        }
+        for type_url, good in self.good.items():
+            for name in good.keys() - self.old.get(type_url, {}).keys() - new.get(type_url, {}).keys():
+                del good[name]
         self.refresh()
 
     def settle(self) -> None:
         """The kernel has flipped. A kept old version may need old neighbours, so they stay with it."""
-        self.old = dict(self.served) if self.refused else self.new
+        self.old = self.serving.resources if self.refused else self.new
         self.refresh()
 
     def accept(self, type_url: str, accepted: Mapping[str, str]) -> None:
-        self.good.update({(type_url, name): version for name, version in accepted.items()})
+        self.good[type_url].update(accepted)
 
     def refuse(self, key: Key, message: str) -> None:
-        if key in self.served:
-            self.refused.setdefault(key, {})[self.served[key]] = message
-            if self.good.get(key) == self.served[key]:
-                del self.good[key]  # A restarted Envoy may refuse what the one before it accepted.
+        type_url, name = key
+        version = self.serving.resources.get(type_url, {}).get(name)
+        if version is not None:
+            self.refused.setdefault(key, {})[version] = message
+            if self.good[type_url].get(name) == version:
+                del self.good[type_url][name]  # A restarted Envoy may refuse what the one before it accepted.
             self.refresh()
 
 
@@ -128,24 +134,26 @@ class Rollout:
         it until the kernel has flipped, or by one that was in force just now."""
         return self._wanted | self._in_force | (self._leaving[0] if self._leaving else frozenset())
 
-    def adopt(self, manifests: Mapping[WorkloadName, Manifest]) -> None:
+    def adopt(self, manifests: Iterable[Manifest]) -> None:
         """Starts from manifests whose generation the kernel already enforces."""
-        self._wanted = self._in_force = frozenset(manifests)
-        for pod, manifest in manifests.items():
+        contents = _contents(manifests)
+        self._wanted = self._in_force = frozenset(contents)
+        for pod, wanted in contents.items():
             proxy = self._proxies.setdefault(pod, _Proxy())
-            proxy.old = _contents(manifest)
-            proxy.aim(proxy.old)
+            proxy.old = wanted
+            proxy.aim(wanted)
 
-    def want(self, number: int, manifests: Mapping[WorkloadName, Manifest], now: float) -> None:
+    def want(self, number: int, manifests: Iterable[Manifest], now: float) -> None:
         """Begins a generation; `now` is seconds of any clock. The one before must be in force, so what
         comes meanwhile waits with the caller, and the newest of it is what to begin next."""
         assert self._warming is None
         self._settle()
-        self._wanted = frozenset(manifests)
-        for pod, manifest in manifests.items():
-            self._proxies.setdefault(pod, _Proxy()).aim(_contents(manifest))
+        contents = _contents(manifests)
+        self._wanted = frozenset(contents)
+        for pod, wanted in contents.items():
+            self._proxies.setdefault(pod, _Proxy()).aim(wanted)
         for pod, proxy in self._proxies.items():
-            if pod not in manifests:
+            if pod not in contents:
                 proxy.aim(proxy.old)
         self._warming = (number, self._wanted, now + self._patience)
 
@@ -182,14 +190,7 @@ class Rollout:
     def serving(self, pod: WorkloadName) -> Serving | None:
         """What the pod's proxy is to be served, None if it never needed one."""
         proxy = self._proxies.get(pod)
-        if proxy is None:
-            return None
-        if proxy.serving is None:
-            resources: dict[str, dict[str, str]] = {}
-            for (type_url, name), version in proxy.served.items():
-                resources.setdefault(type_url, {})[name] = version
-            proxy.serving = Serving(proxy.revision, resources)
-        return proxy.serving
+        return proxy.serving if proxy else None
 
     def accepted(self, pod: WorkloadName, type_url: str, versions: Mapping[str, str]) -> None:
         """The proxy has ACKed; `versions` is all it has accepted of this type, name -> content hash."""
@@ -205,7 +206,7 @@ class Rollout:
     def ready(self, pod: WorkloadName, revision: int) -> None:
         """The proxy serves that revision: everything ACKed, nothing warming (rule 27)."""
         proxy = self._proxies.get(pod)
-        if proxy is not None and proxy.revision == revision:
+        if proxy is not None and proxy.serving.revision == revision:
             proxy.ready, proxy.given_up = True, False
 
     def down(self, pod: WorkloadName) -> None:
@@ -240,8 +241,9 @@ class Rollout:
         return {
             version
             for proxy in self._proxies.values()
-            for contents in (proxy.old, proxy.new, proxy.served, proxy.good)
-            for version in contents.values()
+            for contents in (proxy.old, proxy.new, proxy.serving.resources, proxy.good)
+            for names in contents.values()
+            for version in names.values()
         }
 
     def _awaits(self, pod: WorkloadName) -> bool:
@@ -249,7 +251,27 @@ class Rollout:
         return not proxy.ready and not proxy.given_up
 
 
-def _contents(manifest: Manifest) -> dict[Key, str]:
+def _contents(manifests: Iterable[Manifest]) -> dict[WorkloadName, dict[str, dict[str, str]]]:
+    found: dict[WorkloadName, dict[str, dict[str, str]]] = {}
+    for manifest in manifests:
+        contents = found.setdefault(manifest.pod, {})
+        for type_url, names in manifest.resources.items():
+            contents.setdefault(type_url, {}).update(names)
+    return found
+
+
+def _union(old: Contents, new: Contents) -> dict[str, Mapping[str, str]]:
+    """What is in both is as in `new`."""
+    found = {**old, **new}
+    for type_url in old.keys() & new.keys():
+        if old[type_url] is not new[type_url]:
+            found[type_url] = {**old[type_url], **new[type_url]}
+    return found
+
+
+def _same(before: Contents, contents: Contents) -> Contents:
+    """`contents`, with the very objects of `before` where nothing differs."""
     return {
-        (type_url, name): version for type_url, resources in manifest.resources for name, version in resources
+        type_url: known if (known := before.get(type_url)) == names else names
+        for type_url, names in contents.items()
     }

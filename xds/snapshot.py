@@ -7,11 +7,9 @@ before, by which the discovery server knows that it has nothing to look for. Kno
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import blake2b
-from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
 from mesh.assemble import Mesh
@@ -23,6 +21,7 @@ from mesh.model import ObjectRef, Problem
 from mesh.node import Generation, Manifest, NodeState, Record
 from mesh.proxy import ProxyView
 from mesh.resources import BODY_TYPE, GENERATION_TYPE, MANIFEST_TYPE, NODE_TYPES, TABLE_TYPES, encode
+from xds.manifests import Manifests, difference
 from xds.render import EnvoyResource, Rendered, render
 
 _GENERATION = "generation"
@@ -57,7 +56,8 @@ class NodeSnapshot:
         self._sum = 0
         self._tables: dict[str, Mapping[str, Record]] = {table: {} for table in TABLE_TYPES}
         self._views: dict[str, ProxyView] = {}
-        self._bodies: dict[str, frozenset[str]] = {}
+        self._manifests = Manifests()
+        #: By name of a body: how many resources have that content.
         self._used: Counter[str] = Counter()
         self._resources: dict[str, dict[str, Resource]] = {type_url: {} for type_url in NODE_TYPES}
         self._encode()
@@ -142,32 +142,53 @@ class NodeSnapshot:
         gone = self._views.keys() - views.keys()
         if not changed and not gone:
             return
-        before = set(self._used)
-        bodies: dict[str, Resource] = {}
-        manifests: dict[str, Resource] = {}
+        fresh: list[EnvoyResource] = []
+        stale: list[EnvoyResource] = []
+        pages: dict[str, Manifest | None] = {}
         for pod, view in changed.items():
-            rendered = self.rendered[pod] = self._sound(pod, render(view))
-            for resource in rendered:
-                name = resource.digest
-                if name not in before and name not in bodies:
-                    bodies[name] = Resource.of(BODY_TYPE, name, resource.any)
-            manifests[pod] = Resource.of(MANIFEST_TYPE, pod, encode(_manifest(view, rendered)))
-            self._use(pod, frozenset(resource.digest for resource in rendered))
+            before = self.rendered.get(pod, ())
+            rendered = self.rendered[pod] = self._sound(pod, view)
+            added, removed = difference(before, rendered)
+            fresh += added
+            stale += removed
+            pages |= self._manifests.update(view.pod, added, removed, len(rendered))
         for pod in gone:
-            self._use(pod, frozenset())
-            del self.rendered[pod]
+            stale += self.rendered.pop(pod)
+            pages |= self._manifests.remove(self._views[pod].pod)
             self._held.pop(pod, None)
             self._faults.pop(pod, None)
         self._views = dict(views)
-        self._replace(BODY_TYPE, bodies, before - self._used.keys())
+        self._name_bodies(fresh, stale)
+        gone = {name for name, page in pages.items() if page is None}
+        manifests = {
+            name: Resource.of(MANIFEST_TYPE, name, encode(page)) for name, page in pages.items() if page
+        }
         self._replace(MANIFEST_TYPE, manifests, gone)
 
-    def _sound(self, pod: str, rendered: Rendered) -> Rendered:
+    def _name_bodies(self, fresh: Iterable[EnvoyResource], stale: Iterable[EnvoyResource]) -> None:
+        """Count which bodies some manifest names."""
+        known = self._resources[BODY_TYPE]
+        self._used.update(resource.digest for resource in fresh)
+        self._used.subtract(resource.digest for resource in stale)
+        unused = {resource.digest for resource in stale if not self._used[resource.digest]}
+        for name in unused:
+            del self._used[name]
+        bodies = {
+            resource.digest: Resource.of(BODY_TYPE, resource.digest, resource.any)
+            for resource in fresh
+            if resource.digest not in known and resource.digest not in unused
+        }
+        self._replace(BODY_TYPE, bodies, unused & known.keys())
+
+    def _sound(self, pod: str, view: ProxyView) -> Rendered:
         """What may be served."""
+        rendered = render(view)
         self._faults.pop(pod, None)
+        self._held.pop(pod, None)
+        if not view.patches:
+            return rendered
         if faults := tuple(fault for resource in rendered for fault in resource.faults):
             self._faults[pod] = faults
-        self._held.pop(pod, None)
         if all(resource.unpatched is None or self._verdict(resource) == "" for resource in rendered):
             return rendered
         self._held[pod] = rendered
@@ -189,17 +210,6 @@ class NodeSnapshot:
             for ref in resource.origins:
                 if ref.kind == "EnvoyFilter":
                     yield Problem(ref, "spec.configPatches", message)
-
-    def _use(self, pod: str, named: frozenset[str]) -> None:
-        """Count which bodies are still named by some manifest."""
-        known = self._bodies.pop(pod, frozenset())
-        self._used.update(named - known)
-        for name in known - named:
-            self._used[name] -= 1
-            if not self._used[name]:
-                del self._used[name]
-        if named:
-            self._bodies[pod] = named
 
     def _replace(self, type_url: str, changed: Mapping[str, Resource], gone: set[str]) -> None:
         known = self._resources[type_url]
@@ -227,13 +237,3 @@ class NodeSnapshot:
 def _weight(type_url: str, resource: Resource) -> int:
     text = f"{type_url}\0{resource.name}\0{resource.version}"
     return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "big")
-
-
-def _manifest(view: ProxyView, rendered: Rendered) -> Manifest:
-    return Manifest(
-        view.pod,
-        tuple(
-            (type_url, tuple((resource.name, resource.digest) for resource in group))
-            for type_url, group in groupby(rendered, key=attrgetter("type_url"))
-        ),
-    )

@@ -15,6 +15,7 @@ from typing import Any
 from mesh.discovery.session import Acked, Event, Nacked, Subscribed
 from mesh.model import ObjectRef, Problem, WorkloadName
 from mesh.resources import GENERATION_TYPE, MANIFEST_TYPE
+from xds.manifests import pod_of
 from xds.pipeline import Pipeline
 
 _LOG = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Status:
                     self._take_generation(node, versions)
                 else:
                     for name in versions:
-                        self._refused.pop((node, f"{type_url}/{name}"), None)
+                        self._refused.pop((node, f"{type_url}/{_subject(type_url, name)}"), None)
             case Nacked():
                 self._take_refusal(node, event)
 
@@ -172,7 +173,7 @@ class Status:
 
     def _take_refusal(self, node: str, event: Nacked) -> None:
         _LOG.warning("%s", f"node {node} refuses {event.type_url} {', '.join(event.names)}: {event.message}")
-        blamed: dict[str, list[Problem]] = {name: [] for name in event.names}
+        blamed: dict[str, list[Problem]] = {_subject(event.type_url, name): [] for name in event.names}
         entries = _entries(event.message) if event.type_url == MANIFEST_TYPE else []
         for entry in entries:
             blamed.setdefault(entry["pod"], []).extend(self._blame(node, entry))
@@ -198,6 +199,11 @@ class Status:
 def plain(problem: Problem) -> dict[str, str]:
     """A Problem as JSON shows it."""
     return {"object": str(problem.object), "field": problem.field, "message": problem.message}
+
+
+def _subject(type_url: str, name: str) -> str:
+    """What a refusal is about: of manifests the pod."""
+    return pod_of(name) if type_url == MANIFEST_TYPE else name
 
 
 def _entries(message: str) -> list[dict[str, str]]:

@@ -220,7 +220,7 @@ async def test_an_agent_that_starts_while_the_control_plane_is_away_enforces_wha
 
 
 async def test_what_an_envoy_refuses_is_told_upstream_and_holds_up_nothing(node: Node) -> None:
-    manifest = Manifest(WEB, ((LISTENER, (("bad", "h1"),)),))
+    manifest = Manifest(WEB, {LISTENER: {"bad": "h1"}})
     node.control_plane.say(
         7,
         *records(reasons=(REASON,)),
@@ -236,7 +236,7 @@ async def test_what_an_envoy_refuses_is_told_upstream_and_holds_up_nothing(node:
 
 
 async def test_an_envoy_outlives_the_agent_and_is_restarted_when_it_dies_itself(node: Node) -> None:
-    node.control_plane.say(7, *records(reasons=(REASON,)), (MANIFEST_TYPE, "shop/web", Manifest(WEB, ())))
+    node.control_plane.say(7, *records(reasons=(REASON,)), (MANIFEST_TYPE, "shop/web", Manifest(WEB, {})))
 
     def is_ready(status: dict[str, Any]) -> bool:
         return bool(status["pods"] and status["pods"][0]["proxy"]["ready"])

@@ -103,7 +103,7 @@ def test_the_last_good_state_is_read_back_as_it_was(tmp_path: Path) -> None:
     key = Resource.of(BODY_TYPE, "hash2", pack_any(SECRET, b"a key"))
     records.receive(Update(BODY_TYPE, "1", {"hash1": body, "hash2": key}))
     records.receive(update(WORKLOAD, web=workload(300)))
-    records.receive(update(MANIFEST_TYPE, web=Manifest(WEB, (("lds", (("a", "hash1"),)),))))
+    records.receive(update(MANIFEST_TYPE, web=Manifest(WEB, {"lds": {"a": "hash1"}})))
     records.receive(generation(7))
     records.begin()
     records.finish()
@@ -118,7 +118,7 @@ def test_the_last_good_state_is_read_back_as_it_was(tmp_path: Path) -> None:
     begun = later.begin()
     assert begun is not None
     assert begun[0].number == 7
-    assert begun[1][WEB].resources == (("lds", (("a", "hash1"),)),)
+    assert begun[1] == [Manifest(WEB, {"lds": {"a": "hash1"}})]
     assert b"a key" not in path.read_bytes(), "keys are never written to a disk"
     kept = later.body("hash1")
     assert kept is not None

@@ -14,18 +14,19 @@ CART = WorkloadName("shop", "cart")
 LDS = "lds"
 
 
-def manifest(pod: WorkloadName, **listeners: str) -> dict[WorkloadName, Manifest]:
-    return {pod: Manifest(pod, ((LDS, tuple(sorted(listeners.items()))),))}
+def manifest(pod: WorkloadName, **listeners: str) -> list[Manifest]:
+    return [Manifest(pod, {LDS: listeners})]
 
 
-def in_force(number: int, manifests: dict[WorkloadName, Manifest]) -> Rollout:
+def in_force(number: int, manifests: list[Manifest]) -> Rollout:
     rollout = Rollout()
     rollout.want(number, manifests, now=0)
-    for pod in manifests:
+    pods = [manifest.pod for manifest in manifests]
+    for pod in pods:
         get_ready(rollout, pod)
-    assert rollout.may_flip(0, manifests)
+    assert rollout.may_flip(0, pods)
     flip(rollout)
-    for pod in manifests:
+    for pod in pods:
         get_ready(rollout, pod)
     return rollout
 
@@ -144,7 +145,7 @@ def test_a_restarted_envoy_that_refuses_new_and_old_is_served_neither() -> None:
 
 
 def test_a_proxy_that_is_no_longer_needed_keeps_what_it_has_until_it_is_forgotten() -> None:
-    rollout = in_force(1, manifest(WEB, a="a1") | manifest(CART, c="c1"))
+    rollout = in_force(1, manifest(WEB, a="a1") + manifest(CART, c="c1"))
     rollout.want(2, manifest(CART, c="c1"), now=0)
     assert rollout.needed == {WEB, CART}, "the kernel steers to it until it flips"
     assert rollout.may_flip(0, [WEB, CART])

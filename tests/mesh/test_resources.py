@@ -28,7 +28,7 @@ def test_every_record_survives_the_wire() -> None:
     assert seen > 10
     audited = PolicyClass(7, (PortVerdict("TCP", 1, 2, "allow", 0, ("a",), "deny", ("b", "c")),), ("d",))
     assert decode(TABLE_TYPES["classes"], encode(audited)) == audited
-    manifest = Manifest(WorkloadName("a", "b"), (("type", (("name", "hash"),)),))
+    manifest = Manifest(WorkloadName("a", "b"), {"type": {"name": "hash"}})
     assert decode(MANIFEST_TYPE, encode(manifest)) == manifest
     for collector in (
         Collector("otel.example.com", 4318, None, "/v1/traces", (("x-token", "a"),), 3000),

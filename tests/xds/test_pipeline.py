@@ -109,11 +109,11 @@ def test_a_pod_that_needs_an_envoy_has_a_manifest_whose_bodies_are_all_there(sho
     apply(shop, file(http_policy(), "/m/items.yaml"))
     manifest = record(shop, MANIFEST_TYPE, "shop/cart")
     assert isinstance(manifest, Manifest)
-    named = {content for _, group in manifest.resources for _, content in group}
+    named = {content for names in manifest.resources.values() for content in names.values()}
     assert named == sent(shop)[BODY_TYPE].keys()
     assert set(sent(shop)[MANIFEST_TYPE]) == {"shop/cart"}
     for resource in shop.nodes["local"].rendered["shop/cart"]:
-        content = dict(dict(manifest.resources)[resource.type_url])[resource.name]
+        content = manifest.resources[resource.type_url][resource.name]
         assert body(shop, BODY_TYPE, content) == resource.any
     apply(shop, file("", "/m/items.yaml"))
     assert sent(shop)[BODY_TYPE] == sent(shop)[MANIFEST_TYPE] == {}

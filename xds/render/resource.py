@@ -36,11 +36,11 @@ class EnvoyResource:
     unpatched: bytes | None = None
     faults: tuple[Problem, ...] = ()
     digest: str = field(init=False, compare=False, repr=False)
-    order: tuple[int, str] = field(init=False, compare=False, repr=False)
+    order: str = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "digest", blake2b(self.any, digest_size=16).hexdigest())
-        object.__setattr__(self, "order", (_ORDER[self.type_url], self.name))
+        object.__setattr__(self, "order", f"{_ORDER[self.type_url]}{self.name}")
 
     @property
     def kind(self) -> str:
