@@ -34,7 +34,7 @@ from agent.telemetry.measuring import Measuring
 from agent.tracing.spanning import Spanning
 from agent.workloads import Workloads
 from mesh.discovery.envoy import LISTENER
-from mesh.discovery.resource import Resource, Snapshot
+from mesh.discovery.resource import Resource, Table
 from mesh.discovery.session import Acked, Event, Nacked
 from mesh.discovery.subscriber import Update
 from mesh.model import WorkloadName
@@ -350,21 +350,16 @@ class NodeAgent:
             except KeyError as error:
                 log.error("serve the Envoy of pod %s failed: the control plane sent no body %s", pod, error)
 
-    def _snapshot(self, serving: Serving, known: Serving, before: Snapshot) -> Snapshot:
+    def _snapshot(self, serving: Serving, known: Serving, before: Mapping[str, Table]) -> dict[str, Table]:
         """What stays is the same object as in `before`, which is what `known` names; by that the stream knows
         what is new."""
-        snapshot: dict[str, Mapping[str, Resource]] = {}
+        snapshot: dict[str, Table] = {}
         for type_url, names in serving.resources.items():
-            old = before.get(type_url, {})
-            if names is known.resources.get(type_url):
-                snapshot[type_url] = old
-                continue
-            resources = snapshot[type_url] = {}
-            for name, version in names.items():
-                resource = old.get(name)
-                if resource is None or resource.version != version:
-                    resource = self._resource(name, version)
-                resources[name] = resource
+            old, table = known.resources.get(type_url, {}), before.get(type_url, Table())
+            if names is not old:
+                news = {n: self._resource(n, v) for n, v in names.items() if old.get(n) != v}
+                table = table.after(news, old.keys() - names.keys())
+            snapshot[type_url] = table
         return snapshot
 
     def _resource(self, name: str, version: str) -> Resource:

@@ -19,7 +19,7 @@ from agent.envoy import running
 from agent.proxy import BOOTSTRAP, ListenerTable, Places, Proxy, Reports
 from agent.relay import Accepted
 from agent.sandbox import Sandbox
-from mesh.discovery.resource import Snapshot
+from mesh.discovery.resource import Table
 from mesh.discovery.session import Event
 from mesh.model import WorkloadName
 from mesh.node import Launch
@@ -87,12 +87,12 @@ class Proxies:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
 
-    def serve(self, pod: WorkloadName, serving: Serving, snapshot: Snapshot) -> None:
+    def serve(self, pod: WorkloadName, serving: Serving, snapshot: Mapping[str, Table]) -> None:
         """What a pod's proxy is to serve from now on, if it has one."""
         if pod in self._proxies:
             self._proxies[pod].serve(serving, snapshot)
 
-    def served(self, pod: WorkloadName) -> tuple[Serving, Snapshot]:
+    def served(self, pod: WorkloadName) -> tuple[Serving, Mapping[str, Table]]:
         """What a pod's proxy is to serve, as names and as resources. Revision 0: nothing yet."""
         proxy = self._proxies.get(pod)
         return (proxy.serving, proxy.snapshot) if proxy else (Serving(0, {}), {})

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +24,7 @@ from agent.relay import Accepted, Relay
 from agent.sandbox import Sandbox
 from bpf.layout import ListenerKey, packed_address
 from mesh.discovery.envoy import LISTENER
-from mesh.discovery.resource import Snapshot
+from mesh.discovery.resource import Table
 from mesh.discovery.session import Event
 from mesh.node import Launch
 from mesh.rollout import Serving
@@ -110,7 +110,7 @@ class Proxy:
         self._started = 0.0
         #: What to serve now, as names and as resources.
         self.serving = Serving(0, {})
-        self.snapshot: Snapshot = {}
+        self.snapshot: Mapping[str, Table] = {}
         self.draining = False
         self._listeners: frozenset[str] = frozenset()
         self._given: set[Listening] = set()
@@ -142,7 +142,7 @@ class Proxy:
         )
         self._bring_up()
 
-    def serve(self, serving: Serving, snapshot: Snapshot) -> None:
+    def serve(self, serving: Serving, snapshot: Mapping[str, Table]) -> None:
         """From now on serve this."""
         self.serving, self.snapshot = serving, snapshot
         self._listeners = frozenset(snapshot.get(LISTENER, {}))

@@ -20,7 +20,7 @@ import grpc.aio
 
 from bench.figures import Figure, percentile
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, ENVOY_TYPES
-from mesh.discovery.resource import Resource, Snapshot
+from mesh.discovery.resource import Resource, Snapshot, Table
 from mesh.discovery.session import Acked, Event
 from mesh.discovery.wire import DeltaRequest, fields
 from mesh.model import NO_TRAFFIC_POLICY, Backend
@@ -59,19 +59,22 @@ class Fleet:
             name: Resource.packed(name, clusters.service_cluster(name, False, NO_TRAFFIC_POLICY))
             for name in names
         }
-        self._clusters = [{name: made[name] for name in scope(number)} for number in range(SCOPES)]
+        self._clusters = [Table({name: made[name] for name in scope(number)}) for number in range(SCOPES)]
         self._endpoints = {name: endpoint(name, 1) for name in names}
-        self._snapshots: dict[int, Snapshot] = {}
+        reached = [Table({name: self._endpoints[name] for name in known}) for known in self._clusters]
+        self._snapshots = [
+            {CLUSTER: known, ENDPOINTS: table} for known, table in zip(self._clusters, reached, strict=True)
+        ]
         self._waiting: dict[str, str] = {}
         self._done = asyncio.Event()
-        self.move(1)
 
     def move(self, last: int) -> None:
         """The endpoint of the service that everyone has is another one now."""
-        self._endpoints[name_of(0)] = endpoint(name_of(0), last)
-        for number, known in enumerate(self._clusters):
-            reached = {name: self._endpoints[name] for name in known}
-            self._snapshots[number] = {CLUSTER: known, ENDPOINTS: reached}
+        moved = {name_of(0): endpoint(name_of(0), last)}
+        self._endpoints |= moved
+        self._snapshots = [
+            snapshot | {ENDPOINTS: snapshot[ENDPOINTS].after(moved)} for snapshot in self._snapshots
+        ]
 
     def snapshot_for(self, node: str) -> Snapshot:
         return self._snapshots[int(node.rpartition("-")[2]) % SCOPES]

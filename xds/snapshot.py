@@ -16,7 +16,7 @@ from mesh.assemble import Mesh
 from mesh.bindings import Bindings
 from mesh.change import Change
 from mesh.datapath import Node
-from mesh.discovery.resource import Resource, Snapshot
+from mesh.discovery.resource import Resource, Snapshot, Table
 from mesh.model import ObjectRef, Problem
 from mesh.node import Generation, Manifest, NodeState, Record
 from mesh.proxy import ProxyView
@@ -59,7 +59,7 @@ class NodeSnapshot:
         self._manifests = Manifests()
         #: By name of a body: how many resources have that content.
         self._used: Counter[str] = Counter()
-        self._resources: dict[str, dict[str, Resource]] = {type_url: {} for type_url in NODE_TYPES}
+        self._resources = {type_url: Table() for type_url in NODE_TYPES}
         self._encode()
 
     @property
@@ -220,15 +220,12 @@ class NodeSnapshot:
         }
         if not news and not gone:
             return
-        table = dict(known)
         for name in (*news, *gone):
-            old = table.pop(name, None)
-            if old is not None:
-                self._add(-_weight(type_url, old))
+            if name in known:
+                self._add(-_weight(type_url, known[name]))
         for resource in news.values():
             self._add(_weight(type_url, resource))
-        table.update(news)
-        self._resources[type_url] = table
+        self._resources[type_url] = known.after(news, gone)
 
     def _add(self, weight: int) -> None:
         self._sum = (self._sum + weight) % (1 << 128)

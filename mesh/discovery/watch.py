@@ -7,13 +7,11 @@ is the session's business. Versions are compared, bytes are not looked at.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
-from itertools import compress
-from operator import is_not
 
 from mesh.discovery.envoy import BY_NAME, ENDPOINTS, ENVOY_TYPES, REMOVED_LAST, no_endpoints
-from mesh.discovery.resource import Resource, content_version
+from mesh.discovery.resource import Resource, content_version, differing
 from mesh.discovery.wire import DeltaResponse, DiscoveryResponse
 
 #: The version of what the client was told does not exist.
@@ -158,11 +156,9 @@ class Watch:
         if resources is old:
             return
         self._resources = resources
-        if self._wildcard:
-            self._judge_all(list(_changed(resources, old, resources)))
-            self._judge_all(old.keys() - resources.keys())
-        else:
-            self._judge_all(list(_changed(self._names, old, resources)))
+        for name in differing(old, resources):
+            if self._wants(name):
+                self._judge(name)
 
     def force(self, name: str) -> None:
         """Make a subscribed name due though nothing changed, for a parent's ACK waits for it."""
@@ -303,10 +299,3 @@ class Watch:
     def _is_suspect(self, name: str) -> bool:
         resource = self._resources.get(name)
         return resource is not None and self.rejected.get(name) == resource.version
-
-
-def _changed(
-    names: Collection[str], old: Mapping[str, Resource], new: Mapping[str, Resource]
-) -> Iterable[str]:
-    """Those that are another object. At C's pace, for every stream asks it of every name at every change."""
-    return compress(names, map(is_not, map(old.get, names), map(new.get, names)))
