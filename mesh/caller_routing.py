@@ -18,10 +18,12 @@ Ports = tuple[RoutedPort, ...]
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Everything that is routed for a caller: ports by service, and all to whom they send, sorted."""
+    """Everything that is routed for a caller: ports by service, all to whom they send, and the rules for
+    which that is so, sorted."""
 
     ports: Ports = ()
     targets: tuple[Target, ...] = ()
+    keys: tuple[str, ...] = ()
 
 
 class CallerRouting:
@@ -44,8 +46,9 @@ class CallerRouting:
         changed = [service for service in self._stale if self._replace(service, ask(service))]
         self._stale.clear()
         if changed:
-            ports = chain.from_iterable(map(self._ports.__getitem__, self._services))
-            self._routing = Routing(tuple(ports), tuple(self._targets))
+            ports = tuple(chain.from_iterable(map(self._ports.__getitem__, self._services)))
+            keys = frozenset().union(*(port.keys for port in ports))
+            self._routing = Routing(ports, tuple(self._targets), tuple(sorted(keys)))
         return self._routing
 
     def _replace(self, service: ServiceName, ports: Ports) -> bool:

@@ -6,8 +6,8 @@ last `NodeState`, mapping by mapping. It knows records, not map entries, and no 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -15,12 +15,10 @@ from mesh import steer
 from mesh.access_logging import access_logs
 from mesh.assemble import Mesh
 from mesh.backend_tls import backend_tls
-from mesh.bindings import Bindings
 from mesh.caller import Caller
 from mesh.caller_routing import Routing
-from mesh.canonical import canonical
 from mesh.change import Change
-from mesh.cidr import contains, prefix_of
+from mesh.cidr import prefix_of
 from mesh.classes import (
     Compiled,
     PeerKey,
@@ -46,24 +44,17 @@ from mesh.model import (
     WorkloadName,
 )
 from mesh.node import (
-    HOST_ID,
-    REMOTE_NODE_ID,
-    WORLD_ID,
-    BlockRecord,
     MetricsRecord,
-    NamesRecord,
     NodeState,
     PodRecord,
     PolicyClass,
     PortVerdict,
-    ServicePortRecord,
-    ServiceRecord,
     TracingRecord,
-    WorkloadRecord,
 )
 from mesh.proxy import Destination, FilterPart, L7Class, ProxyView, Target
 from mesh.proxy_config import launch
 from mesh.references import AnyPolicy, RequestPolicy
+from mesh.shared_records import SharedRecords, everything, same
 from mesh.telemetry import applying, by_namespace, connections, tracing
 
 K = TypeVar("K")
@@ -88,35 +79,29 @@ class _Subject:
 
 class Node:
     """The records of the node `name`. Pods without a node belong to it if `default` is set. Nodes of one
-    mesh may share their `bindings`, which must know of every change."""
+    mesh may have `shared` what all of them are told, which must know of every change."""
 
     def __init__(
-        self, mesh: Mesh, name: str, *, default: bool = False, bindings: Bindings | None = None
+        self, mesh: Mesh, name: str, *, default: bool = False, shared: SharedRecords | None = None
     ) -> None:
         self._mesh = mesh
+        self.shared = shared or SharedRecords(mesh)
         self.name = name
         self._default = default
         self.state = NodeState()
         #: Pod -> what its Envoy has to do, for the pods that need one.
         self.proxies: Mapping[str, ProxyView] = {}
         self._locals: set[WorkloadName] = set()
-        self._bindings = Bindings(mesh) if bindings is None else bindings
         self._destinations: defaultdict[
             ServiceName, defaultdict[Target, dict[tuple[int, Caller], Destination | None]]
         ] = defaultdict(lambda: defaultdict(dict))
         #: By egress set and caller: what the caller's routes lead to.
         self._reached: defaultdict[tuple[int, Caller], dict[Target, Destination | None]] = defaultdict(dict)
-        #: Does some policy name single addresses, which may become a pod's?
-        self._names_addresses = False
         self._subjects: dict[int, _Subject] = {}
         self._selecting: dict[int, frozenset[ObjectRef]] = {}
-        #: Peer keys that occur, with how many workloads have them, and those the tables know.
-        self._known: Counter[PeerKey] = Counter()
-        self._keys: dict[WorkloadName, set[PeerKey]] = {}
-        self._compiled_for: set[PeerKey] = set()
-        self._peers = self._all_peers(self.state)
-        everything = _everything(mesh)
-        self._bring_up_to_date(everything, everything.services | everything.routed)
+        self._compiled_for: Peers | None = None
+        whole = everything(mesh)
+        self._bring_up_to_date(whole, whole.services | whole.routed)
 
     # --- reading -------------------------------------------------------------------------
 
@@ -125,138 +110,48 @@ class Node:
         if not set_number:
             return look_up(None, protocol, port)
         subject = self._subjects[set_number]
-        number = subject.peers.get(self.peer_of(address), subject.compiled.set.default)
+        number = subject.peers.get(self.shared.peer_of(address), subject.compiled.set.default)
         return look_up(subject.classes[number], protocol, port)
-
-    def peer_of(self, address: str) -> PeerKey:
-        """The peer key that the kernel finds for an address."""
-        owner = self._mesh.owners.get(address)
-        if owner is not None:
-            number = self._mesh.identities.of.get(owner, 0)
-        else:
-            number = self._outside(address)
-        return number, self._mesh.cidrs.set_for(address, number)
-
-    def _outside(self, address: str) -> int:
-        if address in self._mesh.hosts:
-            return HOST_ID
-        return REMOTE_NODE_ID if address in self._mesh.remote_nodes else WORLD_ID
 
     # --- changing ------------------------------------------------------------------------
 
     def update(self, change: Change) -> NodeState:
         """Bring the records up to date with the mesh after `change`."""
-        self._bring_up_to_date(change, self._bindings.forget(change) | change.services)
+        self.shared.update(change)
+        self._bring_up_to_date(change, self.shared.touched)
         return self.state
 
-    def _bring_up_to_date(self, change: Change, touched: set[ServiceName]) -> None:
-        state = self.state
-        if change.workloads:
-            state = replace(state, workloads=_patched(state.workloads, change.workloads, self._workload))
-            for name in change.workloads:
-                self._settle(name, state)
-        if change.blocks or (change.peers and self._names_addresses):
-            state = replace(state, blocks=_same(state.blocks, self._blocks()))
-        if touched:
-            self._forget_destinations(touched)
-            state = replace(state, services=_patched(state.services, touched, self._service))
-        stale = change.blocks or self._known.keys() != self._compiled_for
-        if stale:
-            self._compiled_for = set(self._known)
-            self._peers = self._all_peers(state)
-        self.state = state
-        if change.names:
-            record = NamesRecord(
-                tuple(sorted(p.text for p in self._mesh.policy_table.wanted_names())), self._mesh.learned
-            )
-            self.state = replace(self.state, names=_same(self.state.names, {"names": record}))
+    def _bring_up_to_date(self, change: Change, touched: Iterable[ServiceName]) -> None:
+        shared = self.shared
+        self.state = replace(
+            self.state,
+            workloads=shared.workloads,
+            blocks=shared.blocks,
+            services=shared.services,
+            names=shared.names,
+        )
+        for name in change.workloads:
+            self._settle(name)
+        self._forget_destinations(touched)
+        stale = self._compiled_for is not shared.peers
+        self._compiled_for = shared.peers
         if change:
             self._select(change)
             self._pods(change, stale)
 
-    def _settle(self, name: WorkloadName, state: NodeState) -> None:
-        """A pod is local, and can be enforced, once it has a record here; and it is a peer."""
-        record = state.workloads.get(str(name))
+    def _settle(self, name: WorkloadName) -> None:
+        """A pod is local, and can be enforced, once it has a record here."""
+        record = self.state.workloads.get(str(name))
         if record is not None and (record.node == self.name or (self._default and not record.node)):
             self._locals.add(name)
         else:
             self._locals.discard(name)
-        keys = {(record.security_id, cidr_set) for _, cidr_set in record.addresses} if record else set()
-        for key in self._keys.pop(name, set()):
-            self._known[key] -= 1
-            if not self._known[key]:
-                del self._known[key]
-        if keys:
-            self._keys[name] = keys
-            self._known.update(keys)
-
-    def _workload(self, name: WorkloadName) -> WorkloadRecord | None:
-        mesh = self._mesh
-        workload = mesh.workloads.get(name)
-        number = mesh.identities.of.get(name)
-        if workload is None or number is None:
-            return None
-        addresses = tuple(
-            (address, mesh.cidrs.set_for(address, number))
-            for address in workload.addresses
-            if mesh.owners.get(address) == name
-        )
-        if not addresses:
-            return None
-        return WorkloadRecord(name, number, addresses, workload.node, canonical(workload))
-
-    def _blocks(self) -> Mapping[str, BlockRecord]:
-        mesh = self._mesh
-        owners = {_block(address): self._outside(address) for address in mesh.hosts | mesh.remote_nodes}
-        owners = dict.fromkeys(mesh.cidrs.boundaries(), WORLD_ID) | owners
-        # The kernel has IPv4 inside IPv6: without a block of its own it would be covered by ::/0, say.
-        if any(contains(prefix_of(text), _MAPPED) for text in owners):
-            owners.setdefault("0.0.0.0/0", WORLD_ID)
-        single = {text for text in owners if text.endswith(("/32", "/128"))}
-        self._names_addresses = bool(single)
-        # Whose a pod's address is says its WorkloadRecord.
-        for text in single:
-            if text.partition("/")[0] in mesh.owners:
-                del owners[text]
-        known = self.state.blocks
-        blocks: dict[str, BlockRecord] = {}
-        for text, owner in owners.items():
-            number = mesh.cidrs.set_for(text, owner)
-            record = known.get(text)
-            if record is None or (record.security_id, record.cidr_set) != (owner, number):
-                record = BlockRecord(text, owner, number)
-            blocks[text] = record
-        return blocks
-
-    def _service(self, name: ServiceName) -> ServiceRecord | None:
-        mesh = self._mesh
-        service = mesh.services.get(name)
-        vips = mesh.vips.get(name)
-        if service is None or not vips:
-            return None
-        ports = tuple(
-            ServicePortRecord(
-                port.port,
-                port.protocol,
-                tuple((b.address, b.port) for b in mesh.backends[name].get((port.port, port.protocol), ())),
-                self._bindings.views(name, port.port) if port.protocol == "TCP" else (),
-                self._bindings.balanced(name, port.port, port.protocol),
-            )
-            for port in service.ports
-        )
-        return ServiceRecord(name, vips, service.affinity_seconds, ports)
 
     def _forget_destinations(self, services: Iterable[ServiceName]) -> None:
         for service in services:
             for target in self._destinations.pop(service, ()):
                 for known in self._reached.values():
                     known.pop(target, None)
-
-    def _all_peers(self, state: NodeState) -> Peers:
-        keys = {(HOST_ID, 0), (WORLD_ID, 0), *self._known}
-        keys.update((block.security_id, block.cidr_set) for block in state.blocks.values())
-        identities = self._mesh.identities
-        return Peers(keys, identities.all, identities.select, self._mesh.cidrs)
 
     def _select(self, change: Change) -> None:
         """Which policies select each local identity."""
@@ -316,14 +211,14 @@ class Node:
                 str(self._mesh.callers.of(name)),
                 launch(self._mesh.config, self._mesh.proxy_configs.values(), self._mesh.workloads[name]),
             )
-        self.proxies = _same(self.proxies, proxies)
+        self.proxies = same(self.proxies, proxies)
         self.state = replace(
             self.state,
-            pods=_same(self.state.pods, pods),
-            tracings=_same(self.state.tracings, tracings),
-            metrics=_same(self.state.metrics, metrics),
-            sets=_same(self.state.sets, {f"{n:016x}": s.compiled.set for n, s in used.items()}),
-            classes=_same(
+            pods=same(self.state.pods, pods),
+            tracings=same(self.state.tracings, tracings),
+            metrics=same(self.state.metrics, metrics),
+            sets=same(self.state.sets, {f"{n:016x}": s.compiled.set for n, s in used.items()}),
+            classes=same(
                 self.state.classes, {f"{c.id:016x}": c for s in used.values() for c in s.compiled.classes}
             ),
         )
@@ -370,7 +265,7 @@ class Node:
         tokens = tuple(token_rules(self._subjects[ingress].policies)) if ingress else ()
         gateway = gateway_ports(mesh, name, tokens)
         # Nothing but its Envoy calls from a pod that serves Gateways, and that is never steered (rule 4).
-        routing = Routing() if gateway else self._bindings.routing(caller)
+        routing = Routing() if gateway else self.shared.bindings.routing(caller)
         targets = {target for port in gateway for server in port.servers for target in server.targets}
         inbound, outbound = (self._classes(number) for number in (ingress, egress))
         if gateway:
@@ -403,7 +298,7 @@ class Node:
             destinations,
             outbound,
             inbound,
-            steer.reasons(routing.ports, (*inbound, *outbound), gateway),
+            steer.reasons(routing.keys, (*inbound, *outbound), gateway),
             gateway,
             credentials(mesh, gateway),
             sent,
@@ -435,7 +330,7 @@ class Node:
         return replace(found, version=steer.version(mesh, target), policy=policy)
 
     def _destination(self, egress: int, caller: Caller, target: Target) -> Destination | None:
-        kind = self._bindings.kind(caller, target.service)
+        kind = self.shared.bindings.kind(caller, target.service)
         known = self._destinations[target.service][target]
         if (egress, kind) not in known:
             known[egress, kind] = steer.destination(
@@ -463,7 +358,7 @@ class Node:
             known = self._subjects.get(number)
             if known is None or stale or (known.policies, known.known) != (policies, subject):
                 compiled = compile_set(
-                    policies, direction, subject, self._peers, self._mesh.allocations.listener
+                    policies, direction, subject, self.shared.peers, self._mesh.allocations.listener
                 )
                 known = _Subject(
                     policies,
@@ -476,43 +371,8 @@ class Node:
         return number
 
 
-def _everything(mesh: Mesh) -> Change:
-    return Change(
-        set(mesh.workloads),
-        set(mesh.services),
-        mesh.routed(),
-        set(mesh.policies),
-        peers=True,
-        blocks=True,
-        config=True,
-        names=True,
-        callers=True,
-    )
-
-
 def _leaving_tokens(l7: L7Class) -> L7Class:
     """As the pod of a Gateway judges what comes in: routes behind it ask for the token again, and what leaves
     there is without it where the rule wants that."""
     parts = (replace(part, rule=replace(part.rule, forward=True)) for part in l7.authentication)
     return replace(l7, authentication=tuple(parts))
-
-
-def _block(address: str) -> str:
-    return f"{address}/{128 if ':' in address else 32}"
-
-
-def _patched(table: Mapping[str, R], names: Iterable[K], make: Callable[[K], R | None]) -> Mapping[str, R]:
-    """The table with these records made anew; the same object if none of them differs."""
-    changed = dict(table)
-    for name in names:
-        record = make(name)
-        if record is None:
-            changed.pop(str(name), None)
-        else:
-            changed[str(name)] = record
-    return _same(table, changed)
-
-
-def _same(old: Mapping[str, R], new: Mapping[str, R]) -> Mapping[str, R]:
-    """The old mapping where the new one equals it: unchanged tables are recognised by identity."""
-    return old if old == new else new

@@ -295,10 +295,10 @@ def _in_mesh(mesh: Mesh, host: str, port: int) -> set[Target]:
 
 
 def reasons(
-    routed: Iterable[RoutedPort], found: Iterable[L7Class], gateway: Iterable[GatewayPort] = ()
+    routed: tuple[str, ...], found: Iterable[L7Class], gateway: Iterable[GatewayPort] = ()
 ) -> tuple[str, ...]:
-    """Why a pod needs an Envoy: the routes and rules that steer its connections, the Gateways it serves."""
-    keys = {key for port in routed for key in port.keys}
-    keys |= {key for l7 in found for key in l7.keys}
+    """Why a pod needs an Envoy: the routes (their keys, sorted) and rules that steer its connections, the
+    Gateways it serves."""
+    keys = {key for l7 in found for key in l7.keys}
     keys |= {str(ref) for port in gateway for server in port.servers for ref in server.origins}
-    return tuple(sorted(keys))
+    return tuple(sorted(keys.union(routed))) if keys else routed

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from mesh.assemble import Mesh
-from mesh.bindings import Bindings
 from mesh.change import Change as MeshChange
 from mesh.discovery.resource import Snapshot
 from mesh.model import Fragment, ObjectRef, Problem
@@ -33,6 +32,7 @@ from xds.sandbox import Placement
 from xds.snapshot import NodeSnapshot
 from xds.source import Bundle, Change, Edit
 from xds.store import Bundles, Store
+from xds.tables import SharedTables
 from xds.trial import Answer, Trial, Trying
 from xds.work import UNSEEN, Work
 
@@ -94,7 +94,7 @@ class Pipeline:
         self.node = node
         self._allocations = AllocationFile(state, service_ranges, identity_labels)
         self.mesh = Mesh(self._allocations.allocations, hosts)
-        self._bindings = Bindings(self.mesh)
+        self._shared = SharedTables(self.mesh)
         self._publish = publish
         self._follow = follow
         self._work = work
@@ -135,7 +135,9 @@ class Pipeline:
         for change in changes:
             self._take(change, fragments, {})
         self._allocations.advance()
-        self._follow(self.mesh.apply(fragments))
+        whole = self.mesh.apply(fragments)
+        self._shared.update(whole)
+        self._follow(whole)
         self._compile(self.node)
         self._now(self._try_resources())
         self._settle({self.node}, trace=secrets.token_hex(16))
@@ -261,7 +263,7 @@ class Pipeline:
         if not change:
             return False
         self._follow(change)
-        self._bindings.forget(change)
+        self._shared.update(change)
         for node, snapshot in self.nodes.items():
             with self._work.step(f"compile {node}"):
                 snapshot.update(change)
@@ -364,7 +366,7 @@ class Pipeline:
             self.mesh,
             node,
             default=node == self.node,
-            bindings=self._bindings,
+            shared=self._shared,
             verdict=self._trial.verdict,
         )
 

@@ -7,22 +7,21 @@ before, by which the discovery server knows that it has nothing to look for. Kno
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from hashlib import blake2b
 from typing import Any
 
 from mesh.assemble import Mesh
-from mesh.bindings import Bindings
 from mesh.change import Change
 from mesh.datapath import Node
-from mesh.discovery.resource import Resource, Snapshot, Table
+from mesh.discovery.resource import Resource, Snapshot
 from mesh.model import ObjectRef, Problem
-from mesh.node import Generation, Manifest, NodeState, Record
+from mesh.node import Generation, Manifest, NodeState
 from mesh.proxy import ProxyView
 from mesh.resources import BODY_TYPE, GENERATION_TYPE, MANIFEST_TYPE, NODE_TYPES, TABLE_TYPES, encode
 from xds.manifests import Manifests, difference
 from xds.render import EnvoyResource, Rendered, render
+from xds.tables import SharedTables, Tables
 
 _GENERATION = "generation"
 
@@ -33,9 +32,8 @@ Verdict = Callable[[EnvoyResource], str | None]
 class NodeSnapshot:
     """The resources of one node, kept current.
 
-    `digest` stands for all of them: a sum over their digests, so that a change costs its own size. What
-    EnvoyFilters changed is in it only if `verdict` says that Envoy takes it; else the version before stays,
-    or the resource as it is without them.
+    `digest` stands for all of them. What EnvoyFilters changed is in it only if `verdict` says that Envoy
+    takes it; else the version before stays, or the resource as it is without them.
     """
 
     def __init__(
@@ -44,27 +42,26 @@ class NodeSnapshot:
         name: str,
         *,
         default: bool,
-        bindings: Bindings | None = None,
+        shared: SharedTables | None = None,
         verdict: Verdict = lambda resource: "",
     ) -> None:
-        self.node = Node(mesh, name, default=default, bindings=bindings)
+        self._shared = shared or SharedTables(mesh)
+        self.node = Node(mesh, name, default=default, shared=self._shared.records)
         self.rendered: dict[str, Rendered] = {}
         self._verdict = verdict
         #: By pod: what was rendered and is not served.
         self._held: dict[str, Rendered] = {}
         self._faults: dict[str, tuple[Problem, ...]] = {}
-        self._sum = 0
-        self._tables: dict[str, Mapping[str, Record]] = {table: {} for table in TABLE_TYPES}
         self._views: dict[str, ProxyView] = {}
         self._manifests = Manifests()
         #: By name of a body: how many resources have that content.
         self._used: Counter[str] = Counter()
-        self._resources = {type_url: Table() for type_url in NODE_TYPES}
+        self._own = Tables(kind for kind in NODE_TYPES if kind not in self._shared.tables.resources)
         self._encode()
 
     @property
     def digest(self) -> str:
-        return f"{self._sum:032x}"
+        return f"{(self._own.digest + self._shared.tables.digest) % (1 << 128):032x}"
 
     @property
     def state(self) -> NodeState:
@@ -86,6 +83,7 @@ class NodeSnapshot:
                     yield resource, held
 
     def update(self, change: Change) -> None:
+        self._shared.update(change)
         self.node.update(change)
         self._encode()
 
@@ -98,7 +96,8 @@ class NodeSnapshot:
         another trace is no news."""
         body = encode(Generation(number, trace))
         generation = replace(Resource.of(GENERATION_TYPE, _GENERATION, body), version=str(number))
-        return self._resources | {GENERATION_TYPE: {_GENERATION: generation}}
+        whole = self._shared.tables.resources | self._own.resources
+        return whole | {GENERATION_TYPE: {_GENERATION: generation}}
 
     def origins(self, pod: str, type_url: str, name: str) -> tuple[ObjectRef, ...]:
         """The objects to which a resource of a proxy goes back."""
@@ -120,21 +119,9 @@ class NodeSnapshot:
 
     def _encode(self) -> None:
         for table, records in self.node.state.tables().items():
-            known = self._tables[table]
-            if records is not known:
-                self._encode_table(TABLE_TYPES[table], known, records)
-                self._tables[table] = records
+            if (type_url := TABLE_TYPES[table]) in self._own.resources:
+                self._own.encode(type_url, records)
         self._encode_proxies()
-
-    def _encode_table(
-        self, type_url: str, known: Mapping[str, Record], records: Mapping[str, Record]
-    ) -> None:
-        changed = {
-            name: Resource.of(type_url, name, encode(record))
-            for name, record in records.items()
-            if known.get(name) is not record
-        }
-        self._replace(type_url, changed, known.keys() - records.keys())
 
     def _encode_proxies(self, again: frozenset[str] = frozenset()) -> None:
         views = self.node.proxies
@@ -163,11 +150,11 @@ class NodeSnapshot:
         manifests = {
             name: Resource.of(MANIFEST_TYPE, name, encode(page)) for name, page in pages.items() if page
         }
-        self._replace(MANIFEST_TYPE, manifests, gone)
+        self._own.replace(MANIFEST_TYPE, manifests, gone)
 
     def _name_bodies(self, fresh: Iterable[EnvoyResource], stale: Iterable[EnvoyResource]) -> None:
         """Count which bodies some manifest names."""
-        known = self._resources[BODY_TYPE]
+        known = self._own.resources[BODY_TYPE]
         self._used.update(resource.digest for resource in fresh)
         self._used.subtract(resource.digest for resource in stale)
         unused = {resource.digest for resource in stale if not self._used[resource.digest]}
@@ -178,7 +165,7 @@ class NodeSnapshot:
             for resource in fresh
             if resource.digest not in known and resource.digest not in unused
         }
-        self._replace(BODY_TYPE, bodies, unused & known.keys())
+        self._own.replace(BODY_TYPE, bodies, unused & known.keys())
 
     def _sound(self, pod: str, view: ProxyView) -> Rendered:
         """What may be served."""
@@ -210,27 +197,3 @@ class NodeSnapshot:
             for ref in resource.origins:
                 if ref.kind == "EnvoyFilter":
                     yield Problem(ref, "spec.configPatches", message)
-
-    def _replace(self, type_url: str, changed: Mapping[str, Resource], gone: set[str]) -> None:
-        known = self._resources[type_url]
-        news = {
-            name: resource
-            for name, resource in changed.items()
-            if (old := known.get(name)) is None or old.version != resource.version
-        }
-        if not news and not gone:
-            return
-        for name in (*news, *gone):
-            if name in known:
-                self._add(-_weight(type_url, known[name]))
-        for resource in news.values():
-            self._add(_weight(type_url, resource))
-        self._resources[type_url] = known.after(news, gone)
-
-    def _add(self, weight: int) -> None:
-        self._sum = (self._sum + weight) % (1 << 128)
-
-
-def _weight(type_url: str, resource: Resource) -> int:
-    text = f"{type_url}\0{resource.name}\0{resource.version}"
-    return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "big")

@@ -55,7 +55,7 @@ def check(mesh: Mesh, node: Node, standing: dict[str, Object]) -> None:
     for address in ADDRESSES:
         owner = told.get(address)
         expected = 2 if owner is None else mesh.identities.of[WorkloadName("town", owner)]
-        assert node.peer_of(address)[0] == expected
+        assert node.shared.peer_of(address)[0] == expected
     placed = {name.rpartition("/")[2]: record for name, record in node.state.pods.items()}
     for name, local in placed.items():
         assert set(local.addresses) == {address for address, owner in told.items() if owner == name}

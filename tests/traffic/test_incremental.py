@@ -15,6 +15,7 @@ from mesh.bindings import Bindings
 from mesh.datapath import Node
 from mesh.identity import Allocations
 from mesh.model import Fragment, ObjectRef
+from mesh.shared_records import SharedRecords
 from mesh.steer import routed_ports
 from tests.traffic.edge import gate, gateway, http_route, istio_gateway, tokens
 from tests.traffic.samples.security import mesh_config
@@ -226,8 +227,8 @@ def test_a_mesh_that_followed_equals_one_that_is_made_anew(seed: int) -> None:
     pool = [read(content) for content in [*base(), *everything()]]
     assert all(fragment.valid for fragment in pool), [p for f in pool for p in f.problems]
     followed = Mesh(Allocations(RANGES))
-    bindings = Bindings(followed)
-    node = Node(followed, "local", default=True, bindings=bindings)
+    shared = SharedRecords(followed)
+    node = Node(followed, "local", default=True, shared=shared)
     others: list[Node] = []
     present: dict[ObjectRef, Fragment] = {}
     for step in range(120):
@@ -245,7 +246,7 @@ def test_a_mesh_that_followed_equals_one_that_is_made_anew(seed: int) -> None:
         if step % 6 == 5:
             assert_made_anew_it_is_the_same(followed, node, present)
         if step % 40 == 20:
-            others.append(Node(followed, "local", default=True, bindings=bindings))
+            others.append(Node(followed, "local", default=True, shared=shared))
     # Nodes that came later and share what is kept say the same.
     for one in others:
         assert one.state == node.state and one.proxies == node.proxies

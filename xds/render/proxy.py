@@ -287,8 +287,19 @@ def _shares(destination: Destination, egress: dict[int, L7Class]) -> tuple[Share
 def _reached(destinations: Iterable[Destination], egress: Iterable[L7Class]) -> Iterator[Reached]:
     judges = {found.number: found for found in egress}
     for destination in destinations:
-        balancer = destination.policy.balancer
-        yield Reached(destination.target, _shares(destination, judges), balancer.hash if balancer else None)
+        judged = any(part.l7 for part in destination.parts)
+        yield _judged(destination, judges) if judged else _unjudged(destination)
+
+
+@lru_cache(maxsize=65536)
+def _unjudged(destination: Destination) -> Reached:
+    """Of most, for which nothing but they themselves counts."""
+    return _judged(destination, {})
+
+
+def _judged(destination: Destination, judges: dict[int, L7Class]) -> Reached:
+    balancer = destination.policy.balancer
+    return Reached(destination.target, _shares(destination, judges), balancer.hash if balancer else None)
 
 
 def _policies(destinations: Iterable[Destination]) -> tuple[tuple[Target, TrafficPolicy], ...]:

@@ -26,6 +26,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     WeightedClusterClusterWeight,
 )
 
+from mesh.hashed import Hashed
 from mesh.model import HashKey, RouteBackend, RouteRule
 from mesh.model import RouteMatch as Match
 from mesh.proxy import L7Class, RoutedPort, RouteEntry, Target, Tracing
@@ -61,13 +62,15 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(Hashed):
     """What a route must know of a target: who judges what stands behind it, and what its requests are hashed
     by."""
 
     target: Target
     shares: tuple[Share, ...]
     hash: HashKey | None = None
+
+    __hash__ = Hashed.__hash__
 
 
 @lru_cache(maxsize=8192)
