@@ -40,6 +40,7 @@ from mesh.model import (
     Direction,
     EnvoyFilter,
     ObjectRef,
+    Protocol,
     ServiceName,
     Telemetry,
     WorkloadName,
@@ -425,6 +426,8 @@ class Node:
     def _from_outside(self, found: Destination) -> Destination:
         """A destination as a gateway speaks to it."""
         mesh, target = self._mesh, found.target
+        if target.protocol == "UDP":
+            return found
         ports = mesh.services[target.service].ports
         tls = backend_tls(target, ports, mesh.backend_tls.values(), mesh.credentials)
         if tls == "nobody":
@@ -437,13 +440,13 @@ class Node:
         known = self._destinations.setdefault(target, {})
         if (egress, kind) not in known:
             known[egress, kind] = steer.destination(
-                self._mesh, kind, target, lambda backend: self._routed_to(egress, backend)
+                self._mesh, kind, target, lambda backend: self._routed_to(egress, backend, target.protocol)
             )
         return known[egress, kind]
 
-    def _routed_to(self, egress: int, backend: Backend) -> PortVerdict:
-        """The verdict on a backend that a route sends HTTP to."""
-        found = self.verdict(egress, backend.address, "TCP", backend.port)
+    def _routed_to(self, egress: int, backend: Backend, protocol: Protocol) -> PortVerdict:
+        """The verdict on a backend that a route sends to, HTTP if it is TCP."""
+        found = self.verdict(egress, backend.address, protocol, backend.port)
         if found.listener and not self._subjects[egress].compiled.listeners[found.listener].http:
             return replace(found, verdict="deny", listener=0)
         return found

@@ -37,6 +37,7 @@ from mesh.proxy import (
     GatewayPort,
     GatewayServer,
     RouteEntry,
+    Transport,
     VirtualHost,
 )
 from mesh.route_table import age
@@ -56,19 +57,23 @@ def gateway_ports(
         return ()
     served = mesh.gateways.served_by(mesh.workloads[pod], mesh.identities.all[number].mapping)
     caller = mesh.callers.of(pod)
-    ports: defaultdict[tuple[int, str], list[GatewayServer]] = defaultdict(list)
-    names: defaultdict[tuple[int, str], set[str]] = defaultdict(set)
+    ports: defaultdict[tuple[int, str, Transport], list[GatewayServer]] = defaultdict(list)
+    names: defaultdict[tuple[int, str, Transport], set[str]] = defaultdict(set)
     for gateway in served:
         for listener in gateway.listeners:
-            if listener.protocol != "UDP" and not rival(gateway, listener):
-                place = listener.port, listener.bind
+            if not rival(gateway, listener):
+                place = listener.port, listener.bind, _transport(listener)
                 names[place].update(_server_names(listener))
                 if found := _server(mesh, caller, gateway, listener):
                     ports[place].append(replace(found, authentication=tokens if found.http else ()))
     return tuple(
-        GatewayPort(*place, _distinct(_apart(_joined(found), names[place])))
-        for place, found in sorted(ports.items())
+        GatewayPort(port, bind, _distinct(_apart(_joined(found), names[port, bind, transport])), transport)
+        for (port, bind, transport), found in sorted(ports.items())
     )
+
+
+def _transport(listener: Listener) -> Transport:
+    return "UDP" if listener.protocol == "UDP" else "TCP"
 
 
 def routes_of(mesh: Mesh, gateway: Gateway, listener: Listener) -> list[Route]:
@@ -268,13 +273,13 @@ def _connections(
     for route in routes:
         hosts = tuple(dict.fromkeys(host for host, _ in _shared(mesh, route, listener)))
         for rule in route.connections:
-            if rule.kind == "udp":
+            if rule.protocol != _transport(listener):
                 continue
             own = ConnectionMatch(server_names=hosts if rule.kind == "tls" else ())
             for match in rule.matches or (own,):
                 if match.port in (0, listener.port) and _is_for(caller, match.callers, gateway.ref):
                     asked = tuple(name for name in match.server_names if name != "*")
-                    found = connection_rules.resolved(mesh, caller, route, rule, listener.port)
+                    found = connection_rules.resolved(mesh, caller, route, rule, listener.port, rule.protocol)
                     yield ConnectionEntry(route.ref, ConnectionMatch(server_names=asked), found)
 
 

@@ -60,7 +60,7 @@ def scene(resource: EnvoyResource, view: ProxyView) -> Scene | None:
     if not view.gateway:
         return Scene("SIDECAR_OUTBOUND", is_class=found is not None)
     for port in view.gateway:
-        is_listener = resource.name == naming.gateway_listener(port.bind, port.port)
+        is_listener = resource.name == naming.gateway_listener(port)
         served = [server for server in port.servers if is_listener or server.name == resource.name]
         if served:
             gateways = {f"{o.namespace}/{o.name}" for server in served for o in server.origins}
@@ -117,7 +117,7 @@ def _means_routes(where: RoutesMatch, scene: Scene, name: str) -> bool:
 
 def _means_cluster(where: ClusterMatch, name: str) -> bool:
     direction, _, rest = name.partition("|")
-    plain = re.sub(r"~[0-9]+(?=\|)", "", name)
+    plain = re.sub(r"~(?:[0-9]+|udp)(?=\|)", "", name)
     if where.name not in ("", name, plain):
         return False
     if not (where.port or where.service or where.subset):
