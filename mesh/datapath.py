@@ -32,7 +32,7 @@ from mesh.classes import (
     token_rules,
 )
 from mesh.envoy_filters import parts as filter_parts
-from mesh.gateway_ports import credentials, gateway_ports
+from mesh.gateway_ports import credentials, gateway_ports, outward
 from mesh.identity import PORTS_KEY
 from mesh.metrics import metrics_record
 from mesh.model import (
@@ -395,7 +395,7 @@ class Node:
         destinations = tuple(found for target in wanted if (found := known[target]))
         if gateway:
             # Browsers speak HTTP/2 to whoever offers it, and most of what stands behind does not.
-            destinations = tuple(map(self._from_outside, destinations))
+            destinations = tuple(outward(mesh, name, self._from_outside(found)) for found in destinations)
         return ProxyView(
             name,
             routing.ports,
@@ -433,6 +433,9 @@ class Node:
         if tls == "nobody":
             return replace(found, parts=())
         policy = replace(found.policy, tls=tls) if tls else found.policy
+        if policy.balancer and policy.balancer.simple == "PASSTHROUGH":
+            # What was dialled is the gateway itself, and nobody else.
+            policy = replace(policy, balancer=replace(policy.balancer, simple="LEAST_REQUEST"))
         return replace(found, version=steer.version(mesh, target), policy=policy)
 
     def _destination(self, egress: int, caller: Caller, target: Target) -> Destination | None:

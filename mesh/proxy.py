@@ -40,14 +40,12 @@ from mesh.model import (
     ServiceName,
     TracingProvider,
     TrafficPolicy,
+    Transport,
     TrustBundle,
     WorkloadName,
 )
 from mesh.node import Canonical
 from mesh.protocols import Version
-
-#: What a Gateway's listener is made of.
-Transport = Literal["TCP", "UDP"]
 
 #: The number of the listener that routes; L7 classes are numbered from FIRST_CLASS up.
 ROUTING_LISTENER = 1

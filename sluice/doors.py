@@ -17,8 +17,7 @@ from typing import NamedTuple, Protocol
 
 from agent.kernel.error import KernelError
 from agent.kernel.namespace import run_in_netns
-from mesh.model import WorkloadName
-from mesh.proxy import Transport
+from mesh.model import Transport, WorkloadName
 from sluice.datagram_door import DatagramDoor
 
 log = logging.getLogger("sluice")

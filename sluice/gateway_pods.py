@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mesh.gateways import GATEWAY_NAME, OWN_CLASSES
-from mesh.model import GATEWAY_CONTROLLER, WorkloadName
-from mesh.proxy import Transport
+from mesh.model import GATEWAY_CONTROLLER, Transport, WorkloadName
 from sluice.mesh_directory import MeshDirectory
 from xds import atomic
 from xds.watch import Watcher

@@ -68,14 +68,13 @@ def service_cluster(
 
 @lru_cache(maxsize=1024)
 def datagram_cluster(name: str, policy: TrafficPolicy, *, shared: bool = False) -> bytes:
-    """A target's backends for UDP, over EDS. Of a policy counts what is neither about connections nor about
-    requests; without a word in it clients stay with their backends."""
+    """A target's backends for UDP, over EDS. Of a policy count the balancer and its limit of connections."""
     cluster = Cluster(
         name=name,
         type=ClusterDiscoveryType.EDS,
         eds_cluster_config=ClusterEdsClusterConfig(eds_config=ads(), service_name=name),
         connect_timeout=CONNECT_TIMEOUT,
-        circuit_breakers=limits.no_breakers(),
+        circuit_breakers=limits.of_sessions(policy.pool),
     )
     balancing.balance(cluster, balancing.of_datagrams(policy.balancer))
     if shared:

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from mesh.model import (
+    NO_TRAFFIC_POLICY,
     AccessLogProvider,
     Backend,
     Balancer,
     ConnectionMatch,
+    ConnectionPool,
     ConnectionRule,
     ObjectRef,
     RouteBackend,
@@ -38,8 +40,21 @@ from xds.render import render
 
 ORIGIN = ObjectRef("UDPRoute", "shop", "talk")
 SERVERS = ("ann", "bob", "cid", "dan")
-#: Those of each Service; `turns` are asked in turn.
-SERVICES = {"ann": ("ann",), "bob": ("bob",), "both": ("cid", "dan"), "turns": ("cid", "dan")}
+PORTS = ("shared", "one", "turns", "lost", "none", "few")
+#: Those of each Service; `turns` are asked in turn, `few` has three sessions.
+SERVICES = {
+    "ann": ("ann",),
+    "bob": ("bob",),
+    "both": ("cid", "dan"),
+    "turns": ("cid", "dan"),
+    "few": ("ann",),
+}
+
+
+POLICIES = {
+    "turns": TrafficPolicy(balancer=Balancer("ROUND_ROBIN")),
+    "few": TrafficPolicy(pool=ConnectionPool(max_connections=3)),
+}
 
 
 class Server:
@@ -78,7 +93,7 @@ def view(servers: dict[str, Server], *ports: GatewayPort, logs: tuple[AccessLog,
         Destination(
             Target(ServiceName("shop", name), 53, "", "UDP"),
             (Part(0, tuple(Backend("127.0.0.1", servers[own].port) for own in members)),),
-            TrafficPolicy(balancer=Balancer("ROUND_ROBIN") if name == "turns" else None),
+            POLICIES.get(name, NO_TRAFFIC_POLICY),
         )
         for name, members in sorted(SERVICES.items())
     )
@@ -93,7 +108,7 @@ def servers() -> dict[str, Server]:
 
 @pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
-    return dict(zip(("shared", "one", "turns", "lost", "none"), free_ports(5), strict=True))
+    return dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,6 +121,7 @@ def envoy(servers: dict[str, Server], ports: dict[str, int], folder: Path) -> It
             port(ports["turns"], turns=1),
             port(ports["lost"], ann=1, gone=1),
             port(ports["none"]),
+            port(ports["few"], few=1),
         ),
         folder,
         as_rendered=True,
@@ -161,6 +177,11 @@ def test_the_share_of_what_is_not_there_is_lost(ports: dict[str, int]) -> None:
 
 def test_without_a_route_nobody_answers(ports: dict[str, int]) -> None:
     assert ask(ports["none"], range(1), patience=0.3) == {0: [""]}
+
+
+def test_sessions_are_limited(ports: dict[str, int]) -> None:
+    answers = ask(ports["few"], range(1), sockets=5, patience=0.5)[0]
+    assert Counter(answers) == {"ann": 3, "": 2}
 
 
 def test_sessions_are_logged_as_connections_are(servers: dict[str, Server], tmp_path: Path) -> None:
