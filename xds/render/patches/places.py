@@ -38,14 +38,16 @@ _INBOUND = re.compile(r"inbound\|.*")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a proxy knows of one of its resources: its side, the port and the Gateways that it serves, and the
-    patches that are for the ports of its class (by object and field)."""
+    """What a proxy knows of one of its resources: its side, the port and the Gateways that it serves (`udp`:
+    such a listener has no filter chains), and the patches that are for the ports of its class (by object and
+    field)."""
 
     context: PatchContext
     port: int = 0
     gateways: frozenset[str] = frozenset()
     keys: frozenset[str] = frozenset()
     is_class: bool = False
+    udp: bool = False
 
 
 def scene(resource: EnvoyResource, view: ProxyView) -> Scene | None:
@@ -64,13 +66,13 @@ def scene(resource: EnvoyResource, view: ProxyView) -> Scene | None:
         served = [server for server in port.servers if is_listener or server.name == resource.name]
         if served:
             gateways = {f"{o.namespace}/{o.name}" for server in served for o in server.origins}
-            return Scene("GATEWAY", port.port, frozenset(gateways))
+            return Scene("GATEWAY", port.port, frozenset(gateways), udp=port.transport == "UDP")
     return Scene("GATEWAY") if resource.type_url == CLUSTER else None
 
 
 def means(patch: EnvoyPatch, key: str, scene: Scene, name: str) -> bool:
     """Could a patch mean something in a resource of this name?"""
-    if not patch.concerns(scene.context):
+    if not patch.concerns(scene.context) or (scene.udp and patch.target != "LISTENER"):
         return False
     if scene.context == "SIDECAR_INBOUND" and inbound_port(patch) and key not in scene.keys:
         return False
