@@ -254,6 +254,13 @@ def test_a_route_of_udp_needs_a_port_of_udp() -> None:
     assert of_route(udp_route(WEB), gateway(UDP))["ResolvedRefs"] == ("False", "BackendNotFound")
     route = http_route({"backendRefs": [NAMES]})
     assert of_route(route, NAMES_SERVICE, gateway(HTTP))["ResolvedRefs"] == ("False", "BackendNotFound")
+    parent = {"group": "", "kind": "Service", "name": "names"}
+    spec = {"parentRefs": [parent], "rules": [{"backendRefs": [NAMES, NAMES | {"port": 54}]}]}
+    (problem,) = Shop(
+        NAMES_SERVICE, object_of(f"{API}/v1alpha2", "UDPRoute", "udp", "shop", spec), accept=[""]
+    ).problems
+    assert problem.field == "spec.rules[0].backendRefs[1].port"
+    assert "Service shop/names has no UDP port 54" in problem.message
 
 
 @pytest.mark.parametrize(
