@@ -99,7 +99,7 @@ spec: {parentRefs: [{name: both}], rules: [{backendRefs: [{name: ann, port: 53}]
 apiVersion: gateway.networking.k8s.io/v1
 kind: TCPRoute
 metadata: {name: both, namespace: shop}
-spec: {parentRefs: [{name: both}], rules: [{backendRefs: [{name: bob, port: 53}]}]}
+spec: {parentRefs: [{name: both}], rules: [{backendRefs: [{name: ann, port: 53}]}]}
 """
 
 
@@ -227,7 +227,7 @@ def test_tcp_and_udp_have_a_port_number_each_to_themselves(mesh: RunningMesh) ->
         mesh.run("status", "--wait")
         with socket.create_connection(tcp, timeout=5) as own:
             own.sendall(b"hello")
-            assert own.recv(2048).split()[::2] == [b"bob", b"hello"]
+            assert own.recv(2048).split()[::2] == [b"ann", b"hello"]
         assert from_machine(udp) == "ann"
 
 
