@@ -19,7 +19,7 @@ from mesh.destination_rules import DestinationRules
 from mesh.entry_hosts import EntryHosts
 from mesh.envoy_filters import EnvoyFilters
 from mesh.envoy_filters import problems as envoy_filter_problems
-from mesh.gateway_problems import gateway_problems
+from mesh.gateway_problems import gateway_problems, returning
 from mesh.gateways import Gateways
 from mesh.grants import Grants
 from mesh.identities import Identities
@@ -27,6 +27,7 @@ from mesh.identity import Allocations, Exhausted
 from mesh.index import discard
 from mesh.locality import asked_of_callers
 from mesh.model import (
+    MESH_GATEWAY,
     RESOLVER,
     Authorization,
     BackendTls,
@@ -46,6 +47,7 @@ from mesh.model import (
     ObjectRef,
     Policy,
     Problem,
+    Protocol,
     ProxyConfig,
     RateLimit,
     ReferenceGrant,
@@ -207,6 +209,10 @@ class Mesh:
                 self._tell(ref, found)
         if change.gateways or change.workloads:
             self._check_gateways()
+        if change.gateways:
+            for ref, route in self.routes.all.items():
+                if route.attached or route.gateways != (MESH_GATEWAY,):
+                    self._check_route(ref)
         if change.telemetry or change.config:
             self._check_telemetries()
         if self.cidrs.version != version:
@@ -538,10 +544,21 @@ class Mesh:
     def _check_routes(self, service: ServiceName) -> None:
         """Problems of the routes that name this service, as parent or as backend."""
         for ref in self.routes.mentioning(service):
-            route = self.routes.all[ref]
-            root = self.config.root_namespace
-            rules, hosts = self.destination_rules, self.entry_hosts
-            self._tell(ref, route_problems(route, self.services, hosts, rules, root))
+            self._check_route(ref)
+
+    def _check_route(self, ref: ObjectRef) -> None:
+        route, root = self.routes.all[ref], self.config.root_namespace
+        found = route_problems(route, self.services, self.entry_hosts, self.destination_rules, root)
+        self._tell(ref, (*found, *returning(route, self.backends, self.gateways_at)))
+
+    def gateways_at(self, address: str, port: int, protocol: Protocol) -> list[Gateway]:
+        """Those that the pod at an address serves at a port."""
+        name = self.owners.get(address) if len(self.gateways) else None
+        number = self.identities.of.get(name) if name else None
+        if name is None or number is None:
+            return []
+        served = self.gateways.served_by(self.workloads[name], self.identities.all[number].mapping)
+        return [gateway for gateway in served if gateway.listens(port, protocol)]
 
 
 def _caller_labels(noun: Route | DestinationRule | Sidecar | EnvoyFilter) -> set[str]:

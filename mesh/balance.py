@@ -106,8 +106,8 @@ def _shares(
 ) -> Iterator[tuple[Backend, Fraction]]:
     """Each backend's part of the connections of its family. The share of what is not there, or not ready, is
     refused (Gateway API, TCPRouteRule.backendRefs)."""
-    target = Target.of(named)
-    found = steer.members(mesh, caller, target, port.protocol) if target else None
+    target = Target.of(named, port.protocol)
+    found = steer.members(mesh, caller, target) if target else None
     for nobody in _NOBODY:
         like = [b for b in found[0] if (":" in b.address) == (":" in nobody.address)] if found else []
         near = nearness.nearest(mesh, caller, target.service, found[1], like) if target and found else ()

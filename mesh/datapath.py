@@ -31,7 +31,7 @@ from mesh.classes import (
     token_rules,
 )
 from mesh.envoy_filters import parts as filter_parts
-from mesh.gateway_ports import credentials, gateway_ports
+from mesh.gateway_ports import credentials, gateway_ports, outward
 from mesh.identity import PORTS_KEY
 from mesh.metrics import metrics_record
 from mesh.model import (
@@ -39,6 +39,7 @@ from mesh.model import (
     Direction,
     EnvoyFilter,
     ObjectRef,
+    Protocol,
     ServiceName,
     Telemetry,
     WorkloadName,
@@ -291,7 +292,7 @@ class Node:
         destinations = tuple(found for target in wanted if (found := known[target]))
         if gateway:
             # Browsers speak HTTP/2 to whoever offers it, and most of what stands behind does not.
-            destinations = tuple(map(self._from_outside, destinations))
+            destinations = tuple(outward(mesh, name, self._from_outside(found)) for found in destinations)
         return ProxyView(
             name,
             routing.ports,
@@ -322,11 +323,16 @@ class Node:
     def _from_outside(self, found: Destination) -> Destination:
         """A destination as a gateway speaks to it."""
         mesh, target = self._mesh, found.target
+        if target.protocol == "UDP":
+            return found
         ports = mesh.services[target.service].ports
         tls = backend_tls(target, ports, mesh.backend_tls.values(), mesh.credentials)
         if tls == "nobody":
             return replace(found, parts=())
         policy = replace(found.policy, tls=tls) if tls else found.policy
+        if policy.balancer and policy.balancer.simple == "PASSTHROUGH":
+            # What was dialled is the gateway itself, and nobody else.
+            policy = replace(policy, balancer=replace(policy.balancer, simple="LEAST_REQUEST"))
         return replace(found, version=steer.version(mesh, target), policy=policy)
 
     def _destination(self, egress: int, caller: Caller, target: Target) -> Destination | None:
@@ -334,13 +340,13 @@ class Node:
         known = self._destinations[target.service][target]
         if (egress, kind) not in known:
             known[egress, kind] = steer.destination(
-                self._mesh, kind, target, lambda backend: self._routed_to(egress, backend)
+                self._mesh, kind, target, lambda backend: self._routed_to(egress, backend, target.protocol)
             )
         return known[egress, kind]
 
-    def _routed_to(self, egress: int, backend: Backend) -> PortVerdict:
-        """The verdict on a backend that a route sends HTTP to."""
-        found = self.verdict(egress, backend.address, "TCP", backend.port)
+    def _routed_to(self, egress: int, backend: Backend, protocol: Protocol) -> PortVerdict:
+        """The verdict on a backend that a route sends to, HTTP if it is TCP."""
+        found = self.verdict(egress, backend.address, protocol, backend.port)
         if found.listener and not self._subjects[egress].compiled.listeners[found.listener].http:
             return replace(found, verdict="deny", listener=0)
         return found

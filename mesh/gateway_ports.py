@@ -8,8 +8,9 @@ hostnames), so that a narrower host's rules come first and a wider one's after t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import compress
 
 from mesh import connection_rules, delegation
 from mesh.assemble import Mesh
@@ -18,6 +19,7 @@ from mesh.gateways import names, rival
 from mesh.host_pattern import covers, specificity
 from mesh.identity import namespace_labels
 from mesh.model import (
+    Backend,
     Callers,
     ConnectionMatch,
     Gateway,
@@ -28,14 +30,17 @@ from mesh.model import (
     RouteMatch,
     Secret,
     ServerTls,
+    Transport,
     TrustBundle,
     WorkloadName,
 )
 from mesh.proxy import (
     AuthenticationPart,
     ConnectionEntry,
+    Destination,
     GatewayPort,
     GatewayServer,
+    Part,
     RouteEntry,
     VirtualHost,
 )
@@ -51,24 +56,53 @@ def gateway_ports(
     mesh: Mesh, pod: WorkloadName, tokens: tuple[AuthenticationPart, ...] = ()
 ) -> tuple[GatewayPort, ...]:
     """Nothing, if the pod serves no Gateway. `tokens` are the rules about them that select the pod."""
-    number = mesh.identities.of.get(pod)
-    if number is None or not len(mesh.gateways):
+    served = _served(mesh, pod)
+    if not served:
         return ()
-    served = mesh.gateways.served_by(mesh.workloads[pod], mesh.identities.all[number].mapping)
     caller = mesh.callers.of(pod)
-    ports: defaultdict[tuple[int, str], list[GatewayServer]] = defaultdict(list)
-    names: defaultdict[tuple[int, str], set[str]] = defaultdict(set)
+    ports: defaultdict[tuple[int, str, Transport], list[GatewayServer]] = defaultdict(list)
+    names: defaultdict[tuple[int, str, Transport], set[str]] = defaultdict(set)
     for gateway in served:
         for listener in gateway.listeners:
-            if listener.protocol != "UDP" and not rival(gateway, listener):
-                place = listener.port, listener.bind
+            if not rival(gateway, listener):
+                place = listener.port, listener.bind, listener.transport
                 names[place].update(_server_names(listener))
                 if found := _server(mesh, caller, gateway, listener):
                     ports[place].append(replace(found, authentication=tokens if found.http else ()))
     return tuple(
-        GatewayPort(*place, _distinct(_apart(_joined(found), names[place])))
-        for place, found in sorted(ports.items())
+        GatewayPort(port, bind, _distinct(_apart(_joined(found), names[port, bind, transport])), transport)
+        for (port, bind, transport), found in sorted(ports.items())
     )
+
+
+def _served(mesh: Mesh, pod: WorkloadName) -> list[Gateway]:
+    number = mesh.identities.of.get(pod) if len(mesh.gateways) else None
+    if number is None:
+        return []
+    return mesh.gateways.served_by(mesh.workloads[pod], mesh.identities.all[number].mapping)
+
+
+def outward(mesh: Mesh, pod: WorkloadName, found: Destination) -> Destination:
+    """A destination without the backends that serve a Gateway of the pod's at that port: what is sent there
+    would come again and again."""
+    protocol, served = found.target.protocol, _served(mesh, pod)
+    own = {gateway.ref for gateway in served}
+
+    def leads_on(backend: Backend) -> bool:
+        if not any(gateway.listens(backend.port, protocol) for gateway in served):
+            return True
+        there = mesh.gateways_at(backend.address, backend.port, protocol)
+        return own.isdisjoint(gateway.ref for gateway in there)
+
+    if all(leads_on(backend) for part in found.parts for backend in part.backends):
+        return found
+    return replace(found, parts=tuple(_kept(part, leads_on) for part in found.parts))
+
+
+def _kept(part: Part, wanted: Callable[[Backend], bool]) -> Part:
+    kept = [wanted(backend) for backend in part.backends]
+    backends = tuple(compress(part.backends, kept))
+    return replace(part, backends=backends, places=tuple(compress(part.places, kept)))
 
 
 def routes_of(mesh: Mesh, gateway: Gateway, listener: Listener) -> list[Route]:
@@ -268,13 +302,13 @@ def _connections(
     for route in routes:
         hosts = tuple(dict.fromkeys(host for host, _ in _shared(mesh, route, listener)))
         for rule in route.connections:
-            if rule.kind == "udp":
+            if rule.protocol != listener.transport:
                 continue
             own = ConnectionMatch(server_names=hosts if rule.kind == "tls" else ())
             for match in rule.matches or (own,):
                 if match.port in (0, listener.port) and _is_for(caller, match.callers, gateway.ref):
                     asked = tuple(name for name in match.server_names if name != "*")
-                    found = connection_rules.resolved(mesh, caller, route, rule, listener.port)
+                    found = connection_rules.resolved(mesh, caller, route, rule, listener.port, rule.protocol)
                     yield ConnectionEntry(route.ref, ConnectionMatch(server_names=asked), found)
 
 

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from mesh.gateways import GATEWAY_NAME, Gateways, rival
+from mesh.gateways import GATEWAY_NAME, Gateways, names, rival
 from mesh.grants import Grants
 from mesh.identities import Identities
-from mesh.model import Gateway, ObjectRef, Problem, Secret, TrustBundle, Workload, WorkloadName
+from mesh.model import (
+    Backend,
+    Gateway,
+    ObjectRef,
+    Problem,
+    Protocol,
+    Route,
+    Secret,
+    ServiceName,
+    TrustBundle,
+    Workload,
+    WorkloadName,
+)
 
 Credentials = Mapping[ObjectRef, Secret | TrustBundle]
+#: By address, port and protocol.
+GatewaysAt = Callable[[str, int, Protocol], Sequence[Gateway]]
 
 
 def gateway_problems(
@@ -37,6 +51,28 @@ def gateway_problems(
         where = f"{at}.tls"
         for ref in (*listener.tls.certificates, *listener.tls.authorities) if listener.tls else ():
             yield from _credential(gateway, where, ref, namespaces, credentials, grants)
+
+
+def returning(
+    route: Route,
+    backends: Mapping[ServiceName, Mapping[tuple[int, Protocol], Sequence[Backend]]],
+    gateways_at: GatewaysAt,
+) -> Iterator[Problem]:
+    """What a Gateway would send to itself comes again and again, until its Envoy has no socket left."""
+    for rule in route.all_rules:
+        found = (
+            (target.service, gateway.ref)
+            for target in rule.targets
+            if target.service
+            for (port, protocol), ready in backends.get(target.service, {}).items()
+            if protocol == route.protocol and target.port in (0, port)
+            for backend in ready
+            for gateway in gateways_at(backend.address, backend.port, protocol)
+            if names(route, gateway)
+        )
+        for service, ref in dict.fromkeys(found):
+            text = f"Service {service} leads back to {ref} itself: nothing is sent there"
+            yield Problem(route.ref, f"spec.{rule.field}", text)
 
 
 def _pods(

@@ -6,7 +6,7 @@ A view holds everything that shapes them, so equal views mean equal resources.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -30,6 +30,7 @@ from mesh.model import (
     NamePattern,
     ObjectRef,
     PathNormalization,
+    Protocol,
     RateLimitService,
     RouteBackend,
     RouteMatch,
@@ -39,6 +40,7 @@ from mesh.model import (
     ServiceName,
     TracingProvider,
     TrafficPolicy,
+    Transport,
     TrustBundle,
     WorkloadName,
 )
@@ -222,11 +224,12 @@ class Target(NamedTuple):
     service: ServiceName
     port: int
     subset: str = ""
+    protocol: Protocol = "TCP"
 
     @classmethod
-    def of(cls, named: RouteBackend | Mirror) -> Target | None:
+    def of(cls, named: RouteBackend | Mirror, protocol: Protocol = "TCP") -> Target | None:
         """What a rule names; None if it names nothing that could be reached."""
-        return cls(named.service, named.port, named.subset) if named.service else None
+        return cls(named.service, named.port, named.subset, protocol) if named.service else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +253,11 @@ class RouteEntry:
     match: RouteMatch
     rule: RouteRule
 
+    @property
+    def targets(self) -> Iterator[Target]:
+        """Everything to which it sends."""
+        return _reachable(map(Target.of, self.rule.targets))
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionEntry:
@@ -258,6 +266,11 @@ class ConnectionEntry:
     origin: ObjectRef
     match: ConnectionMatch
     rule: ConnectionRule
+
+    @property
+    def targets(self) -> Iterator[Target]:
+        protocol = self.rule.protocol
+        return _reachable(Target.of(backend, protocol) for backend in self.rule.backends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,11 +344,13 @@ class GatewayServer:
 
 @dataclass(frozen=True, slots=True)
 class GatewayPort:
-    """A port of the pod at which it serves Gateways; `bind` is the one address ("": each)."""
+    """A port of the pod at which it serves Gateways; `bind` is the one address ("": each). The servers of UDP
+    have `connections` only."""
 
     port: int
     bind: str
     servers: tuple[GatewayServer, ...]
+    transport: Transport = "TCP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,5 +397,8 @@ class ProxyView:
 
 
 def _targets(entries: Iterable[RouteEntry | ConnectionEntry]) -> frozenset[Target]:
-    named = (Target.of(target) for entry in entries for target in entry.rule.targets)
-    return frozenset(target for target in named if target is not None)
+    return frozenset(target for entry in entries for target in entry.targets)
+
+
+def _reachable(named: Iterable[Target | None]) -> Iterator[Target]:
+    return (target for target in named if target is not None)

@@ -26,9 +26,10 @@ def route_problems(
         where = f"spec.hosts[{index}]" if route.in_order else f"spec.parentRefs[{index}]"
         if found is None:
             yield Problem(route.ref, where, f"there is no {_what(parent.service)}")
-        elif all(p.protocol != "TCP" or parent.port not in (None, p.port) for p in found.ports):
+        elif all(p.protocol != route.protocol or parent.port not in (None, p.port) for p in found.ports):
             port = "" if parent.port is None else f" {parent.port}"
-            yield Problem(route.ref, f"{where}.port", f"Service {parent.service} has no TCP port{port}")
+            text = f"Service {parent.service} has no {route.protocol} port{port}"
+            yield Problem(route.ref, f"{where}.port", text)
     for rule in route.all_rules:
         yield from _of_rule(route, rule, services, hosts)
         yield from _subsets(route, rule, rules, root)
@@ -49,8 +50,8 @@ def _of_rule(
         where = f"spec.{rule.field}.{listed}[{index}]"
         if found is None:
             yield Problem(route.ref, where, f"there is no {_what(backend.service)}; {lost}")
-        elif backend.port and all((p.port, p.protocol) != (backend.port, "TCP") for p in found.ports):
-            text = f"Service {backend.service} has no TCP port {backend.port}; {lost}"
+        elif backend.port and not found.has_port(backend.port, route.protocol):
+            text = f"Service {backend.service} has no {route.protocol} port {backend.port}; {lost}"
             yield Problem(route.ref, f"{where}.port", text)
     for mirror in rule.mirrors if isinstance(rule, RouteRule) else ():
         if mirror.service is not None and mirror.service not in services:

@@ -18,7 +18,6 @@ from mesh.model import (
     ConnectionMatch,
     ConnectionRule,
     DestinationRule,
-    Protocol,
     Route,
     RouteBackend,
     RouteMatch,
@@ -193,12 +192,10 @@ def needs_envoy(policy: TrafficPolicy, *, plain: bool) -> str:
     return "tls" if tls and tls.mode != "DISABLE" else ""
 
 
-def members(
-    mesh: Mesh, caller: Caller, target: Target, protocol: Protocol = "TCP"
-) -> tuple[tuple[Backend, ...], TrafficPolicy] | None:
+def members(mesh: Mesh, caller: Caller, target: Target) -> tuple[tuple[Backend, ...], TrafficPolicy] | None:
     """The ready backends of a target and how a caller reaches them; None where there is no such service port
     or subset."""
-    backends = mesh.backends.get(target.service, {}).get((target.port, protocol))
+    backends = mesh.backends.get(target.service, {}).get((target.port, target.protocol))
     if backends is None:
         return None
     rule = mesh.destination_rules.find(caller, target.service, mesh.config.root_namespace)
@@ -255,7 +252,14 @@ def destination(
 def version(mesh: Mesh, target: Target) -> Version:
     """In what a gateway speaks to a target, by what its Service says of the port, as in Istio."""
     ports = mesh.services[target.service].ports
-    return next((protocols.version(port) for port in ports if port.port == target.port), "http/1.1")
+    return next(
+        (
+            protocols.version(port)
+            for port in ports
+            if (port.port, port.protocol) == (target.port, target.protocol)
+        ),
+        "http/1.1",
+    )
 
 
 def providers(mesh: Mesh, l7: L7Class) -> set[Target]:

@@ -178,7 +178,7 @@ _ROUTES = (
     ),
     *_routes("TCPRoute", ("backendRefs", KERNEL, "whole connections are shared out")),
     *_routes("TLSRoute", ("backendRefs", KERNEL, "whole connections to the Service are shared out")),
-    *_routes("UDPRoute", ("backendRefs", KERNEL, "flows are shared out")),
+    *_routes("UDPRoute", ("backendRefs", KERNEL, "flows to the Service are shared out")),
     *(
         Row(kind, "", ("hostnames",), RIDES, "counts at Gateways, whose Envoy is there anyway")
         for kind in ("HTTPRoute", "GRPCRoute", "TLSRoute")

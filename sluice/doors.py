@@ -1,5 +1,5 @@
 """Ways into the mesh from the machine: for each port of a pod that serves Gateways a port on 127.0.0.1, in
-the machine's own network, from which connections are passed on to it.
+the machine's own network, from which connections, or datagrams, are passed on to it.
 
 It is what a load balancer is to a cluster, and changes nothing on the machine. Policy takes what comes this
 way for the world.
@@ -13,10 +13,12 @@ import logging
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from agent.kernel.error import KernelError
 from agent.kernel.namespace import run_in_netns
-from mesh.model import WorkloadName
+from mesh.model import Transport, WorkloadName
+from sluice.datagram_door import DatagramDoor
 
 log = logging.getLogger("sluice")
 
@@ -26,18 +28,32 @@ _SECURE = (443, 8443)
 _CHUNK = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """Port `port` of a pod, reached at 127.0.0.1:`local`."""
+class Entrance(NamedTuple):
+    """A port at which a pod serves Gateways."""
 
     pod: WorkloadName
     port: int
+    transport: Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """An entrance, reached at 127.0.0.1:`local`."""
+
+    entrance: Entrance
     local: int
 
     @property
     def url(self) -> str:
-        """Where a browser goes."""
-        return f"{'https' if self.port in _SECURE else 'http'}://127.0.0.1:{self.local}"
+        """Where a browser goes, or whoever speaks UDP."""
+        spoken = "https" if self.entrance.port in _SECURE else "http"
+        return f"{'udp' if self.entrance.transport == 'UDP' else spoken}://127.0.0.1:{self.local}"
+
+
+class Open(Protocol):
+    """What listens."""
+
+    def close(self) -> None: ...
 
 
 class Doors:
@@ -47,48 +63,72 @@ class Doors:
     def __init__(self, machine: Path, outside: tuple[str, str]) -> None:
         self._machine = machine
         self._outside = outside
-        self._open: dict[tuple[WorkloadName, int], tuple[str, Way, asyncio.Server]] = {}
+        self._open: dict[Entrance, tuple[str, Way, Open]] = {}
 
     @property
     def ways(self) -> list[Way]:
         return [way for _, (_, way, _) in sorted(self._open.items(), key=lambda item: item[0])]
 
-    async def set(self, wanted: dict[tuple[WorkloadName, int], str]) -> bool:
-        """From now on these ports, each of the pod at an address, and no others. True if that is news."""
+    async def set(self, wanted: dict[Entrance, str]) -> bool:
+        """From now on these, each of the pod at an address, and no others. True if that is news."""
         changed = False
         for key in [key for key, (address, _, _) in self._open.items() if wanted.get(key) != address]:
-            _, _, server = self._open.pop(key)
-            server.close()
+            _, _, listening = self._open.pop(key)
+            listening.close()
             changed = True
         for key in sorted(wanted.keys() - self._open.keys()):
             try:
-                self._open[key] = await self._listen(*key, wanted[key])
+                self._open[key] = await self._listen(key, wanted[key])
                 changed = True
             except (OSError, KernelError) as error:
-                log.warning("no way from this machine to port %d of pod %s: %s", key[1], key[0], error)
+                pod, port, transport = key
+                log.warning(
+                    "no way from this machine to %s port %d of pod %s: %s", transport, port, pod, error
+                )
         return changed
 
     async def close(self) -> None:
         await self.set({})
 
-    async def _listen(self, pod: WorkloadName, port: int, address: str) -> tuple[str, Way, asyncio.Server]:
+    async def _listen(self, entrance: Entrance, address: str) -> tuple[str, Way, Open]:
+        place, source = (address, entrance.port), self._outside[":" in address]
+
         async def passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            source = self._outside[":" in address]
-            await _pass(reader, writer, (address, port), source)
+            await _pass(reader, writer, place, source)
 
-        listening = run_in_netns(self._machine, lambda: _bind(port))
-        server = await asyncio.start_server(passed, sock=listening)
-        way = Way(pod, port, listening.getsockname()[1])
-        log.info("pod %s port %d is at %s", pod, port, way.url)
-        return address, way, server
+        listening = run_in_netns(self._machine, lambda: _bind(entrance))
+        way = Way(entrance, listening.getsockname()[1])
+        opened: Open
+        if entrance.transport == "UDP":
+            loop = asyncio.get_running_loop()
+            opened, _ = await loop.create_datagram_endpoint(
+                lambda: DatagramDoor(place, source), sock=listening
+            )
+        else:
+            opened = await asyncio.start_server(passed, sock=listening)
+        pod, port, transport = entrance
+        log.info("pod %s %s port %d is at %s", pod, transport, port, way.url)
+        return address, way, opened
 
 
-def _bind(port: int) -> socket.socket:
+def _bind(entrance: Entrance) -> socket.socket:
     """At the shifted port, or at any that is free."""
-    for wanted in (port + SHIFT, 0):
+    for wanted in (entrance.port + SHIFT, 0):
         with contextlib.suppress(OSError, OverflowError):
+            if entrance.transport == "UDP":
+                return _datagrams(wanted)
             return socket.create_server(("127.0.0.1", wanted))
     raise OSError("no port is free")
+
+
+def _datagrams(port: int) -> socket.socket:
+    found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        found.bind(("127.0.0.1", port))
+    except BaseException:
+        found.close()
+        raise
+    return found
 
 
 async def _pass(

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mesh.gateways import GATEWAY_NAME, OWN_CLASSES
-from mesh.model import GATEWAY_CONTROLLER, WorkloadName
+from mesh.model import GATEWAY_CONTROLLER, Transport, WorkloadName
 from sluice.mesh_directory import MeshDirectory
 from xds import atomic
 from xds.watch import Watcher
 
 Object = Mapping[str, Any]
+Port = tuple[int, Transport]
 
 #: Folders of the store: Gateways of both APIs, classes, and the pods that may serve them.
 KINDS = ("Gateway", "Gateway.networking.istio.io", "GatewayClass", "Pod")
@@ -37,7 +38,7 @@ class Serving:
 
     pod: WorkloadName
     labels: Mapping[str, str]
-    ports: Mapping[int, str]
+    ports: Mapping[Port, str]
     ours: bool
 
 
@@ -58,7 +59,7 @@ class GatewayPods:
         self._changed = changed
         self._stored: dict[str, dict[Path, Object]] = {kind: {} for kind in KINDS}
         #: The ports of each pod that serves Gateways.
-        self.ports: dict[WorkloadName, tuple[int, ...]] = {}
+        self.ports: dict[WorkloadName, tuple[Port, ...]] = {}
 
     async def keep(self) -> None:
         """Write it now and after every change, for ever."""
@@ -111,13 +112,13 @@ def serving(stored: Mapping[str, Iterable[Object]]) -> list[Serving]:
 
 def _wanted(
     stored: Mapping[str, Iterable[Object]],
-) -> Iterator[tuple[WorkloadName, dict[str, str], dict[int, str], str]]:
+) -> Iterator[tuple[WorkloadName, dict[str, str], dict[Port, str], str]]:
     """Of each Gateway: the pod that we would make, the labels of any that would do, its ports, and the
     namespace in which such a pod must be ("": any)."""
     for gateway in stored["Gateway.networking.istio.io"]:
         selector = dict(gateway["spec"].get("selector", {}))
         listed = (server["port"] for server in gateway["spec"].get("servers", []))
-        ports = {port["number"]: _spoken(port["protocol"]) for port in listed}
+        ports = _ports((port["number"], port["protocol"]) for port in listed)
         yield WorkloadName(_ISTIO_NAMESPACE, f"istio-{selector.get('istio', 'gateway')}"), selector, ports, ""
     ours = _our_classes(stored["GatewayClass"])
     for gateway in stored["Gateway"]:
@@ -125,12 +126,18 @@ def _wanted(
         class_name = gateway["spec"]["gatewayClassName"]
         if class_name in ours:
             listed = gateway["spec"]["listeners"]
-            ports = {listener["port"]: _spoken(listener["protocol"]) for listener in listed}
+            ports = _ports((listener["port"], listener["protocol"]) for listener in listed)
             yield WorkloadName(namespace, f"{own}-{class_name}"), {GATEWAY_NAME: own}, ports, namespace
+
+
+def _ports(listed: Iterable[tuple[int, str]]) -> dict[Port, str]:
+    return {(number, "UDP" if said == "UDP" else "TCP"): _spoken(said) for number, said in listed}
 
 
 def _spoken(protocol: str) -> str:
     """What begins the name of a Service's port: policy asks about requests where they can be read."""
+    if protocol == "UDP":
+        return "udp"
     return "http" if protocol.upper() in ("HTTP", "HTTP2", "GRPC") else "tcp"
 
 
@@ -145,16 +152,31 @@ def _pod(one: Serving) -> dict[str, Any]:
         "name": "gateway",
         # All that answers is the Envoy that the agent starts beside it.
         "command": ["sleep", "infinity"],
-        "ports": [{"name": f"p-{port}", "containerPort": port} for port in sorted(one.ports)],
+        "ports": [
+            {"name": f"p-{port}{'-udp' if transport == 'UDP' else ''}", "containerPort": port}
+            | ({"protocol": "UDP"} if transport == "UDP" else {})
+            for port, transport in sorted(one.ports)
+        ],
     }
     if one.ports:
-        container["readinessProbe"] = {"tcpSocket": {"port": min(one.ports)}, "periodSeconds": 1}
+        container["readinessProbe"] = {**_answers(sorted(one.ports)), "periodSeconds": 1}
     spec = {"serviceAccountName": one.pod.name, "containers": [container]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": _metadata(one.pod, one.labels), "spec": spec}
 
 
+def _answers(ports: Sequence[Port]) -> dict[str, Any]:
+    """A probe of the first port of TCP. Who has none but of UDP gives no sign of life: is anybody bound?"""
+    tcp = [port for port, transport in ports if transport == "TCP"]
+    if tcp:
+        return {"tcpSocket": {"port": tcp[0]}}
+    return {"exec": {"command": ["grep", "-q", f":{ports[0][0]:04X} ", "/proc/net/udp"]}}
+
+
 def _service(one: Serving) -> dict[str, Any]:
-    ports = [{"name": f"{spoken}-{port}", "port": port} for port, spoken in sorted(one.ports.items())]
+    ports = [
+        {"name": f"{spoken}-{port}", "port": port, "protocol": transport}
+        for (port, transport), spoken in sorted(one.ports.items())
+    ]
     spec = {"selector": {MANAGED: one.pod.name}, "ports": ports}
     return {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(one.pod, {}), "spec": spec}
 

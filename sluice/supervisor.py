@@ -17,7 +17,7 @@ from mesh.model import WorkloadName
 from sluice.address_plan import AddressPlan
 from sluice.admin_session import unix_session
 from sluice.child import Child
-from sluice.doors import Doors
+from sluice.doors import Doors, Entrance
 from sluice.gate import AgentGate, Gate
 from sluice.gateway_pods import GatewayPods
 from sluice.mesh_directory import NODE, MeshDirectory
@@ -117,13 +117,13 @@ class Supervisor:
             del self._pods[name]
             self._told.set()
 
-    def _served(self) -> dict[tuple[WorkloadName, int], str]:
+    def _served(self) -> dict[Entrance, str]:
         """The ports of pods that serve Gateways, and the pods' addresses."""
         places = {name: pod.sandbox.addresses[0] for name, pod in self._pods.items() if pod.sandbox}
         return {
-            (name, port): places[name]
+            Entrance(name, port, transport): places[name]
             for name, ports in self._gateways.ports.items()
-            for port in ports
+            for port, transport in ports
             if name in places
         }
 
@@ -135,7 +135,13 @@ class Supervisor:
             status = {
                 "pods": [pod.state() for _, pod in sorted(self._pods.items())],
                 "gateways": [
-                    {"pod": str(way.pod), "port": way.port, "url": way.url} for way in self._doors.ways
+                    {
+                        "pod": str(way.entrance.pod),
+                        "port": way.entrance.port,
+                        "protocol": way.entrance.transport,
+                        "url": way.url,
+                    }
+                    for way in self._doors.ways
                 ],
                 "problems": [
                     {"object": str(p.object), "field": p.field, "message": p.message}

@@ -51,6 +51,7 @@ from mesh.model.gateway import (
     ServerTls,
     TlsMode,
     TlsVersion,
+    Transport,
 )
 from mesh.model.inventory import (
     Backend,
@@ -319,6 +320,7 @@ __all__ = [
     "TracingProvider",
     "TracingRule",
     "TrafficPolicy",
+    "Transport",
     "TrustBundle",
     "ValueMatch",
     "Workload",

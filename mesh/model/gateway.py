@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from mesh.model.names import ObjectRef
+from mesh.model.names import ObjectRef, Protocol
 from mesh.model.selection import Selector
 
 #: The controller that a GatewayClass names if its Gateways are ours.
@@ -17,6 +17,9 @@ TlsMode = Literal["SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "PASSTHROUGH", "AUTO_PA
 TlsVersion = Literal["", "1.0", "1.1", "1.2", "1.3"]
 
 ListenerProtocol = Literal["HTTP", "HTTPS", "TLS", "TCP", "UDP"]
+
+#: What a listener's protocol is carried by.
+Transport = Literal["TCP", "UDP"]
 
 
 # --- what listens ------------------------------------------------------------------------------
@@ -75,6 +78,10 @@ class Listener:
     bind: str = ""
     https_redirect: bool = False
 
+    @property
+    def transport(self) -> Transport:
+        return "UDP" if self.protocol == "UDP" else "TCP"
+
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
@@ -87,6 +94,9 @@ class Gateway:
     class_name: str = ""
     addresses: tuple[str, ...] = ()
     subject: Selector | None = None
+
+    def listens(self, port: int, protocol: Protocol) -> bool:
+        return any((found.port, found.transport) == (port, protocol) for found in self.listeners)
 
 
 @dataclass(frozen=True, slots=True)

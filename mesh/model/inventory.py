@@ -127,6 +127,9 @@ class Service:
     created: str = ""
     near: Literal["", "zone", "node"] = ""
 
+    def has_port(self, number: int, protocol: Protocol) -> bool:
+        return any((port.port, port.protocol) == (number, protocol) for port in self.ports)
+
 
 @dataclass(frozen=True, slots=True)
 class SliceEndpoint:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mesh.model.gateway import GatewayParent
-from mesh.model.names import ObjectRef, ServiceName
+from mesh.model.names import ObjectRef, Protocol, ServiceName
 from mesh.model.selection import Callers
 
 #: The gateway that stands for the pods of the mesh, as Istio calls it.
@@ -231,6 +231,11 @@ class ConnectionRule:
     backends: tuple[RouteBackend, ...] = ()
 
     @property
+    def protocol(self) -> Protocol:
+        """Of the connections, and of the service ports to which they go."""
+        return "UDP" if self.kind == "udp" else "TCP"
+
+    @property
     def targets(self) -> tuple[RouteBackend, ...]:
         """Everything to which it sends."""
         return self.backends
@@ -270,6 +275,11 @@ class Route:
     gateways: tuple[str, ...] = (MESH_GATEWAY,)
     in_order: bool = False
     attached: tuple[GatewayParent, ...] = ()
+
+    @property
+    def protocol(self) -> Protocol:
+        """Of the service ports that it is for and to which it sends: of a route all rules have the same."""
+        return next((rule.protocol for rule in self.connections), "TCP")
 
     @property
     def all_rules(self) -> tuple[RouteRule | ConnectionRule, ...]:

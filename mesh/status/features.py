@@ -45,4 +45,5 @@ FEATURES: Mapping[str, tuple[str, ...]] = {
     "ReferenceGrant": ("ReferenceGrant spec.from", "ReferenceGrant spec.to"),
     "TCPRoute": ("TCPRoute spec.rules",),
     "TLSRoute": ("TLSRoute spec.rules",),
+    "UDPRoute": ("UDPRoute spec.rules",),
 }

@@ -44,8 +44,8 @@ def gateway_status(mesh: Mesh, gateway: Gateway, written: Written) -> dict[str, 
         "listeners": [
             {
                 "name": listener.name,
-                "attachedRoutes": len(_attached(mesh, gateway, listener)),
-                "supportedKinds": [{"group": GROUP, "kind": kind} for kind in _kinds(listener)],
+                "attachedRoutes": len(routes_of(mesh, gateway, listener)),
+                "supportedKinds": [{"group": GROUP, "kind": kind} for kind in listener.kinds],
                 "conditions": plain(found, written),
             }
             for listener, found in judged
@@ -99,22 +99,11 @@ def _of_gateway(
         yield Condition("Programmed", True, "Programmed")
 
 
-def _kinds(listener: Listener) -> tuple[str, ...]:
-    return () if listener.protocol == "UDP" else listener.kinds
-
-
-def _attached(mesh: Mesh, gateway: Gateway, listener: Listener) -> list[object]:
-    return [] if listener.protocol == "UDP" else [*routes_of(mesh, gateway, listener)]
-
-
 def _of_listener(
     mesh: Mesh, gateway: Gateway, listener: Listener, pods: list[WorkloadName], raw: Mapping[str, Any]
 ) -> Iterator[Condition]:
-    served = listener.protocol != "UDP"
     other = rival(gateway, listener)
-    if not served:
-        yield Condition("Accepted", False, "UnsupportedProtocol", "Gateways serve no UDP")
-    elif other:
+    if other:
         text = f"listener {other.name} has the same port"
         yield Condition("Accepted", False, "PortUnavailable", text)
     else:
@@ -125,7 +114,7 @@ def _of_listener(
     else:
         yield Condition("Conflicted", False, "NoConflicts")
     yield (references := _references(mesh, gateway, listener, raw))
-    if not served or other:
+    if other:
         yield Condition("Programmed", False, "Invalid", "it is not accepted")
     elif not any(mesh.workloads[pod].ready for pod in pods):
         yield Condition("Programmed", False, "Pending", "no pod serves it yet")

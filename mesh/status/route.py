@@ -87,8 +87,6 @@ def _of_gateway(mesh: Mesh, route: Route, gateway: Gateway, parent: GatewayParen
         kinds = sorted({kind for listener in here for kind in listener.kinds})
         text = f"what attaches there is {' or '.join(kinds) or 'nothing'}"
         return Condition("Accepted", False, "NotAllowedByListeners", text)
-    if all(listener.protocol == "UDP" for listener in fitting):
-        return Condition("Accepted", False, "UnsupportedValue", "Gateways serve no UDP")
     allowed = [listener for listener in fitting if meets(mesh, route, listener, any_host=True)]
     if not allowed:
         text = f"no listener allows routes of namespace {route.ref.namespace}"
@@ -121,6 +119,6 @@ def _wrong(mesh: Mesh, route: Route) -> Iterator[tuple[str, str]]:
             service = mesh.services.get(mesh.entry_hosts.seen(target.service, route.ref.namespace))
             if service is None:
                 yield "BackendNotFound", f"{rule.field}: there is no Service {target.service}"
-            elif target.port and all(port.port != target.port for port in service.ports):
-                text = f"{rule.field}: Service {target.service} has no port {target.port}"
+            elif target.port and not service.has_port(target.port, route.protocol):
+                text = f"{rule.field}: Service {target.service} has no {route.protocol} port {target.port}"
                 yield "BackendNotFound", text

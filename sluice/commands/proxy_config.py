@@ -66,7 +66,7 @@ _FILTERS = {
     "subset": "part of the subset",
     "direction": "inbound or outbound",
     "address": "the address",
-    "type": "HTTP, TCP or HTTP+TCP",
+    "type": "HTTP, TCP, HTTP+TCP or UDP",
     "name": "the route configuration's name",
     "cluster": "the cluster's name",
     "status": "such as HEALTHY",

@@ -1,4 +1,5 @@
-"""Listeners, a row for each filter chain: which connections it takes and where they go."""
+"""Listeners, a row for each filter chain: which connections it takes and where they go. One of UDP has none:
+its rows are the branches of its proxy."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ HEAD = ("ADDRESSES", "PORT", "MATCH", "DESTINATION")
 CLOSED = "Closed"
 _HTTP = "envoy.filters.network.http_connection_manager"
 _TCP = "envoy.filters.network.tcp_proxy"
+_UDP = "envoy.filters.udp_listener.udp_proxy"
 
 
 def select(dump: Data, wanted: Wanted) -> list[Data]:
@@ -39,6 +41,10 @@ def rows(selected: Iterable[Data]) -> list[tuple[str, ...]]:
 
 def _matches(listener: Data) -> Iterator[tuple[str, str]]:
     """In the order in which Envoy asks, where there is one."""
+    if proxy := _datagrams(listener):
+        for match, name in branches(proxy["matcher"]):
+            yield match, _cluster(name)
+        return
     chains = listener.get("filter_chains", [])
     if matcher := listener.get("filter_chain_matcher"):
         named = {chain["name"]: chain for chain in chains}
@@ -65,12 +71,23 @@ def _destination(chain: Data) -> str:
 def _clusters(proxy: Data) -> str:
     if weighted := proxy.get("weighted_clusters", {}).get("clusters"):
         return "Clusters: " + ", ".join(f"{found['name']} ({found['weight']})" for found in weighted)
-    cluster: str = proxy.get("cluster", "")
+    return _cluster(proxy.get("cluster", ""))
+
+
+def _cluster(name: str) -> str:
     # As istioctl has it: PassthroughCluster needs no word before it.
-    return cluster if "Cluster" in cluster else f"Cluster: {cluster}"
+    return name if "Cluster" in name else f"Cluster: {name}"
+
+
+def _datagrams(listener: Data) -> Data:
+    """The proxy of a listener of UDP; {} if it is none."""
+    found = (filter_ for filter_ in listener.get("listener_filters", ()) if filter_["name"] == _UDP)
+    return next((filter_["typed_config"] for filter_ in found), {})
 
 
 def _type(listener: Data) -> str:
+    if _datagrams(listener):
+        return "UDP"
     chains = [*listener.get("filter_chains", ()), listener.get("default_filter_chain", {})]
     names = {filter_["name"] for chain in chains for filter_ in chain.get("filters", ())}
     return "+".join(word for name, word in ((_HTTP, "HTTP"), (_TCP, "TCP")) if name in names) or "UNKNOWN"

@@ -36,7 +36,7 @@ def chain_match(chain: Data) -> str:
 
 
 def branches(matcher: Data) -> Iterator[tuple[str, str]]:
-    """The match and the name of the filter chain of each branch; the last one takes what is left."""
+    """The match of each branch and its filter chain or cluster; the last one takes what is left."""
     for branch in matcher.get("matcher_list", {}).get("matchers", ()):
         yield predicate(branch["predicate"]), branch["on_match"]["action"]["name"]
     if "on_no_match" in matcher:
@@ -59,8 +59,11 @@ def predicate(data: Data) -> str:
 
 def _single(single: Data) -> str:
     name = single["input"]["name"]
-    if "custom_match" in single:
-        values = _blocks(single["custom_match"]["typed_config"].get("cidr_ranges", ()))
+    custom = single.get("custom_match", {}).get("typed_config")
+    if custom and "modulo" in custom:
+        values = [f"hash % {custom['modulo']} >= {custom['threshold']}"]
+    elif custom:
+        values = _blocks(custom.get("cidr_ranges", ()))
     else:
         values = [_text(single["value_match"])]
     return _said(_LABELS.get(name, name), values)

@@ -13,8 +13,8 @@ ABSENT = {
     "GatewayInfrastructurePropagation": "Gateway spec.infrastructure",
     "HTTPRouteExternalAuth": "HTTPRoute spec.rules[].filters[].externalAuth",
 }
-#: Those for whose absence no field tells: a Gateway serves no UDP, and is at no address of the user's choice.
-BARE = {"UDPRoute", "GatewayStaticAddresses"}
+#: One for whose absence no field tells: a Gateway is at no address of the user's choice.
+BARE = {"GatewayStaticAddresses"}
 
 
 def fields() -> tuple[set[str], set[str]]:

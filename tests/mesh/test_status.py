@@ -147,14 +147,16 @@ HTTPS = HTTP | {
     "tls": {"certificateRefs": [{"name": "a"}]},
 }
 CA = {"group": "", "kind": "ConfigMap", "name": "ca"}
-UDP = {"name": "udp", "port": 53, "protocol": "UDP"}
+UDP = {"name": "udp", "port": 53, "protocol": "UDP", **ANYBODY}
+NAMES = {"name": "names", "port": 53}
+NAMES_SERVICE = object_of(
+    "v1", "Service", "names", "shop", {"selector": {"app": "web"}, "ports": [{"port": 53, "protocol": "UDP"}]}
+)
 
 
 @pytest.mark.parametrize(
     ("listener", "type_", "reason"),
     [
-        (UDP, "Accepted", "UnsupportedProtocol"),
-        (UDP, "Programmed", "Invalid"),
         (HTTPS, "ResolvedRefs", "InvalidCertificateRef"),
         (HTTPS, "Programmed", "Invalid"),
         (
@@ -184,7 +186,7 @@ def test_listeners_of_one_port_that_cannot_be_told_apart_conflict() -> None:
         assert told(listener["conditions"])["Conflicted"] == ("True", "ProtocolConflict")
         assert told(listener["conditions"])["Accepted"] == ("False", "PortUnavailable")
     assert told(found["listeners"][2]["conditions"])["Accepted"] == ("True", "Accepted")
-    nothing = of_gateway(UDP)
+    nothing = of_gateway(HTTP, tcp)
     assert told(nothing["conditions"])["Accepted"] == ("False", "ListenersNotValid")
     assert told(nothing["conditions"])["Programmed"] == ("False", "Invalid")
 
@@ -225,10 +227,40 @@ def test_whether_a_listener_takes_a_route(route: Object, listener: Object, reaso
     assert of_route(route, gateway(listener))["Accepted"] == (good, reason)
 
 
-def test_gateways_serve_no_udp() -> None:
-    spec = {"parentRefs": [{"name": "public", "namespace": "edge"}], "rules": [{"backendRefs": [WEB]}]}
-    route = object_of(f"{API}/v1alpha2", "UDPRoute", "udp", "shop", spec)
-    assert of_route(route, gateway(UDP | ANYBODY))["Accepted"] == ("False", "UnsupportedValue")
+def udp_route(*backends: Object) -> Object:
+    spec = {"parentRefs": [{"name": "public", "namespace": "edge"}], "rules": [{"backendRefs": backends}]}
+    return object_of(f"{API}/v1alpha2", "UDPRoute", "udp", "shop", spec)
+
+
+def test_a_listener_of_udp_is_beside_one_of_tcp_and_takes_udp_routes() -> None:
+    tcp = {"name": "tcp", "port": 53, "protocol": "TCP"}
+    found = of_gateway(UDP, tcp, objects=(udp_route(NAMES), NAMES_SERVICE))
+    assert told(found["conditions"])["Programmed"] == ("True", "Programmed")
+    udp = found["listeners"][0]
+    assert (udp["attachedRoutes"], udp["supportedKinds"]) == (1, [{"group": API, "kind": "UDPRoute"}])
+    assert told(udp["conditions"]) == {
+        "Accepted": ("True", "Accepted"),
+        "Conflicted": ("False", "NoConflicts"),
+        "ResolvedRefs": ("True", "ResolvedRefs"),
+        "Programmed": ("True", "Programmed"),
+    }
+    assert of_route(udp_route(NAMES), NAMES_SERVICE, gateway(UDP))["Accepted"] == ("True", "Accepted")
+    nothing = of_route(udp_route(NAMES), NAMES_SERVICE, gateway(tcp | ANYBODY))
+    assert nothing["Accepted"] == ("False", "NotAllowedByListeners")
+
+
+def test_a_route_of_udp_needs_a_port_of_udp() -> None:
+    assert of_route(udp_route(NAMES), NAMES_SERVICE, gateway(UDP))["ResolvedRefs"] == ("True", "ResolvedRefs")
+    assert of_route(udp_route(WEB), gateway(UDP))["ResolvedRefs"] == ("False", "BackendNotFound")
+    route = http_route({"backendRefs": [NAMES]})
+    assert of_route(route, NAMES_SERVICE, gateway(HTTP))["ResolvedRefs"] == ("False", "BackendNotFound")
+    parent = {"group": "", "kind": "Service", "name": "names"}
+    spec = {"parentRefs": [parent], "rules": [{"backendRefs": [NAMES, NAMES | {"port": 54}]}]}
+    (problem,) = Shop(
+        NAMES_SERVICE, object_of(f"{API}/v1alpha2", "UDPRoute", "udp", "shop", spec), accept=[""]
+    ).problems
+    assert problem.field == "spec.rules[0].backendRefs[1].port"
+    assert "Service shop/names has no UDP port 54" in problem.message
 
 
 @pytest.mark.parametrize(

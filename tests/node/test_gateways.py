@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -64,6 +65,53 @@ spec:
     - match: [{headers: {"@request.auth.claims.group": {exact: admin}}}]
       route: [{destination: {host: web-v1, port: {number: 80}}}]
     - route: [{destination: {host: web-v2, port: {number: 80}}}]
+"""
+
+#: Three of its ports lead back to it, the fourth by an address that somebody else would have dialled.
+RING = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: ring, namespace: shop}
+spec:
+  gatewayClassName: sluice
+  listeners:
+    - {name: http, port: 8101, protocol: HTTP}
+    - {name: tcp, port: 8102, protocol: TCP}
+    - {name: udp, port: 8103, protocol: UDP}
+    - {name: passed, port: 8104, protocol: TCP}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: ring, namespace: shop}
+spec:
+  parentRefs: [{name: ring, port: 8101}]
+  rules: [{backendRefs: [{name: ring-sluice, port: 8101}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: ring, namespace: shop}
+spec:
+  parentRefs: [{name: ring, port: 8102}]
+  rules: [{backendRefs: [{name: ring-sluice, port: 8102}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: UDPRoute
+metadata: {name: ring, namespace: shop}
+spec:
+  parentRefs: [{name: ring, port: 8103}]
+  rules: [{backendRefs: [{name: ring-sluice, port: 8103}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: passed, namespace: shop}
+spec:
+  parentRefs: [{name: ring, port: 8104}]
+  rules: [{backendRefs: [{name: web, port: 9000}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: passed, namespace: shop}
+spec: {host: web, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}
 """
 
 GATE = "istio-system/istio-ingressgateway"
@@ -168,3 +216,43 @@ def test_get_shows_objects_with_their_status(edge: RunningMesh) -> None:
         done = sluice("get", "--name", edge.name, *wrong)
         assert (done.returncode, done.stdout) == (1, "")
         assert says in done.stderr
+
+
+def test_a_gateway_sends_nothing_to_itself(edge: RunningMesh) -> None:
+    """It would come again, each time by another socket, and an Envoy that gets no more sockets dies."""
+    edge.apply(RING)
+    try:
+        until(lambda: {8101, 8102, 8103, 8104} <= ways(edge).keys(), "no way in")
+        said = until(
+            lambda: [p for p in edge.status()["problems"] if "leads back" in p["message"]], "no problem"
+        )
+        assert sorted((p["object"], p["field"]) for p in said) == [
+            (f"{kind} shop/ring", "spec.rules[0]") for kind in ("HTTPRoute", "TCPRoute", "UDPRoute")
+        ]
+        edge.run("status", "--wait")
+        before = edge.pod("shop/ring-sluice")["proxy"]
+        assert ask(edge, 8101, "any.example")[0] == 503
+        assert talk(edge, 8102) == b""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+            host, port = ways(edge)[8103].removeprefix("udp://").split(":")
+            own.settimeout(1)
+            own.sendto(b"again", (host, int(port)))
+            with pytest.raises(TimeoutError):
+                own.recv(2048)
+        assert talk(edge, 8104) == b"again"
+        after = edge.pod("shop/ring-sluice")["proxy"]
+        assert after["running"] and after["pid"] == before["pid"]
+    finally:
+        edge.delete(RING)
+
+
+def talk(mesh: RunningMesh, port: int) -> bytes:
+    """What comes back over TCP; nothing if the connection is ended."""
+    host, number = ways(mesh)[port].split(":")
+    with socket.create_connection((host, int(number)), timeout=5) as own:
+        own.settimeout(5)
+        own.sendall(b"again")
+        try:
+            return own.recv(2048)
+        except ConnectionError:
+            return b""

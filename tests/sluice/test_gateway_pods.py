@@ -26,7 +26,10 @@ ISTIO = {
 }
 OURS = {
     "metadata": {"name": "public", "namespace": "shop"},
-    "spec": {"gatewayClassName": "sluice", "listeners": [{"port": 8081, "protocol": "HTTP"}]},
+    "spec": {
+        "gatewayClassName": "sluice",
+        "listeners": [{"port": 8081, "protocol": "HTTP"}, {"port": 8081, "protocol": "UDP"}],
+    },
 }
 LABEL = "gateway.networking.k8s.io/gateway-name"
 
@@ -47,9 +50,10 @@ def pod(namespace: str, **labels: str) -> dict[str, Any]:
 
 def test_a_gateway_that_nobody_serves_gets_a_pod() -> None:
     gate = WorkloadName("istio-system", "istio-ingressgateway")
+    ports = {(8081, "TCP"): "http", (8081, "UDP"): "udp"}
     assert serving(stored(istio=[ISTIO], api=[OURS])) == [
-        Serving(gate, {"istio": "ingressgateway"}, {80: "http", 443: "tcp"}, True),
-        Serving(WorkloadName("shop", "public-sluice"), {LABEL: "public"}, {8081: "http"}, True),
+        Serving(gate, {"istio": "ingressgateway"}, {(80, "TCP"): "http", (443, "TCP"): "tcp"}, True),
+        Serving(WorkloadName("shop", "public-sluice"), {LABEL: "public"}, ports, True),
     ]
 
 
@@ -78,7 +82,7 @@ def test_gateways_of_one_pod_share_it() -> None:
         "spec": ISTIO["spec"] | {"servers": [{"port": {"number": 9000, "protocol": "TCP"}}]},
     }
     (found,) = serving(stored(istio=[ISTIO, more]))
-    assert found.ports == {80: "http", 443: "tcp", 9000: "tcp"}
+    assert found.ports == {(80, "TCP"): "http", (443, "TCP"): "tcp", (9000, "TCP"): "tcp"}
 
 
 async def test_the_manifest_follows_the_store_and_many_changes_at_once_are_one(
@@ -94,8 +98,12 @@ async def test_the_manifest_follows_the_store_and_many_changes_at_once_are_one(
             while not told or told[-1] != wanted:
                 await asyncio.sleep(0.01)
 
+    def manifest() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads((mesh.state / "gateways.json").read_text())["items"]
+        return found
+
     def items() -> list[str]:
-        return [item["kind"] for item in json.loads((mesh.state / "gateways.json").read_text())["items"]]
+        return [item["kind"] for item in manifest()]
 
     keeping = asyncio.create_task(pods.keep())
     try:
@@ -106,7 +114,18 @@ async def test_the_manifest_follows_the_store_and_many_changes_at_once_are_one(
         gateway = mesh.objects / "Gateway" / "shop.public.yaml"
         atomic.write(gateway, json.dumps(OURS))
         await until(WorkloadName("shop", "public-sluice"))
-        assert items() == ["Pod", "Service"]
+        made, service = manifest()
+        assert [made["kind"], service["kind"]] == ["Pod", "Service"]
+        (container,) = made["spec"]["containers"]
+        assert container["ports"] == [
+            {"name": "p-8081", "containerPort": 8081},
+            {"name": "p-8081-udp", "containerPort": 8081, "protocol": "UDP"},
+        ]
+        assert container["readinessProbe"]["tcpSocket"] == {"port": 8081}
+        assert service["spec"]["ports"] == [
+            {"name": "http-8081", "port": 8081, "protocol": "TCP"},
+            {"name": "udp-8081", "port": 8081, "protocol": "UDP"},
+        ]
         assert len(told) < 10
         gateway.unlink()
         await until()

@@ -3,6 +3,7 @@ cluster, and what a route or a connection is hashed by."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
@@ -28,6 +29,10 @@ from envoy_data_plane.envoy.type.v3 import HashPolicy, HashPolicySourceIp, Perce
 
 from mesh.model import Balancer, HashKey
 
+_SOURCE = HashKey("source_ip")
+#: Envoy's default size of a Maglev table.
+_TABLE = 65537
+
 _POLICIES = {
     "LEAST_REQUEST": ClusterLbPolicy.LEAST_REQUEST,
     "ROUND_ROBIN": ClusterLbPolicy.ROUND_ROBIN,
@@ -39,6 +44,15 @@ _POLICIES = {
 def to_the_dialled_address(balancer: Balancer | None) -> bool:
     """PASSTHROUGH: Envoy dials the service address, behind which the kernel chooses."""
     return balancer is not None and balancer.simple == "PASSTHROUGH" and balancer.hash is None
+
+
+def of_datagrams(balancer: Balancer | None) -> Balancer:
+    """What UDP makes of it: of a client only the address is known, and nothing tells how loaded a backend
+    is: what is neither RANDOM nor ROUND_ROBIN goes by the address."""
+    found = balancer or Balancer()
+    if found.hash is not None or found.simple in ("RANDOM", "ROUND_ROBIN"):
+        return found
+    return replace(found, hash=_SOURCE, table_size=_TABLE)
 
 
 def balance(cluster: Cluster, balancer: Balancer | None) -> None:

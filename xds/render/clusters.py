@@ -66,6 +66,22 @@ def service_cluster(
     return encode(cluster)
 
 
+@lru_cache(maxsize=1024)
+def datagram_cluster(name: str, policy: TrafficPolicy, *, shared: bool = False) -> bytes:
+    """A target's backends for UDP, over EDS. Of a policy count the balancer and its limit of connections."""
+    cluster = Cluster(
+        name=name,
+        type=ClusterDiscoveryType.EDS,
+        eds_cluster_config=ClusterEdsClusterConfig(eds_config=ads(), service_name=name),
+        connect_timeout=CONNECT_TIMEOUT,
+        circuit_breakers=limits.of_sessions(policy.pool),
+    )
+    balancing.balance(cluster, balancing.of_datagrams(policy.balancer))
+    if shared:
+        balancing.share_by_place(cluster)
+    return encode(cluster)
+
+
 @cache
 def passthrough_cluster(direction: Direction) -> bytes:
     """To the original destination. Inbound, from addresses that the kernel knows to be Envoy's."""

@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress, TrafficDirection
+from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
+    SocketAddress,
+    SocketAddressProtocol,
+    TrafficDirection,
+)
 from envoy_data_plane.envoy.config.listener.v3 import (
     AdditionalAddress,
     FilterChain,
@@ -35,6 +40,7 @@ from xds.render import (
     authentication,
     connection_manager,
     connections,
+    datagrams,
     downstream_tls,
     filters,
     naming,
@@ -61,24 +67,31 @@ def listener(
     logs: tuple[AccessLog, ...] = (),
 ) -> bytes:
     """`policies` say how targets are reached; of `tracing` only its `structure` counts."""
-    name = naming.gateway_listener(port.bind, port.port)
+    name = naming.gateway_listener(port)
+    spoken = SocketAddressProtocol[port.transport]
     first, *others = (
-        Address(socket_address=SocketAddress(address=address, port_value=port.port))
+        Address(socket_address=SocketAddress(protocol=spoken, address=address, port_value=port.port))
         for address in ((port.bind,) if port.bind else _EVERY)
     )
     found = Listener(
         name=name,
         address=first,
         additional_addresses=[AdditionalAddress(address=address) for address in others],
-        enable_reuse_port=False,
         traffic_direction=TrafficDirection.OUTBOUND,
-        per_connection_buffer_limit_bytes=protocol.EDGE_BUFFER,
-        filter_chains=[
-            chain
-            for server in port.servers
-            for chain in _chains(server, name, normalization, policies, tracing, logs)
-        ],
     )
+    if port.transport == "UDP":
+        # A socket for each worker: the kernel gives all that one client's socket sends to the same.
+        found.enable_reuse_port = True
+        entries = [entry for server in port.servers for entry in server.connections]
+        found.listener_filters = [datagrams.onward(entries, logs)]
+        return encode(found)
+    found.enable_reuse_port = False
+    found.per_connection_buffer_limit_bytes = protocol.EDGE_BUFFER
+    found.filter_chains = [
+        chain
+        for server in port.servers
+        for chain in _chains(server, name, normalization, policies, tracing, logs)
+    ]
     if any(server.tls or server.server_names or _by_name(server) for server in port.servers):
         found.listener_filters = [
             ListenerFilter(name=naming.TLS_INSPECTOR, typed_config=typed(TlsInspector()))

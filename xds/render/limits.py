@@ -24,6 +24,8 @@ from mesh.model import ConnectionPool
 from mesh.model import OutlierDetection as Outliers
 
 _UNLIMITED = (1 << 32) - 1
+#: Of the sessions with a destination, where nobody says one.
+_SESSIONS = 4096
 
 
 @cache
@@ -45,6 +47,13 @@ def limit(cluster: Cluster, pool: ConnectionPool | None) -> None:
                 keepalive_probes=probes or None, keepalive_time=time, keepalive_interval=interval
             )
         )
+
+
+def of_sessions(pool: ConnectionPool | None) -> CircuitBreakers:
+    """Of UDP: each session has a socket until nobody has spoken for a while, anybody can begin thousands from
+    made-up ports, and an Envoy that gets no more sockets dies. So that there is always a limit."""
+    said = pool.max_connections if pool else None
+    return _breakers(ConnectionPool(max_connections=_SESSIONS if said is None else said))
 
 
 def watch(cluster: Cluster, outliers: Outliers | None) -> None:

@@ -4,7 +4,7 @@ or False; what is made of such ones is simplified, for Envoy has no word for the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_network
 
 import betterproto2
@@ -14,8 +14,10 @@ from envoy_data_plane.envoy.extensions.matching.common_inputs.network.v3 import 
     DestinationIpInput,
     DirectSourceIpInput,
     ServerNameInput,
+    SourceIpInput,
     TransportProtocolInput,
 )
+from envoy_data_plane.envoy.extensions.matching.input_matchers.consistent_hashing.v3 import ConsistentHashing
 from envoy_data_plane.envoy.extensions.matching.input_matchers.ip.v3 import Ip
 from envoy_data_plane.google.protobuf import StringValue
 from envoy_data_plane.xds.core.v3 import TypedExtensionConfig
@@ -69,6 +71,10 @@ def server_name(regex: str) -> Predicate:
     return _text("server_name", _NAME, StringMatcher(safe_regex=matcher))
 
 
+def _chain(name: str) -> StringValue:
+    return StringValue(value=name)
+
+
 def all_of(predicates: Iterable[Predicate]) -> Predicate:
     known = list(predicates)
     if False in known:
@@ -95,21 +101,35 @@ def negated(predicate: Predicate) -> Predicate:
     )
 
 
-def first_of(branches: Iterable[tuple[Predicate, str]], otherwise: str) -> Matcher:
-    """The filter chain of the first branch that fits."""
+def hashed_source(threshold: int, modulo: int) -> Predicate:
+    """The peer's address is one of those of which a hash, from 0 below `modulo`, is at least `threshold`."""
+    # Not the hash by which a cluster chooses.
+    matcher = ConsistentHashing(threshold=threshold, modulo=modulo, seed=1)
+    name = "consistent_hashing"
+    custom = TypedExtensionConfig(name=name, typed_config=typed(matcher))
+    return _single("source_ip", SourceIpInput(), custom_match=custom)
+
+
+def first_of(
+    branches: Iterable[tuple[Predicate, str]],
+    otherwise: str,
+    action: Callable[[str], betterproto2.Message] = _chain,
+) -> Matcher:
+    """The filter chain, or whatever `action` makes of the name, of the first branch that fits."""
+
+    def take(name: str) -> MatcherOnMatch:
+        return MatcherOnMatch(action=TypedExtensionConfig(name=name, typed_config=typed(action(name))))
+
     matchers: list[MatcherMatcherListFieldMatcher] = []
     for predicate, chain in branches:
         if predicate is True:
             otherwise = chain
             break
         if not isinstance(predicate, bool):
-            matchers.append(MatcherMatcherListFieldMatcher(predicate=predicate, on_match=_take(chain)))
-    return Matcher(matcher_list=MatcherMatcherList(matchers=matchers), on_no_match=_take(otherwise))
-
-
-def _take(chain: str) -> MatcherOnMatch:
-    action = TypedExtensionConfig(name=chain, typed_config=typed(StringValue(value=chain)))
-    return MatcherOnMatch(action=action)
+            matchers.append(MatcherMatcherListFieldMatcher(predicate=predicate, on_match=take(chain)))
+    # An empty list is none to Envoy.
+    found = MatcherMatcherList(matchers=matchers) if matchers else None
+    return Matcher(matcher_list=found, on_no_match=take(otherwise))
 
 
 def _address(name: str, data: betterproto2.Message, blocks: Iterable[str]) -> Predicate:

@@ -6,7 +6,7 @@ Names carry identity, never content: a resource keeps its name for as long as it
 from __future__ import annotations
 
 from mesh.model import Direction, ObjectRef, ServiceName
-from mesh.proxy import Target
+from mesh.proxy import GatewayPort, Target
 
 #: Clusters that go where the client meant to go: out of the pod, or to the pod's own application.
 PASSTHROUGH = "PassthroughCluster"
@@ -37,6 +37,7 @@ EXT_AUTHZ = "envoy.filters.http.ext_authz"
 NETWORK_EXT_AUTHZ = "envoy.filters.network.ext_authz"
 NETWORK_RBAC = "envoy.filters.network.rbac"
 TCP_PROXY = "envoy.filters.network.tcp_proxy"
+UDP_PROXY = "envoy.filters.udp_listener.udp_proxy"
 TLS_INSPECTOR = "envoy.filters.listener.tls_inspector"
 HTTP_INSPECTOR = "envoy.filters.listener.http_inspector"
 CORS = "envoy.filters.http.cors"
@@ -71,8 +72,9 @@ _ROUTES = {"egress": "outbound", "ingress": "inbound"}
 
 def cluster(target: Target, l7: int) -> str:
     """Such as `outbound|80|v1|api.shop.svc.cluster.local`. Behind the subset, if there is one, stands the
-    number of the egress class that judges these backends, if one does: `v1~256`, `~256`."""
-    judged = f"~{l7}" if l7 else ""
+    number of the egress class that judges these backends, if one does: `v1~256`, `~256`; or `~udp`, for the
+    same number may be a port of TCP."""
+    judged = "~udp" if target.protocol == "UDP" else f"~{l7}" if l7 else ""
     return f"outbound|{target.port}|{target.subset}{judged}|{target.service.host}"
 
 
@@ -118,9 +120,9 @@ def provider(host: str, port: int, kind: str) -> str:
     return f"outbound|{port}|{kind}|{host}"
 
 
-def gateway_listener(bind: str, port: int) -> str:
-    """Such as `0.0.0.0_80`."""
-    return f"{bind or '0.0.0.0'}_{port}"
+def gateway_listener(port: GatewayPort) -> str:
+    """Such as `0.0.0.0_80`, `udp_0.0.0.0_53`."""
+    return f"{'udp_' if port.transport == 'UDP' else ''}{port.bind or '0.0.0.0'}_{port.port}"
 
 
 def gateway_host(host: str, port: int) -> str:

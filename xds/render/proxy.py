@@ -126,6 +126,8 @@ def _listener(
 
 @lru_cache(maxsize=65536)
 def _reaching(destination: Destination, senders: tuple[ObjectRef, ...]) -> tuple[EnvoyResource, ...]:
+    if destination.target.protocol == "UDP":
+        return _datagrams(destination, senders)
     found = []
     for part in _parts(destination):
         name = naming.cluster(destination.target, part.l7)
@@ -138,6 +140,18 @@ def _reaching(destination: Destination, senders: tuple[ObjectRef, ...]) -> tuple
             body = endpoints.endpoints(name, part.backends, part.places)
             found.append(EnvoyResource(ENDPOINTS, name, body, senders))
     return tuple(found)
+
+
+def _datagrams(destination: Destination, senders: tuple[ObjectRef, ...]) -> tuple[EnvoyResource, ...]:
+    """Backends that an egress class would judge by requests get nothing: there are none to judge."""
+    name = naming.cluster(destination.target, 0)
+    part = next((part for part in destination.parts if not part.l7), Part(0, ()))
+    shared = any(place.weight for place in part.places)
+    body = clusters.datagram_cluster(name, destination.policy, shared=shared)
+    return (
+        EnvoyResource(CLUSTER, name, body, senders),
+        EnvoyResource(ENDPOINTS, name, endpoints.endpoints(name, part.backends, part.places), senders),
+    )
 
 
 @lru_cache(maxsize=65536)
@@ -197,7 +211,11 @@ def _providers(view: ProxyView) -> Iterator[EnvoyResource]:
         origins.setdefault(name, set()).update(origin)
     if not asked:
         return
-    known = {(d.target.service.host, d.target.port): d for d in view.destinations if not d.target.subset}
+    known = {
+        (d.target.service.host, d.target.port): d
+        for d in view.destinations
+        if (d.target.subset, d.target.protocol) == ("", "TCP")
+    }
     for name, (host, port, kind) in asked.items():
         in_mesh, blame = known.get((host, port)), _unique(origins[name])
         yield EnvoyResource(CLUSTER, name, providers.cluster(host, port, kind, in_mesh is not None), blame)
@@ -229,7 +247,7 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
     policies = _policies(view.destinations)
     for port in view.gateway:
         blame = _unique(origin for server in port.servers for origin in server.origins)
-        name = naming.gateway_listener(port.bind, port.port)
+        name = naming.gateway_listener(port)
         body = gateways.listener(
             _structure(port),
             _normalization(view),
@@ -326,9 +344,8 @@ def _senders(
     entries = [entry for routed in ports for entry in routed.all]
     entries += [entry for server in servers for entry in server.all]
     for entry in entries:
-        for target in map(Target.of, entry.rule.targets):
-            if target is not None:
-                senders.setdefault(target, set()).add(entry.origin)
+        for target in entry.targets:
+            senders.setdefault(target, set()).add(entry.origin)
     return {key: tuple(sorted(origins)) for key, origins in senders.items()}
 
 

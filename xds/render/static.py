@@ -55,7 +55,10 @@ def static_bootstrap(tried: Sequence[bytes], around: Mapping[str, bytes], folder
 def _at(listener: Listener, number: int) -> Listener:
     """At an address of its own. Nobody binds it."""
     address = f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-    listener.address = Address(socket_address=SocketAddress(address=address, port_value=15099))
+    place = SocketAddress(address=address, port_value=15099)
+    if listener.address and listener.address.socket_address:
+        place.protocol = listener.address.socket_address.protocol
+    listener.address = Address(socket_address=place)
     listener.additional_addresses = []
     return listener
 

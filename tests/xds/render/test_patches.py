@@ -19,6 +19,8 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from mesh.model import (
     Backend,
     ClusterMatch,
+    ConnectionMatch,
+    ConnectionRule,
     EnvoyPatch,
     ListenerMatch,
     ObjectRef,
@@ -34,8 +36,11 @@ from mesh.model import (
     WorkloadName,
 )
 from mesh.proxy import (
+    ConnectionEntry,
     Destination,
     FilterPart,
+    GatewayPort,
+    GatewayServer,
     HttpRule,
     L7Class,
     Part,
@@ -587,6 +592,26 @@ def test_the_judge_of_an_egress_class_stays_in_its_cluster() -> None:
         assert "what enforces policy" in fault.message
     harmless = render(view(patch("CLUSTER", "MERGE", MERGED, ClusterMatch(name=OUTBOUND)), **judged))
     assert named(harmless, name)["alt_stat_name"] == "mine"
+
+
+@pytest.mark.parametrize("target", ["FILTER_CHAIN", "NETWORK_FILTER", "LISTENER"])
+def test_a_listener_of_udp_has_no_filter_chains(target: PatchTarget) -> None:
+    """One of TCP at the same port has, and a patch of the listener is for both."""
+    ref = ObjectRef("Gateway", "shop", "talk")
+    rule = ConnectionRule("rules[0]", "tcp", backends=(RouteBackend(WEB, 80),))
+    tcp = GatewayServer("", (ref,), connections=(ConnectionEntry(ref, ConnectionMatch(), rule),), http=False)
+    ports = (
+        GatewayPort(53, "", (tcp,)),
+        GatewayPort(53, "", (GatewayServer("", (ref,), http=False),), "UDP"),
+    )
+    value = {"LISTENER": {"stat_prefix": "mine"}, "FILTER_CHAIN": CHAIN, "NETWORK_FILTER": LIMIT}[target]
+    operation: PatchOperation = "MERGE" if target == "LISTENER" else "ADD"
+    one = patch(target, operation, value, ListenerMatch(port=53), "GATEWAY")
+    rendered = render(view(one, routed=(), ingress=(), gateway=ports))
+    patched = {r.name for r in rendered if r.unpatched is not None}
+    assert patched == {"0.0.0.0_53"} | ({"udp_0.0.0.0_53"} if target == "LISTENER" else set())
+    changed = [Trying(r, rendered) for r in rendered if r.unpatched is not None and target == "LISTENER"]
+    assert ask_envoy(changed) == ""
 
 
 def test_a_filter_may_stand_before_the_judges() -> None:

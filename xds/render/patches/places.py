@@ -38,14 +38,16 @@ _INBOUND = re.compile(r"inbound\|.*")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a proxy knows of one of its resources: its side, the port and the Gateways that it serves, and the
-    patches that are for the ports of its class (by object and field)."""
+    """What a proxy knows of one of its resources: its side, the port and the Gateways that it serves (`udp`:
+    such a listener has no filter chains), and the patches that are for the ports of its class (by object and
+    field)."""
 
     context: PatchContext
     port: int = 0
     gateways: frozenset[str] = frozenset()
     keys: frozenset[str] = frozenset()
     is_class: bool = False
+    udp: bool = False
 
 
 def scene(resource: EnvoyResource, view: ProxyView) -> Scene | None:
@@ -60,17 +62,17 @@ def scene(resource: EnvoyResource, view: ProxyView) -> Scene | None:
     if not view.gateway:
         return Scene("SIDECAR_OUTBOUND", is_class=found is not None)
     for port in view.gateway:
-        is_listener = resource.name == naming.gateway_listener(port.bind, port.port)
+        is_listener = resource.name == naming.gateway_listener(port)
         served = [server for server in port.servers if is_listener or server.name == resource.name]
         if served:
             gateways = {f"{o.namespace}/{o.name}" for server in served for o in server.origins}
-            return Scene("GATEWAY", port.port, frozenset(gateways))
+            return Scene("GATEWAY", port.port, frozenset(gateways), udp=port.transport == "UDP")
     return Scene("GATEWAY") if resource.type_url == CLUSTER else None
 
 
 def means(patch: EnvoyPatch, key: str, scene: Scene, name: str) -> bool:
     """Could a patch mean something in a resource of this name?"""
-    if not patch.concerns(scene.context):
+    if not patch.concerns(scene.context) or (scene.udp and patch.target != "LISTENER"):
         return False
     if scene.context == "SIDECAR_INBOUND" and inbound_port(patch) and key not in scene.keys:
         return False
@@ -117,7 +119,7 @@ def _means_routes(where: RoutesMatch, scene: Scene, name: str) -> bool:
 
 def _means_cluster(where: ClusterMatch, name: str) -> bool:
     direction, _, rest = name.partition("|")
-    plain = re.sub(r"~[0-9]+(?=\|)", "", name)
+    plain = re.sub(r"~(?:[0-9]+|udp)(?=\|)", "", name)
     if where.name not in ("", name, plain):
         return False
     if not (where.port or where.service or where.subset):
