@@ -223,10 +223,11 @@ def _shared_out(shares: Iterable[tuple[str, int, int]], vip: bytes) -> Backends:
 
 
 def _rule(verdict: PortVerdict) -> layout.RuleValue:
+    reason = layout.DropReason.REGISTRY_ONLY if verdict.unnamed else layout.DropReason.NONE
     return layout.RuleValue(
         _VERDICTS[verdict.verdict],
         layout.Audit.SAME if verdict.audit is None else 1 + _VERDICTS[verdict.audit],
-        verdict.listener,
+        verdict.listener or reason,
         rules_cookie(verdict.rules),
         rules_cookie(verdict.audit_rules),
     )

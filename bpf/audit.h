@@ -41,7 +41,8 @@ static __always_inline struct audit audit_of(const struct rule_value *egress, co
 /* What is dropped for another reason than policy would be dropped anyway. */
 static __always_inline bool is_by_policy(__u32 reason)
 {
-	return !reason || reason == SL_DROP_POLICY_EGRESS || reason == SL_DROP_POLICY_INGRESS;
+	return !reason || reason == SL_DROP_POLICY_EGRESS || reason == SL_DROP_POLICY_INGRESS ||
+	       reason == SL_DROP_REGISTRY_ONLY;
 }
 
 static __always_inline void count_audit(__u32 audit)

@@ -50,7 +50,7 @@ static __noinline int judge_backend(struct bpf_sock_addr *ctx, struct dialling *
 	verdict(pod->egress_set, &peer, service, now, &egress);
 	d->cookie = egress.cookie;
 	if (egress.verdict == SL_DENY)
-		d->reason = SL_DROP_POLICY_EGRESS;
+		d->reason = refused_egress(&egress);
 	if (d->reason && !egress.audit)
 		return 0;
 	listener = egress.verdict == SL_STEER && !d->proxy ? egress.listener : 0;
@@ -216,7 +216,7 @@ static __noinline int is_answer(struct bpf_sock_addr *ctx, const struct dialling
 /* What bpf_set_retval cannot say by itself: 0 ends the call with EPERM. */
 static __always_inline bool refuse(const struct dialling *d, __u32 now)
 {
-	count(SL_COUNT_DROPPED + (d->reason & 15));
+	count_drop(d->reason);
 	report_dialling(d, now);
 	if (d->reason == SL_DROP_NO_BACKEND)
 		bpf_set_retval(-ECONNREFUSED);

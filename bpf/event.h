@@ -15,6 +15,12 @@ static __always_inline void count(__u32 counter)
 		(*value)++;
 }
 
+static __always_inline void count_drop(__u32 reason)
+{
+	if (reason < SL_DROP_REASONS)
+		count(SL_COUNT_DROPPED + reason);
+}
+
 /* A zeroed event to fill and hand to `publish`, NULL when events are off or the ring is full. */
 static __always_inline struct event *new_event(__u8 type, __u32 now)
 {

@@ -21,7 +21,7 @@ static __noinline int refuse_inbound(const struct tuple *t, __u32 id, const stru
 	__u32 audit = is_by_policy(reason) ? answer->audit : SL_AUDIT_SAME;
 	struct event *e;
 
-	count(SL_COUNT_DROPPED + (reason & 15));
+	count_drop(reason);
 	count_audit(audit);
 	e = new_event(SL_EVENT_DROP, now);
 	if (!e)

@@ -70,7 +70,7 @@ SUBPROGRAM int judge(const struct tuple *t, struct judgement *j, __u32 now)
 		verdict(src->egress_set, &to, service_of(t), now, &egress);
 		j->cookie = egress.cookie;
 		if (egress.verdict == SL_DENY && !egress.audit) {
-			j->reason = SL_DROP_POLICY_EGRESS;
+			j->reason = refused_egress(&egress);
 			return 0;
 		}
 		j->steer = egress.verdict == SL_STEER ? egress.listener : 0;
@@ -80,7 +80,7 @@ SUBPROGRAM int judge(const struct tuple *t, struct judgement *j, __u32 now)
 		ingress_verdict(dst, &from, service_of(t), now, &ingress);
 	j->audit = audit_of(&egress, &ingress);
 	if (egress.verdict == SL_DENY) {
-		j->reason = SL_DROP_POLICY_EGRESS;
+		j->reason = refused_egress(&egress);
 		return 0;
 	}
 	j->cookie = ingress.cookie ? ingress.cookie : j->cookie;

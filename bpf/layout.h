@@ -202,7 +202,8 @@ struct rule_value {
 	__u8 verdict;   /* enum sl_verdict */
 	__u8 audit;     /* enum sl_audit */
 	__u16 pad;
-	__u32 listener; /* L7 class, 24 bits: the listener's address ends in it; SL_LOOK_BELOW: a page */
+	__u32 listener; /* L7 class, 24 bits: the listener's address ends in it; SL_LOOK_BELOW: a page;
+			 * SL_DENY: enum drop_reason, 0: the direction's own */
 	__u32 cookie;   /* which rules decided: low half of their stable id, for flow events */
 	__u32 audit_cookie; /* which would, where `audit` says otherwise */
 };
@@ -291,7 +292,8 @@ enum drop_reason {
 	SL_DROP_UNRELATED_ICMP = 13,  /* an ICMP error that quotes no live flow */
 	SL_DROP_NO_FLOW = 14,         /* a segment without a flow that no verdict would allow */
 	SL_DROP_NEEDS_PROXY = 15,     /* a direct flow that a new L7 policy must judge */
-	SL_DROP_REASONS = 16,
+	SL_DROP_REGISTRY_ONLY = 16,   /* no service that the pod sees names the peer (REGISTRY_ONLY) */
+	SL_DROP_REASONS = 17,
 };
 
 enum event_flags {
@@ -326,9 +328,9 @@ enum counter {
 	SL_COUNT_EVENTS_LOST = 0,
 	SL_COUNT_FLOWS_LOST = 1,  /* flow entries that could not be written */
 	SL_COUNT_DROPPED = 2,     /* + enum drop_reason */
-	SL_COUNT_AUDITED = 18,    /* + enum sl_verdict that it would be: events, told or not */
-	SL_COUNT_TRAFFIC_LOST = 21, /* connections for which sl_traffic had no room */
-	SL_COUNTERS = 22,
+	SL_COUNT_AUDITED = 19,    /* + enum sl_verdict that it would be: events, told or not */
+	SL_COUNT_TRAFFIC_LOST = 22, /* connections for which sl_traffic had no room */
+	SL_COUNTERS = 23,
 };
 
 /* sl_bulk: mmapable array, questions and answers of the program bulk_verdict (tests only). */

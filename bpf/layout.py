@@ -150,6 +150,7 @@ class DropReason(IntEnum):
     UNRELATED_ICMP = 13
     NO_FLOW = 14
     NEEDS_PROXY = 15
+    REGISTRY_ONLY = 16
 
 
 class EventFlags(IntFlag):
@@ -165,9 +166,9 @@ class Counter(IntEnum):
     EVENTS_LOST = 0
     FLOWS_LOST = 1
     DROPPED = 2
-    AUDITED = 18
-    TRAFFIC_LOST = 21
-    COUNTERS = 22
+    AUDITED = 19
+    TRAFFIC_LOST = 22
+    COUNTERS = 23
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ SUBPROGRAM int drop(struct __sk_buff *skb, const struct tuple *t, __u32 reason, 
 
 	if (!t)
 		return TC_ACT_SHOT;
-	count(SL_COUNT_DROPPED + (reason & 15));
+	count_drop(reason);
 	find_peer(&t->src, &peer, now);
 	j.src_id = peer.id;
 	find_peer(&t->dst, &peer, now);
@@ -187,7 +187,7 @@ SUBPROGRAM int open_flow(struct __sk_buff *skb, const struct packet *p, __u32 di
 	o.midway = p->t.protocol == IPPROTO_TCP && !is_syn(p);
 	o.j.reason = judge_opening(skb, &o, now);
 	if (o.j.reason) {
-		count(SL_COUNT_DROPPED + (o.j.reason & 15));
+		count_drop(o.j.reason);
 		report(skb, &o.t, &o.j, o.proxy ? SL_FLOW_BY_PROXY : 0, now);
 		return TC_ACT_SHOT;
 	}
@@ -279,7 +279,7 @@ static __always_inline int enforce(struct __sk_buff *skb, enum direction directi
 	reason = read_packet(skb, &p);
 	now = generation();
 	if (p.kind == PACKET_CHATTER) {
-		count(SL_COUNT_DROPPED + SL_DROP_UNPARSABLE);
+		count_drop(SL_DROP_UNPARSABLE);
 		return TC_ACT_SHOT;
 	}
 	if (!reason && p.kind == PACKET_NEIGHBOUR) {

@@ -41,6 +41,12 @@ static __always_inline void answer_with(struct rule_value *answer, __u8 verdict)
 	answer->verdict = verdict;
 }
 
+/* Why the caller's side refuses: enum drop_reason. */
+static __always_inline __u32 refused_egress(const struct rule_value *answer)
+{
+	return answer->listener == SL_DROP_REGISTRY_ONLY ? SL_DROP_REGISTRY_ONLY : SL_DROP_POLICY_EGRESS;
+}
+
 /* The last interval of a page that begins at `place` or before. Without branches, which the verifier
  * would follow one by one: what is negative has its highest bit set. */
 static __always_inline __u32 interval_of(const struct rule_page *page, __u64 place)

@@ -2,7 +2,8 @@
 
 Read as far as policy and telemetry need it: root namespace, trust domain, path normalization, providers of
 external authorization, of tracing and of access logs, what is traced and logged by default, which places are
-preferred, and how Envoys are run. What else stands there is left alone, and so is every other ConfigMap.
+preferred, where pods may connect, and how Envoys are run. What else stands there is left alone, and so is
+every other ConfigMap.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import yaml
 from istio_integration.access_logging import mesh_access_logging
 from istio_integration.extension_providers import authorization_provider, tracing_provider
 from istio_integration.locality_setting import locality_setting
+from istio_integration.outbound import outbound_mode
 from istio_integration.proxy_settings import mesh_settings
 from istio_integration.sampling import hundredths
 from istio_integration.telemetry import custom_tag
@@ -68,6 +70,8 @@ def read_config_map(root: Reader, ref: ObjectRef) -> tuple[MeshConfig | TrustBun
         locality=locality_setting(mesh.at("localityLbSetting")) or NO_ORDER,
         access_logging=mesh_access_logging(mesh, items),
         proxy=mesh_settings(mesh.at("defaultConfig")),
+        # Unlike a Sidecar's, one without a mode leaves Istio's default as it is.
+        outbound=outbound_mode(mesh.at("outboundTrafficPolicy").mapping().at("mode"), "ALLOW_ANY"),
     )
     return (config,)
 

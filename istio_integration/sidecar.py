@@ -1,15 +1,17 @@
 """Sidecar of networking.istio.io, v1, v1beta1 and v1alpha3 (istio/api, sidecar.proto).
 
 The validation is Istio's own, and what is about ports at which a sidecar would listen is refused by name. One
-that cannot be read has no effect. This file knows nothing of who is told of which hosts.
+that cannot be read has no effect but its REGISTRY_ONLY. This file knows nothing of who is told of which
+hosts.
 """
 
 from __future__ import annotations
 
 from istio_integration.endpoint import is_host
+from istio_integration.outbound import outbound_mode
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import created, is_label, labels, port, printable
-from mesh.model import Callers, Imports, ObjectRef, Sidecar
+from mesh.model import Callers, Imports, ObjectRef, OutboundMode, Sidecar
 
 OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields(
@@ -30,24 +32,23 @@ OUTBOUND = Fields(
 
 
 def read_sidecar(root: Reader, ref: ObjectRef) -> tuple[Sidecar, ...]:
-    """Without egress all hosts are meant."""
+    """Without egress all hosts are meant. What cannot be read leaves hosts out, so that the REGISTRY_ONLY of
+    a Sidecar that is no good can stand (rule 18)."""
     root.fields(OBJECT)
     spec = root.at("spec").fields(SPEC)
     chosen = spec.at("workloadSelector").fields(WORKLOADS)
     own = labels(chosen.at("labels"))
-    _outbound(spec.at("outboundTrafficPolicy").fields(OUTBOUND).at("mode"))
-    egress = _egress(spec.at("egress")) or (Imports((("*", "*"),)),)
-    return (Sidecar(ref, created(root), egress, Callers(ref.namespace, own) if own else None),)
+    outbound = _outbound(spec.at("outboundTrafficPolicy"))
+    egress = _egress(spec.at("egress"))
+    if not root.sound and outbound != "REGISTRY_ONLY":
+        return ()
+    return (Sidecar(ref, created(root), egress, Callers(ref.namespace, own) if own else None, outbound),)
 
 
-def _outbound(mode: Reader) -> None:
-    if mode.value == "REGISTRY_ONLY":
-        mode.refuse(
-            "REGISTRY_ONLY is not enforced, for the kernel would let other connections pass: write a "
-            "NetworkPolicy with egress rules, which holds with and without an Envoy"
-        )
-    else:
-        mode.choice(("ALLOW_ANY",))
+def _outbound(group: Reader) -> OutboundMode | None:
+    """Without a mode REGISTRY_ONLY is meant: it is the enumeration's zero, which clients leave out."""
+    mode = group.fields(OUTBOUND).at("mode")
+    return outbound_mode(mode, "REGISTRY_ONLY") if group.present else None
 
 
 def _egress(group: Reader) -> tuple[Imports, ...]:
@@ -64,7 +65,11 @@ def _egress(group: Reader) -> tuple[Imports, ...]:
             hosts.refuse("is empty: write ~/* for none")
         if not at.present and index < len(items) - 1:
             item.refuse("is for every port, so it must be the last and the only such")
-        found.append(Imports(tuple(pair for host in hosts.items() if (pair := _host(host))), number))
+        imports = Imports(tuple(pair for host in hosts.items() if (pair := _host(host))), number)
+        if item.sound:
+            found.append(imports)
+    if not items and group.sound:
+        found.append(Imports((("*", "*"),)))
     return tuple(found)
 
 

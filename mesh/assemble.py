@@ -64,6 +64,7 @@ from mesh.model import (
     WorkloadEntry,
     WorkloadName,
 )
+from mesh.named_blocks import NamedBlocks
 from mesh.policy_table import PolicyTable
 from mesh.protocols import PortKind, declared, joined
 from mesh.references import AnyPolicy, Directory, Source
@@ -88,6 +89,8 @@ class Mesh:
         self.workloads: dict[WorkloadName, Workload] = {}
         self.owners: dict[str, WorkloadName] = {}
         self.config = MeshConfig()
+        #: The ConfigMap that says so.
+        self.config_ref: ObjectRef | None = None
         self.nodes: dict[str, Node] = {}
         self.groups: dict[str, CidrGroup] = {}
         #: DNS name -> the addresses that answers gave.
@@ -102,6 +105,8 @@ class Mesh:
         self.service_table.node_addresses = self.hosts
         self.services, self.vips = self.service_table.all, self.service_table.vips
         self.backends = self.service_table.backends
+        self.service_table.names = self.names
+        self.named_blocks = NamedBlocks(self.service_table, self.cidrs)
         slices = self.service_table.slices
         directory = Directory(
             self.nodes, self.groups, self.services, slices, self.names, self.keys, self.config
@@ -156,6 +161,11 @@ class Mesh:
                     found[target].append(declared(port))
         return {port: kind for port, kinds in sorted(found.items()) if (kind := joined(kinds))}
 
+    @property
+    def registry_only(self) -> bool:
+        """May somebody reach only what services name?"""
+        return self.config.outbound == "REGISTRY_ONLY" or self.scopes.registry_only
+
     def routed(self) -> set[ServiceName]:
         """The services of which some route, DestinationRule or EnvoyFilter speaks."""
         return (
@@ -200,6 +210,8 @@ class Mesh:
         for service in sorted(change.services, key=lambda name: (name in self.services, name)):
             for ref, found in self.service_table.resolve(service):
                 self._tell(ref, found)
+        leading = self.service_table.leads if change.names else ()
+        self.named_blocks.keep(self.registry_only, change.services.union(leading))
         for service in change.services | change.routed:
             self._check_routes(service)
         self._check_names()
@@ -435,14 +447,15 @@ class Mesh:
 
     def _configure(self, change: Change) -> None:
         """Of several ConfigMaps that could be meant the first by name counts."""
-        config = self._configs[min(self._configs)] if self._configs else MeshConfig()
-        if config != self.config:
+        ref = min(self._configs, default=None)
+        config = self._configs[ref] if ref else MeshConfig()
+        if (ref, config) != (self.config_ref, self.config):
             # The root namespace's routes and Sidecars are everybody's.
             change.callers |= config.root_namespace != self.config.root_namespace
             if config.locality != self.config.locality:
                 self._ask_callers(asked_of_callers(config), change)
                 self._forget_callers(asked_of_callers(self.config), change)
-            self.config = config
+            self.config_ref, self.config = ref, config
             self.policy_table.configure(config)
             change.config = True
 

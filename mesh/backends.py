@@ -58,8 +58,8 @@ class WorkloadEntries:
         for pair in entry.endpoint.labels:
             discard(self._labelled, (entry.name.namespace, *pair), entry.name)
 
-    def behind(self, service: Service) -> Iterator[Endpoint]:
-        """Those that a service selects."""
+    def behind(self, service: Service, *, healthy: bool = True) -> Iterator[Endpoint]:
+        """Those that a service selects; with `healthy` False whether they serve or not."""
         for name in selected(service, self._labelled):
-            if self._all[name].healthy:
+            if self._all[name].healthy or not healthy:
                 yield self._all[name].endpoint

@@ -1,4 +1,5 @@
-"""What is routed for whom, kept current: the answers of `mesh.steer` and `mesh.balance`, each computed once.
+"""What is routed for whom, kept current: the answers of `mesh.steer`, `mesh.balance` and `mesh.registry`,
+each computed once.
 
 Most callers get one answer about a service: only those whose namespace or labels some rule about it names can
 get another. So answers are kept by *kind* of caller, and a mesh of a hundred namespaces costs little more
@@ -22,6 +23,7 @@ from mesh.locality import asked_of_callers
 from mesh.model import DestinationRule, MeshConfig, Protocol, Route, Service, ServiceName
 from mesh.node import EVERYONE, Balance
 from mesh.proxy import RoutedPort
+from mesh.registry import Registries
 from mesh.route_table import mentioned
 
 
@@ -48,6 +50,9 @@ class Bindings:
         self._services: set[ServiceName] | None = None
         #: The last change, and what came of it: several nodes ask.
         self._last: tuple[Change, set[ServiceName]] | None = None
+        #: Whom callers may reach at all; did the last change make another of some?
+        self.registries = Registries(mesh)
+        self.reregistered = False
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -105,6 +110,7 @@ class Bindings:
         touched |= routes.leading_to(touched)
         if change.config:
             touched |= self._bound.keys() | self._mesh.routed() | self._shared_out()
+        self.reregistered = self.registries.forget(change, touched)
         if touched:
             self._services = None
         for known in self._routings.values():

@@ -35,6 +35,7 @@ from mesh.model import (
     PortName,
     Protocol,
     RateLimit,
+    Registry,
     RequestAuthentication,
     Selector,
     Term,
@@ -52,11 +53,16 @@ from mesh.node import (
 )
 from mesh.protocols import PortKind
 from mesh.proxy import AuthenticationPart, L7Class, PatchKey, RateLimitPart
-from mesh.references import AnyPolicy, RequestPolicy
+from mesh.references import AnyCondition, RequestPolicy
 
 #: A peer as the kernel knows it: security id and id of the CIDR set that covers the address.
 PeerKey = tuple[int, int]
 
+#: Ports of TCP at which services name a peer, first and last.
+NamedPorts = frozenset[tuple[int, int]]
+
+_NOWHERE: NamedPorts = frozenset()
+_EVERYWHERE: NamedPorts = frozenset({(0, 65535)})
 _NODES = frozenset({HOST_ID, REMOTE_NODE_ID})
 
 
@@ -82,6 +88,11 @@ class Peers:
 
     def of(self, ids: Iterable[int]) -> list[PeerKey]:
         return [key for number in ids for key in self._by_id.get(number, ())]
+
+    def ports_of(self, key: PeerKey) -> str:
+        """A peer's value of PORTS_KEY."""
+        identity = self.identities.get(key[0])
+        return identity.mapping.get(PORTS_KEY, "") if identity else ""
 
     def matching(self, peer: Peer) -> Iterable[PeerKey]:
         """The keys of those whom a resolved peer names."""
@@ -148,7 +159,7 @@ class Compiled:
 
 
 def compile_set(
-    policies: Sequence[AnyPolicy],
+    policies: Sequence[AnyCondition],
     direction: Direction,
     subject: Subject,
     peers: Peers,
@@ -157,6 +168,7 @@ def compile_set(
     """The tables for a subject that exactly these policies select; `number_of` gives the number of
     an L7 class by its name."""
     table = _Table(policies, direction, subject, number_of)
+    named_at = table.named_at(peers)
     masks: dict[PeerKey, int] = {}
     everyone = 0
     for index, line in enumerate(table.lines):
@@ -172,15 +184,14 @@ def compile_set(
     named = direction == "egress" and any(
         isinstance(port, PortName) for line in table.lines for port in line.rule.ports or ()
     )
-    default = table.class_of(everyone, subject.ports if direction == "ingress" else "")
+    default = table.class_of(everyone, subject.ports if direction == "ingress" else "", _NOWHERE)
     entries: list[tuple[int, int, int]] = []
     # With named ports, peers that no rule singles out differ too.
-    for key in peers.keys if named else masks:
+    for key in peers.keys if named else masks.keys() | named_at.keys():
         ports = subject.ports
         if direction == "egress":
-            identity = peers.identities.get(key[0])
-            ports = identity.mapping.get(PORTS_KEY, "") if named and identity else ""
-        number = table.class_of(masks.get(key, 0) | everyone, ports)
+            ports = peers.ports_of(key) if named else ""
+        number = table.class_of(masks.get(key, 0) | everyone, ports, named_at.get(key, _NOWHERE))
         if number != default:
             entries.append((*key, number))
     names = tuple(sorted({str(policy.ref) for policy in policies}))
@@ -194,7 +205,7 @@ def compile_set(
     )
 
 
-def set_id(policies: Iterable[AnyPolicy], direction: Direction, subject: Subject) -> int:
+def set_id(policies: Iterable[AnyCondition], direction: Direction, subject: Subject) -> int:
     """Names a set by who selects, not by what they say; 0 where no policy concerns the direction."""
     policies = tuple(policies)
     names = sorted({str(policy.ref) for policy in policies})
@@ -203,11 +214,14 @@ def set_id(policies: Iterable[AnyPolicy], direction: Direction, subject: Subject
     own: list[object] = [subject.ports if direction == "ingress" else ""]
     if any(isinstance(policy, RequestPolicy) for policy in policies):
         own.append(subject.declared)
+    own += [policy.caller for policy in policies if isinstance(policy, Registry)]
     return stable_id(direction, *own, *names)
 
 
-def concerns(policy: AnyPolicy, direction: Direction) -> bool:
+def concerns(policy: AnyCondition, direction: Direction) -> bool:
     """Does a policy say anything of this direction?"""
+    if isinstance(policy, Registry):
+        return direction == "egress"
     if isinstance(policy, Authorization):
         return direction == "ingress"
     if isinstance(policy, RequestAuthentication):
@@ -228,7 +242,7 @@ class _Table:
 
     def __init__(
         self,
-        policies: Sequence[AnyPolicy],
+        policies: Sequence[AnyCondition],
         direction: Direction,
         subject: Subject,
         number_of: Callable[[str], int],
@@ -260,34 +274,55 @@ class _Table:
         self._declared = dict(subject.declared)
         self._config = subject.config
         self._number_of = number_of
-        self._made: dict[tuple[int, str], int] = {}
+        self._registry = next((p for p in policies if isinstance(p, Registry)), None)
+        self._made: dict[tuple[int, str, NamedPorts], int] = {}
         self.classes: dict[int, PolicyClass] = {}
         self.listeners: dict[int, L7Class] = {}
 
-    def class_of(self, mask: int, ports: str) -> int:
-        made = self._made.get((mask, ports))
+    def named_at(self, peers: Peers) -> dict[PeerKey, NamedPorts]:
+        """Whom services name, under REGISTRY_ONLY (rule 23). Peers named at the same ports share classes, so
+        that a mesh of many services costs no more of them than it has ports."""
+        found: defaultdict[PeerKey, set[tuple[int, int]]] = defaultdict(set)
+        for rule in self._registry.named if self._registry else ():
+            for key in {key for peer in rule.peers or () for key in peers.matching(peer)}:
+                found[key].update(ranges(rule, "TCP", peers.ports_of(key)))
+        for key in peers.of(peers.select(RESOLVER)) if self._registry else ():
+            found[key] |= _EVERYWHERE
+        interned: dict[NamedPorts, NamedPorts] = {}
+        return {key: interned.setdefault(ports := frozenset(own), ports) for key, own in found.items()}
+
+    def class_of(self, mask: int, ports: str, named: NamedPorts) -> int:
+        made = self._made.get((mask, ports, named))
         if made is None:
-            verdicts = self._verdicts(mask, ports)
+            verdicts = self._verdicts(mask, ports, named)
             made = stable_id(repr((verdicts, self._defaults)))
             self.classes[made] = PolicyClass(made, verdicts, self._defaults)
-            self._made[mask, ports] = made
+            self._made[mask, ports, named] = made
         return made
 
-    def _verdicts(self, mask: int, ports: str) -> tuple[PortVerdict, ...]:
+    def _verdicts(self, mask: int, ports: str, named: NamedPorts) -> tuple[PortVerdict, ...]:
         chosen = [line for index, line in enumerate(self.lines) if mask >> index & 1]
-        rest = self._verdict(None, 0, 65535, chosen, mask, ports)
+        rest = self._verdict(None, 0, 65535, chosen, mask, ports, _NOWHERE)
         verdicts = [rest]
         protocols: set[Protocol] = set(PORTED) | {
             port.protocol for line in chosen for port in line.rule.ports or () if port.protocol
         }
         for protocol in sorted(protocols):
-            verdicts += self._intervals(protocol, chosen, mask, ports, rest)
+            verdicts += self._intervals(protocol, chosen, mask, ports, named, rest)
         return tuple(verdicts)
 
     def _intervals(
-        self, protocol: Protocol, chosen: Sequence[Line], mask: int, ports: str, rest: PortVerdict
+        self,
+        protocol: Protocol,
+        chosen: Sequence[Line],
+        mask: int,
+        ports: str,
+        named: NamedPorts,
+        rest: PortVerdict,
     ) -> list[PortVerdict]:
         starts = {0}
+        if protocol == "TCP":
+            starts.update(border for first, last in named for border in (first, last + 1))
         for line in chosen:
             for first, last in ranges(line.rule, protocol, ports):
                 starts |= {first, last + 1}
@@ -298,7 +333,7 @@ class _Table:
         bounds = [*sorted(start for start in starts if start <= 65535), 65536]
         found: list[PortVerdict] = []
         for first, after in pairwise(bounds):
-            verdict = self._verdict(protocol, first, after - 1, chosen, mask, ports)
+            verdict = self._verdict(protocol, first, after - 1, chosen, mask, ports, named)
             if found and _outcome(found[-1]) == _outcome(verdict):
                 found[-1] = replace(found[-1], last=verdict.last)
             else:
@@ -315,6 +350,7 @@ class _Table:
         chosen: Sequence[Line],
         mask: int,
         ports: str,
+        named: NamedPorts,
     ) -> PortVerdict:
         """All ports of the interval are alike."""
         hits = [
@@ -336,15 +372,23 @@ class _Table:
         # Rule 20: what is declared as something else than HTTP brings no token, and is no request.
         every = self._every_at(first) if protocol == "TCP" and kind != "plain" else Every()
         answer = say(self._authorizations)
-        verdict, rules = self._join(now, then, answer, every, self._defaults)
+        refusing = self._refusing(protocol, first, named)
+        verdict, rules = self._join(now, then, answer, every, self._defaults, refusing)
         number = self._listener(now, then, answer, every, kind, rules) if verdict == "steer" else 0
-        found = PortVerdict(protocol, first, last, verdict, number, rules)
-        would, keys = self._join(then, then, say(self._counted), every, self._audited_defaults)
+        unnamed = bool(refusing) and now.verdict != "deny"
+        found = PortVerdict(protocol, first, last, verdict, number, rules, unnamed=unnamed)
+        would, keys = self._join(then, then, say(self._counted), every, self._audited_defaults, refusing)
         if would != verdict:
             found = replace(found, audit=would, audit_rules=keys)
         if (now.names, then.names) != (None, None):
             found = replace(found, names=now.names, audit_names=then.names)
         return found
+
+    def _refusing(self, protocol: Protocol | None, port: int, named: NamedPorts) -> tuple[str, ...]:
+        """The registry, if no service names the peer at a port."""
+        if self._registry is None or protocol != "TCP":
+            return ()
+        return () if any(first <= port <= last for first, last in named) else (self._registry.key,)
 
     def _every_at(self, port: int) -> Every:
         """Patches of EnvoyFilters are for some ports."""
@@ -358,11 +402,14 @@ class _Table:
         answer: parts.Answer,
         every: Every,
         defaults: tuple[str, ...],
+        refusing: tuple[str, ...],
     ) -> tuple[Verdict, tuple[str, ...]]:
-        """Network policy, what is asked of every request and authorization together (rule 15); `then` is what
-        network policy would say with its policies in audit mode."""
+        """Network policy, the registry (`refusing`), what is asked of every request, and authorization
+        together (rules 15, 23); `then` is what network policy would say with its policies in audit mode."""
         if now.verdict == "deny":
             return "deny", now.keys or defaults
+        if refusing:
+            return "deny", refusing
         if isinstance(answer, parts.Refused):
             return "deny", answer.keys
         asked = isinstance(answer, parts.Ask)
@@ -442,14 +489,14 @@ class Every:
         )
 
 
-def token_rules(policies: Iterable[AnyPolicy]) -> Iterator[AuthenticationPart]:
+def token_rules(policies: Iterable[AnyCondition]) -> Iterator[AuthenticationPart]:
     """Every rule about tokens, in the order in which they are tried."""
     found = {p.ref: p for p in policies if isinstance(p, RequestAuthentication)}
     for ref, policy in sorted(found.items()):
         yield from (AuthenticationPart(ref, rule) for rule in policy.rules)
 
 
-def rate_limits(policies: Iterable[AnyPolicy]) -> Iterator[RateLimitPart]:
+def rate_limits(policies: Iterable[AnyCondition]) -> Iterator[RateLimitPart]:
     """Every RateLimit, in the order in which they count."""
     found = {p.ref: p for p in policies if isinstance(p, RateLimit)}
     for ref, policy in sorted(found.items()):

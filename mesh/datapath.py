@@ -54,7 +54,7 @@ from mesh.node import (
 )
 from mesh.proxy import Destination, FilterPart, L7Class, ProxyView, Target
 from mesh.proxy_config import launch
-from mesh.references import AnyPolicy, RequestPolicy
+from mesh.references import AnyCondition, RequestPolicy
 from mesh.shared_records import SharedRecords, everything, same
 from mesh.telemetry import applying, by_namespace, connections, tracing
 
@@ -71,7 +71,7 @@ DIRECTIONS: tuple[Direction, Direction] = ("ingress", "egress")
 class _Subject:
     """A policy set in use: its policies and what they compiled to."""
 
-    policies: tuple[AnyPolicy, ...]
+    policies: tuple[AnyCondition, ...]
     known: Subject
     compiled: Compiled
     peers: Mapping[PeerKey, int]
@@ -177,7 +177,7 @@ class Node:
                     self._selecting[number] = selecting ^ {ref}
 
     def _pods(self, change: Change, stale: bool) -> None:
-        if change.peers or change.policies or change.config:
+        if change.peers or change.policies or change.config or self.shared.bindings.reregistered:
             self._destinations.clear()
             self._reached.clear()
         used: dict[int, _Subject] = {}
@@ -230,7 +230,7 @@ class Node:
         """The ingress and the egress policy set of a local pod, and what changes its Envoy."""
         mesh = self._mesh
         number = mesh.identities.of[name]
-        chosen = [
+        chosen: list[AnyCondition] = [
             policy
             for ref in sorted(self._selecting[number])
             for policy in mesh.policies[ref]
@@ -240,6 +240,8 @@ class Node:
         if filters and gateway_ports(mesh, name):
             # A gateway's Envoy is there already, and has no side that is called inbound.
             chosen = [policy for policy in chosen if not isinstance(policy, EnvoyFilter)]
+        if registry := self.shared.bindings.registries.of(name):
+            chosen.append(registry)
         asks_kinds = any(isinstance(policy, RequestPolicy) for policy in chosen)
         known = Subject(
             mesh.identities.all[number].mapping.get(PORTS_KEY, ""),
@@ -354,7 +356,7 @@ class Node:
     def _subject(
         self,
         direction: Direction,
-        policies: tuple[AnyPolicy, ...],
+        policies: tuple[AnyCondition, ...],
         subject: Subject,
         used: dict[int, _Subject],
         stale: bool,

@@ -16,7 +16,7 @@ from mesh import steer
 from mesh.assemble import Mesh
 from mesh.backends import target_port
 from mesh.balance import balanced_ports
-from mesh.explain import UnknownName
+from mesh.explain import UNNAMED, UnknownName
 from mesh.matrix import who_can_reach
 from mesh.model import (
     Authorization,
@@ -42,6 +42,7 @@ from mesh.protocols import selected
 from mesh.proxy import ProxyView
 from mesh.reach import policies_by_identity
 from mesh.references import AnyPolicy
+from mesh.registry import registry_of
 from mesh.steering_reasons import why
 from mesh.steering_table import CALLER, DESTINATION, KERNEL, RESOLVER
 
@@ -155,6 +156,8 @@ def _bound(
     """Each rule of each policy that selects the pod."""
     number = mesh.identities.of.get(name)
     told: set[tuple[str, ...]] = set()
+    if "egress" in directions and (registry := registry_of(mesh, name)):
+        yield _entry(registry.ref, registry.field, UNNAMED, KERNEL)
     for policy in sorted(policies_by_identity(mesh).get(number or 0, ()), key=lambda p: p.ref):
         for entry in _rules(policy, view, directions):
             # What a reference stands for may be several policies of one name.

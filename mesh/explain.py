@@ -35,12 +35,16 @@ from mesh.nearness import nearest, preferred
 from mesh.policy import Allow, Deny, Party, Steer, caller_of, judge, permits
 from mesh.proxy import HttpRule, RoutedPort, RouteEntry, Target
 from mesh.rate_limit import counts
+from mesh.registry import Registries
 from mesh.request import Request
 from mesh.request_path import normalise
 from mesh.route_effects import ALL, effects
 from mesh.steering_table import CALLER, DESTINATION, KERNEL, RESOLVER
 
 Path = Literal["kernel", "envoy"]
+
+#: What REGISTRY_ONLY does.
+UNNAMED = "deny (no service that the pod sees names it)"
 
 _BY_PLACE = "by the caller's place"
 
@@ -125,8 +129,10 @@ def explain(
     else:
         shares = [(Backend(host, port, mesh.owners.get(host)), None)]
 
+    registries = Registries(mesh)
     judged = [
-        (_judge(mesh, caller.addresses, b, protocol, asked.get(b, request)), share) for b, share in shares
+        (_judge(mesh, registries, caller.addresses, b, protocol, asked.get(b, request)), share)
+        for b, share in shares
     ]
     for judgement, _ in judged:
         reasons += [reason for reason in judgement.reasons if reason not in reasons]
@@ -183,7 +189,12 @@ def _preferring(mesh: Mesh, caller: Workload, entries: Sequence[RouteEntry]) -> 
 
 
 def _judge(
-    mesh: Mesh, sources: Sequence[str], backend: Backend, protocol: Protocol, request: Request | None
+    mesh: Mesh,
+    registries: Registries,
+    sources: Sequence[str],
+    backend: Backend,
+    protocol: Protocol,
+    request: Request | None,
 ) -> Judgement:
     same_family = [a for a in sources if (":" in a) == (":" in backend.address)]
     caller = party(mesh, (same_family or list(sources))[0])
@@ -196,13 +207,15 @@ def _judge(
     )
     for direction, subject, peer, envoy in directions:
         selecting = [p for p in mesh.all_policies() if p.subject.matches(subject.labels)]
+        asked = subject.workload if direction == "egress" else None
+        registry = registries.of(asked) if asked else None
         consents = [policy for policy in selecting if isinstance(policy, Authorization)]
         tokens = [policy for policy in selecting if isinstance(policy, RequestAuthentication)]
         limited = [policy for policy in selecting if isinstance(policy, RateLimit)]
         filters = [policy for policy in selecting if isinstance(policy, EnvoyFilter)]
         network = [policy for policy in selecting if isinstance(policy, Policy | TierPolicy)]
         # Each on its own: whoever wants to change something must know of all that refuse.
-        for policies in (network, tokens, consents, limited, filters):
+        for policies in (network, [registry] if registry else [], tokens, consents, limited, filters):
             verdict = judge(policies, direction, subject, peer, protocol, backend.port, mesh.config)
             if not isinstance(verdict, Steer):
                 refused = refused or isinstance(verdict, Deny)
@@ -273,6 +286,8 @@ def _of_key(key: str, direction: Direction, verdict: Allow | Deny) -> dict[str, 
     """A key without a field is a policy of which no rule fits."""
     kind, name, *field = key.split(" ", 2)
     effect, enforced_by = "deny" if isinstance(verdict, Deny) else "allow", KERNEL
+    if isinstance(verdict, Deny) and verdict.unnamed:
+        effect = UNNAMED
     if isinstance(verdict, Allow) and verdict.names is not None:
         patterns = ", ".join(sorted(pattern.text for pattern in verdict.names)) or "no name"
         effect, enforced_by = f"allow queries for {patterns}", RESOLVER
@@ -293,7 +308,9 @@ def _remedies(reasons: Sequence[dict[str, str]]) -> list[str]:
     found = []
     for reason in reasons:
         what, rule, effect = reason["object"], reason["rule"], reason["effect"]
-        if effect.startswith("deny ("):
+        if effect == UNNAMED:
+            found.append("a Service or ServiceEntry that the pod sees must name it, with that port")
+        elif effect.startswith("deny ("):
             found.append(f"{what} must get a rule under {rule} that allows it")
         elif effect.startswith("no rule fits") or (effect == "deny: 403" and rule == "rules"):
             found.append(f"{what} {rule} must allow such a request")

@@ -29,6 +29,7 @@ from mesh.model import (
 from mesh.node import REMOTE_NODE_ID, WORLD_ID
 from mesh.reach import End, Outside
 from mesh.references import AnyPolicy
+from mesh.registry import Registries
 
 #: Labels that name what a pod is, the most telling first.
 _NAMING = ("app.kubernetes.io/name", "app", "k8s-app")
@@ -83,9 +84,10 @@ def workload_groups(*meshes: Mesh) -> tuple[Group, ...]:
     """The workloads that every mesh has, with an address and an identity in each, by name."""
     common = set.intersection(*(set(mesh.identities.of) for mesh in meshes))
     alike: defaultdict[object, list[WorkloadName]] = defaultdict(list)
+    seen = [(mesh, Registries(mesh)) for mesh in meshes]
     for name in sorted(common):
         if all(mesh.workloads[name].addresses for mesh in meshes):
-            alike[tuple(_kind(mesh, name) for mesh in meshes)].append(name)
+            alike[tuple(_kind(*known, name) for known in seen)].append(name)
     mesh = meshes[-1]
     names = _names([[mesh.workloads[name] for name in members] for members in alike.values()])
     found = [Group("workloads", name, tuple(m)) for name, m in zip(names, alike.values(), strict=True)]
@@ -99,12 +101,13 @@ def outside_groups(*meshes: Mesh) -> tuple[Group, ...]:
     return (*node, *_other_nodes(meshes), *_world(meshes))
 
 
-def _kind(mesh: Mesh, name: WorkloadName) -> tuple[object, ...]:
-    """Equal for workloads that no policy can tell apart: identity, the blocks over each address, and
-    what Services call the ports."""
+def _kind(mesh: Mesh, registries: Registries, name: WorkloadName) -> tuple[object, ...]:
+    """Equal for workloads that no policy can tell apart: identity, the blocks over each address, whom it may
+    reach at all, and what Services call the ports."""
     number = mesh.identities.of[name]
     covered = [(":" in a, mesh.cidrs.set_for(a, number)) for a in mesh.workloads[name].addresses]
-    return (number, *covered, *mesh.declared(name).items())
+    registry = registries.of(name)
+    return (number, *covered, registry and registry.caller, *mesh.declared(name).items())
 
 
 # --- outside ---------------------------------------------------------------------------------------
@@ -167,6 +170,9 @@ def _rules_by_block(mesh: Mesh) -> defaultdict[CidrPeer, set[str]]:
     for policy in mesh.all_policies():
         for place, peer in _blocks_of(policy):
             found[peer].add(f"{policy.ref} {place}")
+    for service, blocks in mesh.named_blocks.of.items():
+        for peer in blocks:
+            found[peer].add(f"Service {service}")
     return found
 
 

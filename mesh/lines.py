@@ -13,7 +13,7 @@ from typing import Literal
 from mesh.identity import named_port
 from mesh.model import Direction, HttpMatch, ObjectRef, Policy, PortName, Protocol, Rule, TierPolicy
 from mesh.proxy import HttpRule, ServerNameRule
-from mesh.references import AnyPolicy
+from mesh.references import AnyCondition
 
 PORTED: tuple[Protocol, ...] = ("TCP", "UDP", "SCTP")
 
@@ -78,7 +78,7 @@ class Ruling:
         return tuple(sorted(found, key=lambda rule: rule.key))
 
 
-def line_up(policies: Iterable[AnyPolicy], direction: Direction) -> list[Line]:
+def line_up(policies: Iterable[AnyCondition], direction: Direction) -> list[Line]:
     """Every rule of the direction. Those of a tier stand in the order in which they decide."""
     found: list[Line] = []
     tiers = sorted(

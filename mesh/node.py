@@ -102,7 +102,8 @@ class PortVerdict:
     fields, such as `CiliumNetworkPolicy shop/web ingress[0].toPorts[0]`. `audit` is what the verdict
     would be if policies in audit mode counted (None: the same), `audit_rules` by whom. Of a
     connection to the mesh's resolver, `names` are the patterns of which a query must fit one
-    (None: none is asked for), `audit_names` what they would be.
+    (None: none is asked for), `audit_names` what they would be. `unnamed`: it is denied because no service
+    names the peer.
     """
 
     protocol: Protocol | None
@@ -115,6 +116,7 @@ class PortVerdict:
     audit_rules: tuple[str, ...] = ()
     names: tuple[str, ...] | None = None
     audit_names: tuple[str, ...] | None = None
+    unnamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +290,7 @@ def readable(state: NodeState) -> dict[str, dict[str, Any]]:
     """All records as plain data, for people; what only some verdicts have stands only there."""
 
     def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {key: value for key, value in pairs if key not in _RARE or value not in (None, ())}
+        return {key: value for key, value in pairs if key not in _RARE or value not in (None, (), False)}
 
     return {
         table: {name: asdict(record, dict_factory=plain) for name, record in sorted(records.items())}
@@ -296,4 +298,4 @@ def readable(state: NodeState) -> dict[str, dict[str, Any]]:
     }
 
 
-_RARE = frozenset({"audit", "audit_rules", "balanced", "names", "audit_names", "logs", "launch"})
+_RARE = frozenset({"audit", "audit_rules", "balanced", "names", "audit_names", "unnamed", "logs", "launch"})

@@ -1,4 +1,4 @@
-"""The reference semantics of policy: rules 10, 11 and 15-17 of SEMANTICS.md as code.
+"""The reference semantics of policy: rules 10, 11, 15-17 and 23 of SEMANTICS.md as code.
 
 `judge` decides one direction of one connection by asking every policy, in the words of the rules
 and without any index. The compiler (`mesh.classes`) must agree with it, the kernel and Envoy must
@@ -37,6 +37,7 @@ from mesh.model import (
     PortName,
     Protocol,
     RateLimit,
+    Registry,
     RequestAuthentication,
     Rule,
     TierPolicy,
@@ -45,7 +46,7 @@ from mesh.model import (
 )
 from mesh.protocols import PortKind
 from mesh.proxy import HttpRule, ServerNameRule
-from mesh.references import AnyPolicy
+from mesh.references import AnyCondition
 from mesh.request import Request
 
 
@@ -74,9 +75,11 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """Refused: by deny rules, or because these policies select the subject and none allows it."""
+    """Refused: by deny rules, or because these policies select the subject and none allows it; `unnamed`:
+    because no service names the peer (REGISTRY_ONLY)."""
 
     rules: tuple[str, ...] = ()
+    unnamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ Verdict = Allow | Deny | Steer
 
 
 def judge(
-    policies: Iterable[AnyPolicy],
+    policies: Iterable[AnyCondition],
     direction: Direction,
     subject: Party,
     peer: Party,
@@ -121,12 +124,13 @@ def judge(
         shadow = _network(network, question)
         if isinstance(shadow, Steer):
             verdict = Steer((), shadow.keys)
+    verdict = _registered(verdict, selecting, question)
     verdict = _authorize(verdict, selecting, question, config)
     return _with_every_request(verdict, selecting, question)
 
 
 def would_judge(
-    policies: Iterable[AnyPolicy],
+    policies: Iterable[AnyCondition],
     direction: Direction,
     subject: Party,
     peer: Party,
@@ -136,14 +140,27 @@ def would_judge(
 ) -> Verdict:
     """What `judge` would say if the policies in audit mode were in force."""
     counted = [
-        p if isinstance(p, RequestAuthentication | RateLimit | EnvoyFilter) else replace(p, audit=False)
+        p
+        if isinstance(p, Registry | RequestAuthentication | RateLimit | EnvoyFilter)
+        else replace(p, audit=False)
         for p in policies
     ]
     return judge(counted, direction, subject, peer, protocol, port, config)
 
 
+def _registered(verdict: Verdict, selecting: Sequence[AnyCondition], question: _Question) -> Verdict:
+    """Rule 23: REGISTRY_ONLY is a condition of its own, at the caller; the resolver is always named."""
+    if isinstance(verdict, Deny) or question.direction == "ingress" or question.protocol != "TCP":
+        return verdict
+    for registry in selecting:
+        if isinstance(registry, Registry) and not is_resolver(question.peer):
+            if not any(question.fits(rule) for rule in registry.named):
+                return Deny((registry.key,), unnamed=True)
+    return verdict
+
+
 def _authorize(
-    verdict: Verdict, selecting: Sequence[AnyPolicy], question: _Question, config: MeshConfig
+    verdict: Verdict, selecting: Sequence[AnyCondition], question: _Question, config: MeshConfig
 ) -> Verdict:
     """Rule 15: AuthorizationPolicy is a condition of its own, at the destination."""
     if isinstance(verdict, Deny) or question.direction == "egress" or question.protocol != "TCP":
@@ -162,7 +179,7 @@ def _authorize(
             return Steer(before.rules, tuple(sorted({*before.asked, *keys})))
 
 
-def _with_every_request(verdict: Verdict, selecting: Sequence[AnyPolicy], question: _Question) -> Verdict:
+def _with_every_request(verdict: Verdict, selecting: Sequence[AnyCondition], question: _Question) -> Verdict:
     """Rule 20: a token may come from anybody, on every port that is not declared as something else; and
     whoever calls there uses up rate limits, and meets what EnvoyFilters put in the way."""
     kind = question.subject.declared.get(question.port)
@@ -200,7 +217,7 @@ class _Question:
             return True
         return self.direction == "ingress" and self.peer.host
 
-    def selecting(self, policies: Iterable[AnyPolicy]) -> list[AnyPolicy]:
+    def selecting(self, policies: Iterable[AnyCondition]) -> list[AnyCondition]:
         return [policy for policy in policies if policy.subject.matches(self.subject.labels)]
 
     def fits(self, rule: Rule) -> bool:

@@ -23,13 +23,15 @@ from mesh.model import (
     EnvoyFilter,
     Protocol,
     RateLimit,
+    Registry,
     RequestAuthentication,
     RouteBackend,
     WorkloadName,
 )
 from mesh.policy import Deny, Party, Steer, judge
 from mesh.proxy import Target
-from mesh.references import AnyPolicy
+from mesh.references import AnyCondition, AnyPolicy
+from mesh.registry import Registries
 
 Verdict = Literal["allow", "partly", "deny"]
 
@@ -82,6 +84,7 @@ class Reachability:
         self._parties: dict[str, Party] = {}
         self._routes: dict[Caller, Mapping[tuple[WorkloadName, int], tuple[str, ...]]] = {}
         self._selecting = policies_by_identity(mesh)
+        self._registries = Registries(mesh)
 
     def reach(
         self, caller: End, callee: End, protocol: Protocol, port: int, ipv6: bool | None = None
@@ -134,10 +137,12 @@ class Reachability:
             found = self._parties[address] = party(self._mesh, address)
         return found
 
-    def _policies_of(self, subject: Party) -> Sequence[AnyPolicy]:
+    def _policies_of(self, subject: Party) -> Sequence[AnyCondition]:
         if subject.workload is None:
             return ()
-        return self._selecting.get(self._mesh.identities.of[subject.workload], ())
+        found = self._selecting.get(self._mesh.identities.of[subject.workload], ())
+        registry = self._registries.of(subject.workload)
+        return (*found, registry) if registry else found
 
     def _routes_of(self, caller: End, callee: End, port: int) -> tuple[str, ...]:
         if isinstance(caller, Outside) or isinstance(callee, Outside) or not len(self._mesh.routes):
@@ -157,10 +162,10 @@ def policies_by_identity(mesh: Mesh) -> Mapping[int, Sequence[AnyPolicy]]:
     return found
 
 
-def _binds(policy: AnyPolicy) -> bool:
+def _binds(policy: AnyCondition) -> bool:
     """Can the policy refuse anything? One in audit mode, or of action AUDIT, only tells; a RateLimit asks how
     often, not what, and what an EnvoyFilter does nobody but Envoy knows."""
-    if isinstance(policy, RequestAuthentication):
+    if isinstance(policy, RequestAuthentication | Registry):
         return True
     if isinstance(policy, RateLimit | EnvoyFilter):
         return False

@@ -39,6 +39,7 @@ from mesh.model import (
     RateLimit,
     Reach,
     Reference,
+    Registry,
     RequestAuthentication,
     Requirement,
     ResolvedPeer,
@@ -59,6 +60,8 @@ SubjectPolicy = Authorization | RequestAuthentication | RateLimit
 RequestPolicy = SubjectPolicy | EnvoyFilter
 #: What selects a workload and binds its connections.
 AnyPolicy = Policy | TierPolicy | RequestPolicy
+#: The same, and where the mesh lets a workload connect at all.
+AnyCondition = AnyPolicy | Registry
 
 #: The kinds of thing that a policy can refer to.
 Source = Literal["groups", "nodes", "services", "names", "config", "keys"]

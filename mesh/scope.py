@@ -1,8 +1,8 @@
 """Which Sidecar counts for a caller (istio/api, sidecar.proto): one of its namespace that selects it, else
 the one there that is for all, else the one of the root namespace that is. Of several the oldest.
 
-What a Sidecar leaves out a caller's Envoy does not know; connections there go as they go without any rule
-(rule 23). Gateways are nobody's caller.
+What a Sidecar leaves out a caller's Envoy does not know; connections there go as they go without any rule, or
+under REGISTRY_ONLY nowhere (rule 23, `mesh.registry`). Gateways are nobody's caller.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ class Scopes:
 
     def remove(self, ref: ObjectRef) -> None:
         del self._of[ref.namespace][ref]
+
+    @property
+    def registry_only(self) -> bool:
+        """Does some Sidecar let its callers reach only what services name?"""
+        return any(sidecar.outbound == "REGISTRY_ONLY" for sidecar in self.all)
 
     def find(self, caller: Caller, root: str) -> Sidecar | None:
         """The one that counts; None: the caller is told of everything."""

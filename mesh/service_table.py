@@ -15,16 +15,21 @@ from mesh.entry_hosts import EntryHosts, is_entry
 from mesh.identity import Allocations, Exhausted
 from mesh.index import discard
 from mesh.model import (
+    NAMESPACE_KEY,
     Backend,
+    CidrPeer,
     Endpoint,
     EndpointSlice,
     Locality,
     ObjectRef,
     Problem,
     Protocol,
+    Requirement,
+    Selector,
     Service,
     ServiceName,
     ServicePort,
+    SliceEndpoint,
     Workload,
     WorkloadEntry,
     WorkloadName,
@@ -56,6 +61,8 @@ class ServiceTable:
         #: Service -> the DNS names whose addresses stand behind it -> those by the last answer.
         self.leads: dict[ServiceName, frozenset[str]] = {}
         self.current: dict[str, tuple[str, ...]] = {}
+        #: DNS name -> the addresses that are still good.
+        self.names: Mapping[str, frozenset[str]] = {}
         #: No service's.
         self.node_addresses: frozenset[str] = frozenset()
         #: Who would be a service, the same by object, and what is wrong with each.
@@ -83,6 +90,41 @@ class ServiceTable:
             service = self.all[name]
             if service.selector and dict(service.selector).items() <= labels.items():
                 yield service
+
+    def by_labels(self, name: ServiceName) -> Selector | None:
+        """The identities of the pods that a service selects; None where labels do not tell: it selects none,
+        or by one that no identity has."""
+        service = self.all[name]
+        if not service.selector:
+            return None
+        own = Requirement(NAMESPACE_KEY, "In", (name.namespace,))
+        labels = (Requirement(key, "In", (value,)) for key, value in service.selector)
+        found = Selector(tuple(sorted((own, *labels))))
+        return None if self._allocations.relevant.forgotten(found) else found
+
+    def by_address(self, name: ServiceName, port: ServicePort) -> Iterator[tuple[CidrPeer, int]]:
+        """All else that stands behind a service port, ready or not, with the port that it is called at there.
+        Of a DNS name every address that is still good, so that connections outlive the next answer."""
+        for address, number in set(self._elsewhere(self.all[name], port)):
+            if number:
+                block = CidrPeer(f"{address}/{128 if ':' in address else 32}", (), "anyone")
+                yield block, number
+
+    def _elsewhere(self, service: Service, port: ServicePort) -> Iterator[tuple[str, int]]:
+        labelled = self.by_labels(service.name) is not None
+        if not labelled:
+            for name in selected(service, self._labelled):
+                workload = self._workloads[name]
+                own = (a for a in workload.addresses if self._owners.get(a) == name)
+                yield from ((address, target_port(workload, port)) for address in own)
+        if slices := self.slices.get(service.name):
+            for number, found in _of_slices(slices.values(), port):
+                if found.workload is None or not labelled:
+                    yield from ((address, number) for address in found.addresses)
+            return
+        for place in (*service.endpoints, *self._entries.behind(service, healthy=False)):
+            known = self.names.get(place.name, frozenset()) if place.name else (place.address,)
+            yield from ((address, place.port(port)) for address in known if can_serve(address))
 
     # --- changing ----------------------------------------------------------------------------
 
@@ -267,11 +309,16 @@ class ServiceTable:
 
 
 def _in_slices(slices: Iterable[EndpointSlice], port: ServicePort) -> Iterator[Backend]:
+    for number, endpoint in _of_slices(slices, port):
+        if endpoint.ready:
+            for address in endpoint.addresses:
+                zone = Locality(zone=endpoint.zone)
+                yield Backend(address, number, endpoint.workload, locality=zone)
+
+
+def _of_slices(slices: Iterable[EndpointSlice], port: ServicePort) -> Iterator[tuple[int, SliceEndpoint]]:
+    """What stands behind a service port, with the port that it is called at there."""
     for entry in slices:
         for name, number, protocol in entry.ports:
             if (name, protocol) == (port.name, port.protocol):
-                for endpoint in entry.endpoints:
-                    if endpoint.ready:
-                        for address in endpoint.addresses:
-                            zone = Locality(zone=endpoint.zone)
-                            yield Backend(address, number, endpoint.workload, locality=zone)
+                yield from ((number, endpoint) for endpoint in entry.endpoints)

@@ -109,6 +109,21 @@ def sees(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort) ->
     return told and mesh.entry_hosts.sees(caller.namespace, service)
 
 
+def led_to(
+    mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort
+) -> Iterator[tuple[ServiceName, int]]:
+    """The service ports to which rules send what a caller sends to this one, by Envoy or without."""
+    routes = bound(mesh, caller, service, port)
+    rules: list[RouteRule | ConnectionRule] = [
+        entry.rule for entry in _entries(mesh, caller, routes, port.port, plain=declared(port) == "plain")
+    ]
+    rules += [entry.rule for entry in connection_rules.entries(mesh, caller, routes, service, port)]
+    for rule in rules:
+        for target in rule.targets:
+            if target.service is not None:
+                yield target.service, target.port
+
+
 def _need_envoy(mesh: Mesh, caller: Caller, entries: Sequence[ConnectionEntry]) -> bool:
     """Must somebody look into connections, or do for one of the targets what the kernel cannot?"""
     if any(entry.match.server_names for entry in entries):

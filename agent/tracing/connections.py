@@ -47,7 +47,12 @@ _BOTH_FINS = FlowFlags.FIN_A | FlowFlags.FIN_B
 #: src, protocol, type, verdict, reason and flags of a packed Event.
 _CHOSEN = struct.Struct("=8x16s58xBBBBB")
 #: Drops that are verdicts on the caller, rather than packets of which nothing is sure.
-_REFUSALS = (DropReason.POLICY_EGRESS, DropReason.POLICY_INGRESS, DropReason.NO_BACKEND)
+_REFUSALS = (
+    DropReason.POLICY_EGRESS,
+    DropReason.POLICY_INGRESS,
+    DropReason.NO_BACKEND,
+    DropReason.REGISTRY_ONLY,
+)
 
 
 @dataclass(slots=True)

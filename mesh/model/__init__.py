@@ -142,7 +142,7 @@ from mesh.model.routing import (
     ValueMatch,
 )
 from mesh.model.selection import RESOLVER, Callers, Identity, Requirement, Selector
-from mesh.model.sidecar import Imports, Sidecar
+from mesh.model.sidecar import Imports, OutboundMode, Registry, Sidecar
 from mesh.model.telemetry import (
     ALL,
     CustomTag,
@@ -256,6 +256,7 @@ __all__ = [
     "NodePeer",
     "Noun",
     "ObjectRef",
+    "OutboundMode",
     "OutlierDetection",
     "Parent",
     "PatchContext",
@@ -282,6 +283,7 @@ __all__ = [
     "Redirect",
     "Reference",
     "ReferenceGrant",
+    "Registry",
     "RequestAttribute",
     "RequestAuthentication",
     "Requirement",

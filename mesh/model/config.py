@@ -8,6 +8,7 @@ from typing import Literal
 from mesh.model.access_logging import DEFAULT_ACCESS_LOGGING, MeshAccessLogging
 from mesh.model.authorization import AuthorizationProvider
 from mesh.model.proxy_config import NO_SETTINGS, ProxySettings
+from mesh.model.sidecar import OutboundMode
 from mesh.model.telemetry import DEFAULT_TRACING, MeshTracing
 from mesh.model.traffic_policy import NO_ORDER, LocalitySetting
 
@@ -27,6 +28,7 @@ class MeshConfig:
     locality: LocalitySetting = NO_ORDER
     access_logging: MeshAccessLogging = DEFAULT_ACCESS_LOGGING
     proxy: ProxySettings = NO_SETTINGS
+    outbound: OutboundMode = "ALLOW_ANY"
 
 
 #: Where nobody has said anything.

@@ -1,12 +1,17 @@
-"""Which services a caller's Envoy is told of."""
+"""Which services a caller is told of, and whether it may reach anything else."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mesh.host_pattern import covers, is_pattern
 from mesh.model.names import ObjectRef
-from mesh.model.selection import Callers
+from mesh.model.network_policy import Rule
+from mesh.model.selection import Callers, Selector
+
+#: Where connections of TCP may go that no service names.
+OutboundMode = Literal["ALLOW_ANY", "REGISTRY_ONLY"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +40,33 @@ class Imports:
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """For `callers`, or (None) for all of a namespace, or of the mesh, who have none of their own."""
+    """For `callers`, or (None) for all of a namespace, or of the mesh, who have none of their own. Without
+    `outbound` MeshConfig's counts."""
 
     ref: ObjectRef
     created: str
     egress: tuple[Imports, ...]
     callers: Callers | None = None
+    outbound: OutboundMode | None = None
 
     def tells(self, own: str, namespace: str, host: str, port: int) -> bool:
         """Are callers whose own namespace is `own` told what another one says of a host and port?"""
         named = (imports for imports in self.egress if imports.port in (0, port))
         return any(imports.hold(own, namespace, host) for imports in named)
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """REGISTRY_ONLY for some callers: their connections of TCP go to what some rule of `named` fits, to the
+    mesh's resolver, and nowhere else (rule 23). `ref` and `field` say by whom, `caller` for whom, by which it
+    is known who is bound: `subject` is everybody."""
+
+    ref: ObjectRef
+    field: str
+    caller: str
+    named: tuple[Rule, ...]
+    subject: Selector = Selector()
+
+    @property
+    def key(self) -> str:
+        return f"{self.ref} {self.field}"

@@ -70,7 +70,7 @@ class Reference:
     """One mesh. Envoy's classes are known by the rules that they hold."""
 
     def __init__(self, world: World, node: Node) -> None:
-        self._policies = list(world.mesh.all_policies())
+        self._world = world
         self._node = node
         self.parties = {party.address: party for party in world.parties()}
 
@@ -83,7 +83,8 @@ class Reference:
         egress, ingress = self._judge(question, *target)
         callee = self.parties[target[0]]
         if isinstance(egress, Deny):
-            return "deny", _refused(question, DropReason.POLICY_EGRESS, EventFlags.EGRESS, egress)
+            reason = DropReason.REGISTRY_ONLY if egress.unnamed else DropReason.POLICY_EGRESS
+            return "deny", _refused(question, reason, EventFlags.EGRESS, egress)
         if isinstance(ingress, Deny):
             return "deny", _refused(question, DropReason.POLICY_INGRESS, NO_FLAGS, ingress)
         if isinstance(egress, Steer) and question.who[1] == "stranger":
@@ -98,8 +99,9 @@ class Reference:
         """Egress of the caller and ingress of the destination."""
         caller, callee, protocol = question.caller, self.parties[address], question.protocol
         port = ICMP.get(protocol, port)
-        egress = judge(self._policies, "egress", caller, callee, protocol, port)  # type: ignore[arg-type]
-        ingress = judge(self._policies, "ingress", callee, caller, protocol, port)  # type: ignore[arg-type]
+        ours, theirs = map(self._world.policies, (caller, callee))
+        egress = judge(ours, "egress", caller, callee, protocol, port)  # type: ignore[arg-type]
+        ingress = judge(theirs, "ingress", callee, caller, protocol, port)  # type: ignore[arg-type]
         return egress, ingress
 
     def _without_backend(self, question: Question) -> Fate | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mesh.assemble import Mesh
@@ -16,7 +17,8 @@ from mesh.explain import party
 from mesh.identity import Allocations
 from mesh.model import Authorization, Fragment, LearnedNames, ObjectRef, PortRange
 from mesh.policy import Party
-from mesh.references import rules_of
+from mesh.references import AnyCondition, rules_of
+from mesh.registry import Registries
 from tests.agreement.kinds import ACCOUNTS, APPS, KINDS, PORTS, TIERS, Object, port
 from xds.dialects import read
 
@@ -61,6 +63,15 @@ class World:
     def parties(self) -> list[Party]:
         """Every pod, the nodes, and addresses of the outside at the borders of the blocks."""
         return [party(self.mesh, address) for address in (*sorted(self.mesh.owners), NODE, REMOTE, *WORLD)]
+
+    def policies(self, subject: Party) -> list[AnyCondition]:
+        """All that there is to judge what a party does and meets."""
+        registry = self.registries.of(subject.workload) if subject.workload else None
+        return [*self.mesh.all_policies(), *([registry] if registry else ())]
+
+    @cached_property
+    def registries(self) -> Registries:
+        return Registries(self.mesh)
 
     def borders(self) -> list[int]:
         """Where any rule about ports may begin or end, by what the policies say, from 0 to 65536."""
@@ -227,7 +238,29 @@ def _references() -> list[Object]:
         service = _service(name, namespace, [{"port": 443}], clusterIP=vip)
         service["metadata"]["labels"] = labels
         objects += [service, _slice(name, namespace, "IPv4", [{"port": 443}], addresses)]
+    objects += [
+        _entry("api", ["api.example.com"], "STATIC", ["203.0.113.7", "2001:db8::1", "10.64.0.14"]),
+        _entry("names", ["cdn.example.com", "elsewhere.example.net"], "DNS", [], exportTo=["red", "blue"]),
+        _entry("vm", ["vm.example.com"], "STATIC", [], workloadSelector={"labels": {"app": "web"}}),
+    ]
     return objects
+
+
+def _entry(name: str, hosts: list[str], resolution: str, addresses: list[str], **spec: Any) -> Object:
+    ports = [("http", 80, 8080), ("tcp", 5432, 5432), ("own", 443, 9000)]
+    content = {
+        "hosts": hosts,
+        "resolution": resolution,
+        "ports": [{"name": n, "number": p, "targetPort": t, "protocol": "TCP"} for n, p, t in ports],
+        **({"endpoints": [{"address": address} for address in addresses]} if addresses else {}),
+        **spec,
+    }
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": name, "namespace": "red"},
+        "spec": content,
+    }
 
 
 def _slice(name: str, namespace: str, family: str, ports: list[Object], addresses: list[str]) -> Object:

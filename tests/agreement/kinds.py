@@ -243,6 +243,26 @@ def _requests(rng: random.Random) -> Object:
     return found
 
 
+_OUTSIDE = ("*/*", "./*", "red/*", "*/*.example.com", "*/api.example.com", "~/*")
+
+
+def _registry_only(rng: random.Random, name: str, namespace: str) -> Object:
+    """For some of a namespace, of some hosts, at one port or at all."""
+    egress: list[Object] = [{"hosts": rng.sample(_OUTSIDE, rng.randrange(1, 4))}]
+    if rng.random() < 0.3:
+        egress.insert(0, {"port": {"number": rng.choice((80, 443, 5432))}, "hosts": ["*/*"]})
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Sidecar",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "workloadSelector": {"labels": {"app": rng.choice(APPS)}},
+            "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
+            "egress": egress,
+        },
+    }
+
+
 def _tier(tier: str, action: str) -> Maker:
     def make(rng: random.Random, name: str, namespace: str) -> Object:
         direction, key = rng.choice((("ingress", "from"), ("egress", "to")))
@@ -352,6 +372,7 @@ KINDS: dict[str, Callable[[random.Random, str, str], Object]] = {
     "kcnp-base": _tier("Baseline", "Deny"),
     "anp-allow": _former("AdminNetworkPolicy", "Allow"),
     "anp-deny": _former("AdminNetworkPolicy", "Deny"),
+    "sc-registry": _registry_only,
 }
 
 #: Kinds that never decide by themselves: they only keep others from deciding, or are only told of.

@@ -91,7 +91,7 @@ def wanted(
     borders: Sequence[int],
 ) -> Iterator[tuple[Interval, str, tuple[str, ...]]]:
     """What the reference says of every port; between two borders it says the same."""
-    policies = [policy for policy in world.mesh.all_policies() if policy.subject.matches(subject.labels)]
+    policies = [policy for policy in world.policies(subject) if policy.subject.matches(subject.labels)]
     # Types of ICMP stand where others have ports, and end at 255; what has no ports is asked about 0.
     for first, after in pairwise(borders if protocol in PORTED else _TYPES):
         question = (policies, direction, subject, peer, protocol, first, world.mesh.config)

@@ -49,7 +49,6 @@ def tables(
 def compare(world: World, seed: int, cases: int, tally: Tally) -> None:
     rng = random.Random(seed)
     node = Node(world.mesh, "recorded")
-    policies = list(world.mesh.all_policies())
     parties = world.parties()
     # Every border of a port range, and the numbers beside it.
     borders = sorted({p + d for p in (*PORTS, 1, 1024) for d in (-1, 0, 1, 2) if 0 < p + d < 65536})
@@ -61,7 +60,7 @@ def compare(world: World, seed: int, cases: int, tally: Tally) -> None:
         port = rng.choice(PORTS if rng.random() < 0.85 else borders)
         if protocol not in ("TCP", "UDP", "SCTP"):
             port = rng.choice((0, 8, 13, 128)) if protocol in ("ICMP", "ICMPv6") else 0
-        wanted = words(judge(policies, direction, subject, peer, protocol, port, world.mesh.config))
+        wanted = words(judge(world.policies(subject), direction, subject, peer, protocol, port, world.mesh.config))
         if not tally.lacks(*wanted) and rng.random() < 0.9:
             continue
         asked += 1
