@@ -42,6 +42,8 @@ PATHS = ("/", "/public", "/public/a", "/admin", "/admin/users", "/v1/items/7", "
 #: The other node, and the mesh's resolver.
 REMOTE = "192.0.2.77"
 RESOLVER = "10.64.0.99"
+#: Of a ServiceEntry.
+ENDPOINTS = ["203.0.113.7", "198.51.99.255", "10.64.0.14", "2001:db8::1", "fd51:ce00:0:1::e"]
 LEARNED = LearnedNames(
     1,
     (
@@ -239,7 +241,7 @@ def _references() -> list[Object]:
         service["metadata"]["labels"] = labels
         objects += [service, _slice(name, namespace, "IPv4", [{"port": 443}], addresses)]
     objects += [
-        _entry("api", ["api.example.com"], "STATIC", ["203.0.113.7", "2001:db8::1", "10.64.0.14"]),
+        _entry("api", ["api.example.com"], "STATIC", ENDPOINTS),
         _entry("names", ["cdn.example.com", "elsewhere.example.net"], "DNS", [], exportTo=["red", "blue"]),
         _entry("vm", ["vm.example.com"], "STATIC", [], workloadSelector={"labels": {"app": "web"}}),
     ]
@@ -247,7 +249,7 @@ def _references() -> list[Object]:
 
 
 def _entry(name: str, hosts: list[str], resolution: str, addresses: list[str], **spec: Any) -> Object:
-    ports = [("http", 80, 8080), ("tcp", 5432, 5432), ("own", 443, 9000)]
+    ports = [("http", 80, 8080), ("own", 443, 9000)]
     content = {
         "hosts": hosts,
         "resolution": resolution,

@@ -243,12 +243,13 @@ def _requests(rng: random.Random) -> Object:
     return found
 
 
-_OUTSIDE = ("*/*", "./*", "red/*", "*/*.example.com", "*/api.example.com", "~/*")
+_OUTSIDE = ("./*", "red/*", "*/*.example.com", "*/api.example.com", "~/*")
 
 
 def _registry_only(rng: random.Random, name: str, namespace: str) -> Object:
     """For some of a namespace, of some hosts, at one port or at all."""
-    egress: list[Object] = [{"hosts": rng.sample(_OUTSIDE, rng.randrange(1, 4))}]
+    hosts = ["*/*"] if rng.random() < 0.6 else rng.sample(_OUTSIDE, rng.randrange(1, 4))
+    egress: list[Object] = [{"hosts": hosts}]
     if rng.random() < 0.3:
         egress.insert(0, {"port": {"number": rng.choice((80, 443, 5432))}, "hosts": ["*/*"]})
     return {
@@ -256,7 +257,7 @@ def _registry_only(rng: random.Random, name: str, namespace: str) -> Object:
         "kind": "Sidecar",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {
-            "workloadSelector": {"labels": {"app": rng.choice(APPS)}},
+            "workloadSelector": {"labels": {"app": rng.choice(APPS), "tier": rng.choice(TIERS)}},
             "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
             "egress": egress,
         },

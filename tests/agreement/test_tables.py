@@ -60,7 +60,8 @@ def compare(world: World, seed: int, cases: int, tally: Tally) -> None:
         port = rng.choice(PORTS if rng.random() < 0.85 else borders)
         if protocol not in ("TCP", "UDP", "SCTP"):
             port = rng.choice((0, 8, 13, 128)) if protocol in ("ICMP", "ICMPv6") else 0
-        wanted = words(judge(world.policies(subject), direction, subject, peer, protocol, port, world.mesh.config))
+        policies = world.policies(subject)
+        wanted = words(judge(policies, direction, subject, peer, protocol, port, world.mesh.config))
         if not tally.lacks(*wanted) and rng.random() < 0.9:
             continue
         asked += 1
