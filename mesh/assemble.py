@@ -42,6 +42,7 @@ from mesh.model import (
     KeySource,
     LearnedNames,
     MeshConfig,
+    NamePattern,
     Namespace,
     Node,
     ObjectRef,
@@ -131,6 +132,8 @@ class Mesh:
         self._addressed: defaultdict[str, set[WorkloadName]] = defaultdict(set)
         self._on_node: defaultdict[str, set[WorkloadName]] = defaultdict(set)
         self._configs: dict[ObjectRef, MeshConfig] = {}
+        #: Names that services lead to, of which more than the last answer is to be known.
+        self._outlasting: frozenset[str] = frozenset()
 
     # --- reading -------------------------------------------------------------------------
 
@@ -165,6 +168,10 @@ class Mesh:
     def registry_only(self) -> bool:
         """May somebody reach only what services name?"""
         return self.config.outbound == "REGISTRY_ONLY" or self.scopes.registry_only
+
+    def wanted_names(self) -> frozenset[NamePattern]:
+        """The patterns of names whose addresses somebody speaks of, as long as they are good."""
+        return self.policy_table.wanted_names().union(map(NamePattern, self._outlasting))
 
     def routed(self) -> set[ServiceName]:
         """The services of which some route, DestinationRule or EnvoyFilter speaks."""
@@ -210,8 +217,7 @@ class Mesh:
         for service in sorted(change.services, key=lambda name: (name in self.services, name)):
             for ref, found in self.service_table.resolve(service):
                 self._tell(ref, found)
-        leading = self.service_table.leads if change.names else ()
-        self.named_blocks.keep(self.registry_only, change.services.union(leading))
+        self._name(change)
         for service in change.services | change.routed:
             self._check_routes(service)
         self._check_names()
@@ -398,6 +404,16 @@ class Mesh:
         """Callers are told of other services."""
         change.callers = True
         change.routed |= self.routed()
+
+    def _name(self, change: Change) -> None:
+        """Where somebody may reach only what services name, policy knows all its addresses, and the resolver
+        tells of those that names had before."""
+        leads, kept = self.service_table.leads, self.registry_only
+        self.named_blocks.keep(kept, change.services.union(leads if change.names else ()))
+        names = frozenset[str]().union(*leads.values()) if kept else frozenset[str]()
+        if names != self._outlasting:
+            self._outlasting = names
+            change.names = True
 
     def _granted(self, namespace: str, change: Change) -> None:
         """Others may refer to objects of a namespace now, or may no more."""

@@ -96,7 +96,7 @@ class SharedRecords:
             self._compiled_for = set(self._known)
             self.peers = self._all_peers()
         if change.names:
-            patterns = sorted(pattern.text for pattern in self._mesh.policy_table.wanted_names())
+            patterns = sorted(pattern.text for pattern in self._mesh.wanted_names())
             self.names = same(self.names, {"names": NamesRecord(tuple(patterns), self._mesh.learned)})
 
     def _count(self, name: WorkloadName) -> None:

@@ -70,4 +70,6 @@ class Following:
         return tuple(sorted({address for chain in chains for address in chain.addresses}))
 
     async def _ask(self, name: str, kind: dns.rdatatype.RdataType) -> Chain:
-        return await self._resolver.ask(dns.name.from_text(name), name, kind)
+        chain = await self._resolver.ask(dns.name.from_text(name), name, kind)
+        self._resolver.remember(chain)
+        return chain

@@ -148,6 +148,13 @@ class Learning:
             return False
         return True
 
+    def remember(self, names: Iterable[str], addresses: Iterable[str], ttl: int) -> None:
+        """Learn what nobody waits for. Raises Full."""
+        now = time.time()
+        self._memory.learn(names, addresses, now, now + max(ttl, self._minimum))
+        if self._memory.news or self._memory.stale:
+            self._due.set()
+
     @property
     def current(self) -> Mapping[str, tuple[str, ...]]:
         """The last answers of names that services lead to."""

@@ -118,6 +118,16 @@ class Resolver:
             if not self._waiting[asker.address]:
                 del self._waiting[asker.address]
 
+    def remember(self, chain: Chain) -> None:
+        """Keep of an answer that nobody waits for what policies want to know."""
+        policy = self._policy.read()
+        wanted = [name for name in chain.names if policy.wanted.fit(name)] if policy else []
+        if wanted and chain.addresses:
+            try:
+                self._learning.remember(wanted, chain.addresses, chain.ttl)
+            except Full as error:
+                log.warning("%s: %s", chain.names[0], error)
+
     async def ask(self, qname: dns.name.Name, name: str, kind: dns.rdatatype.RdataType) -> Chain:
         """From the cache, or from an upstream that is asked once for all who wait. Raises UpstreamFailed,
         BrokenChain."""

@@ -92,9 +92,8 @@ def test_a_port_is_told_of_by_the_hosts_that_are_for_it() -> None:
         ),
         ({"ingress": []}, "ingress", "a workload listens itself"),
         ({"inboundConnectionPool": {}}, "inboundConnectionPool", "a workload listens itself"),
-        ({"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}, "outboundTrafficPolicy.mode", "NetworkPolicy"),
         (
-            {"outboundTrafficPolicy": {"egressProxy": {}}},
+            {"outboundTrafficPolicy": {"mode": "ALLOW_ANY", "egressProxy": {}}},
             "outboundTrafficPolicy.egressProxy",
             "VirtualService",
         ),
@@ -104,3 +103,27 @@ def test_what_cannot_be_is_refused_and_has_no_effect(spec: Any, field: str, says
     found = fragment(spec)
     assert not found.valid and not found.nouns
     assert says in {p.field: p.message for p in found.problems}[f"spec.{field}"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "outbound"),
+    [
+        (None, None),
+        ({"mode": "ALLOW_ANY"}, "ALLOW_ANY"),
+        ({"mode": "REGISTRY_ONLY"}, "REGISTRY_ONLY"),
+        # The enumeration's zero, which clients leave out.
+        ({}, "REGISTRY_ONLY"),
+    ],
+)
+def test_where_callers_may_connect(policy: Any, outbound: str | None) -> None:
+    assert sidecar({"egress": [{"hosts": ["*/*"]}], "outboundTrafficPolicy": policy}).outbound == outbound
+
+
+@pytest.mark.parametrize("policy", [{"mode": "SOME"}, {"mode": 1}, {"egressProxy": {}}, "ALLOW_ANY"])
+def test_what_cannot_be_read_of_it_allows_least(policy: Any) -> None:
+    """Rule 18: such an object is refused; where it is found on disk, it sets nobody free."""
+    found = fragment({"egress": [{"hosts": ["./*"]}], "outboundTrafficPolicy": policy})
+    assert not found.valid
+    (noun,) = found.nouns
+    assert isinstance(noun, Sidecar)
+    assert (noun.outbound, noun.egress) == ("REGISTRY_ONLY", (Imports(((".", "*"),)),))

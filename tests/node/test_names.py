@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.node.manifests import pod
-from tests.node.mesh import RunningMesh, until
+from tests.node.manifests import CANARY, pod
+from tests.node.mesh import RUN, RunningMesh, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,10 +106,42 @@ spec:
   - to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}}]
 """
 
+REGISTRY_ONLY = """
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: only, namespace: shop}
+spec:
+  workloadSelector: {labels: {app: client}}
+  outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+  egress:
+  - hosts: [./web.shop.svc.cluster.local, ./static.example.net, ./www.example.com]
+"""
+
+EVERY_GET = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: every-get, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: client}}
+  egress:
+  - toEntities: [all]
+  - toEntities: [world]
+    toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {http: [{method: GET}]}}]
+"""
+
 LOOK_UP = """
 import socket, sys
 try: print(*sorted({a[4][0] for a in socket.getaddrinfo(sys.argv[1], 80, socket.AF_INET)}))
 except OSError: print("nothing")
+"""
+
+HOLD = """
+import socket, sys
+held = socket.create_connection((sys.argv[1], 80), 3)
+print("open", flush=True)
+held.settimeout(30)
+try: print("closed" if not held.recv(1) else "data")
+except ConnectionError: print("closed")
 """
 
 CONNECT = """
@@ -331,3 +363,62 @@ def test_policy_judges_where_a_service_entry_leads(mesh: RunningMesh, world: Non
         assert connect(mesh, "static.example.net", "shop/other") == "open"
     finally:
         mesh.delete(ENTRIES, TO_ONE)
+
+
+@pytest.fixture
+def registry_only(mesh: RunningMesh, world: None) -> Iterator[None]:
+    mesh.apply(REGISTRY_ONLY)
+    yield
+    mesh.delete(REGISTRY_ONLY)
+
+
+def test_under_registry_only_a_pod_reaches_what_a_service_names_and_nothing_else(
+    mesh: RunningMesh, registry_only: None
+) -> None:
+    """Rule 23."""
+    assert mesh.get("shop/client", "http://web/")[0] == 200
+    assert connect(mesh, OTHER) == "closed"
+    assert connect(mesh, OTHER, "shop/other") == "open"
+    flows = mesh.observe("--last", "60", "--from", "shop/client", "--verdict", "DROPPED")
+    refused = [flow for flow in flows if flow["destination"]["ip"] == OTHER][-1]
+    assert refused["drop_reason"] == "REGISTRY_ONLY"
+    assert refused["policies"] == ["Sidecar shop/only outboundTrafficPolicy.mode"]
+    assert 'sluice_drops_total{reason="REGISTRY_ONLY"}' in mesh.run("metrics")
+    found = mesh.explain("shop/client", f"{OTHER}:80")
+    assert (found["verdict"], found["reasons"][0]["object"]) == ("deny", "Sidecar shop/only")
+    mesh.apply(ENTRIES)
+    try:
+        assert connect(mesh, OTHER) == "open", "an entry that it sees names it"
+        assert until(lambda: connect(mesh, "www.example.com") == "open", "so does what DNS says of a name")
+        assert connect(mesh, NEW) == "closed", "its Sidecar leaves this entry out"
+        # A name's address stays good when the answer that gave it is not the last one any more.
+        learned = json.loads((Path("/var/lib/sluice") / mesh.name / "dns/learned.json").read_text())
+        assert "www.example.com" in json.dumps(learned["addresses"])
+    finally:
+        mesh.delete(ENTRIES)
+    assert (connect(mesh, OTHER), connect(mesh, NAMED)) == ("closed", "closed")
+
+
+def test_registry_only_ends_what_is_open_to_places_that_nobody_names(mesh: RunningMesh, world: None) -> None:
+    command = [*RUN, "exec", "--name", mesh.name, "shop/client", "--", sys.executable, "-c", HOLD, OTHER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as held:
+        assert held.stdout and held.stdout.readline() == "open\n"
+        mesh.apply(REGISTRY_ONLY)
+        try:
+            assert held.communicate(timeout=20)[0] == "closed\n"
+        finally:
+            mesh.delete(REGISTRY_ONLY)
+
+
+def test_registry_only_binds_a_pods_envoy_as_well(mesh: RunningMesh, registry_only: None) -> None:
+    """Rule 4: neither a route, nor a rule that hands what it dialled on, leads round it."""
+    mesh.apply(CANARY, EVERY_GET)
+    try:
+        mesh.run("status", "--wait")
+        status, answer = mesh.get("shop/client", "http://web/")
+        assert status == 200 and isinstance(answer, dict), answer
+        assert mesh.processes("shop/client").count("envoy") == 1
+        for host in (OTHER, "web"):
+            assert mesh.get("shop/client", f"http://{OTHER}/", "-H", f"Host: {host}")[0] == 0
+    finally:
+        mesh.delete(CANARY, EVERY_GET)

@@ -103,6 +103,7 @@ def everything() -> list[dict[str, Any]]:
     def proxies(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
         return object_of("networking.istio.io/v1beta1", "ProxyConfig", name, namespace, spec)
 
+    only = {"mode": "REGISTRY_ONLY"}
     zone = "topology.kubernetes.io/zone"
     return [
         mesh_config("defaultConfig: {concurrency: 3, terminationDrainDuration: 9s}"),
@@ -162,6 +163,11 @@ def everything() -> list[dict[str, Any]]:
             workloadSelector={"labels": {"app": "other"}},
         ),
         sidecar("own", "street", "./*"),
+        sidecar("own", "shop", "shop/*", "*/api.example.com", outboundTrafficPolicy=only),
+        sidecar("own", "shop", "./web.shop.svc.cluster.local", outboundTrafficPolicy={}),
+        sidecar("own", "shop", "*/*"),
+        mesh_config("outboundTrafficPolicy: {mode: REGISTRY_ONLY}"),
+        entry("api", "shop", resolution="DNS"),
         telemetry("own", "street", accessLogging=[{"providers": [{"name": "envoy"}]}], metrics=uncounted),
         telemetry("own", "street", accessLogging=[{"disabled": True}]),
         telemetry("team", "street", selector={"matchLabels": {"team": "b"}}, metrics=uncounted),
