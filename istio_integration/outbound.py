@@ -9,4 +9,4 @@ from mesh.model import OutboundMode
 def outbound_mode(reader: Reader, default: OutboundMode) -> OutboundMode:
     """What cannot be read allows least."""
     text = reader.choice(("REGISTRY_ONLY", "ALLOW_ANY"), default)
-    return "ALLOW_ANY" if text == "ALLOW_ANY" and reader.sound else "REGISTRY_ONLY"
+    return "ALLOW_ANY" if text == "ALLOW_ANY" else "REGISTRY_ONLY"

@@ -141,7 +141,7 @@ def test_it_is_a_condition_of_its_own() -> None:
     shop = Shop(only(), everything, accept)
     assert not passes(shop, WORLD, 443) and passes(shop, WEB, 8080)
     nothing = everything | {"spec": {"podSelector": {}, "policyTypes": ["Egress"]}}
-    refused = verdict(Shop(only(), nothing), WEB, 8080)
+    refused = verdict(Shop(only(), nothing), WORLD, 443)
     assert (refused.rules, refused.unnamed) == (("NetworkPolicy shop/all",), False)
 
 
@@ -237,6 +237,26 @@ def test_pods_that_come_and_go_change_nothing_and_places_change_their_own() -> N
     assert shop.node.state.sets is before.sets and shop.node.state.classes is before.classes
     apply(entry(V2))
     assert passes(shop, "192.0.2.2", 80) and not passes(shop, "192.0.2.1", 80)
+    apply(entry(V1, name="more", hosts=["more.example.com"]))
+    assert passes(shop, "192.0.2.1", 80)
     apply(sidecar("*/*"))
     assert passes(shop, "192.0.2.1", 80)
-    assert shop.node.state.blocks.keys() == Shop(entry(V2)).node.state.blocks.keys()
+    assert shop.node.state.blocks.keys() == Shop().node.state.blocks.keys()
+
+
+def test_what_an_envoy_calls_for_itself_must_be_named_as_well() -> None:
+    """Rule 4. Who is named later is called then."""
+    logs = mesh_config(
+        "extensionProviders: [{name: a, envoyOtelAls: {service: shadow.shop.svc.cluster.local, port: 80}}]\n"
+        "defaultProviders: {accessLogging: [a]}"
+    )
+    shop = Shop(logs, only("./web.shop.svc.cluster.local"), virtual_service({"route": [to()]}))
+
+    def called() -> dict[str, set[str]]:
+        found = shop.view().destinations
+        return {d.target.service.name: {b.address for p in d.parts for b in p.backends} for d in found}
+
+    assert called() == {"web": {WEB, "10.64.0.11"}, "shadow": set()}
+    wider = read(only("./*"))
+    shop.node.update(shop.mesh.apply({wider.ref: wider}))
+    assert called()["shadow"] == {SHADOW}
