@@ -238,6 +238,9 @@ class Mesh:
             change.peers = True
         if self.cidrs.pods_version != pods_version:
             change.workloads.update(self.workloads)
+        change.workloads.update(
+            owner for address in self.cidrs.take_single() if (owner := self.owners.get(address))
+        )
         return change
 
     def _add(

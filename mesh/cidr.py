@@ -69,7 +69,7 @@ def reaches(peer: CidrPeer, security_id: int) -> bool:
 
 class CidrIndex:
     """A counted set of CidrPeers with look-up by address. `version` grows with every difference,
-    `pods_version` with those that concern addresses of workloads."""
+    `pods_version` with those that concern addresses of workloads, single ones aside."""
 
     def __init__(self) -> None:
         self._count: Counter[CidrPeer] = Counter()
@@ -81,6 +81,7 @@ class CidrIndex:
         self._known: dict[tuple[str, int], int] = {}
         self.version = 0
         self.pods_version = 0
+        self._single: set[str] = set()
 
     def add(self, peers: Iterable[CidrPeer]) -> None:
         fresh: list[CidrPeer] = []
@@ -115,13 +116,24 @@ class CidrIndex:
     def _changed(self, peers: Sequence[CidrPeer]) -> None:
         """What was answered about addresses inside these blocks may no longer be so."""
         self.version += len(peers)
-        self.pods_version += sum(peer.reach == "anyone" for peer in peers)
+        for peer in peers:
+            if peer.reach == "anyone":
+                version, _, bits = prefix_of(peer.cidr)
+                if bits == _BITS[version]:
+                    self._single.add(peer.cidr.partition("/")[0])
+                else:
+                    self.pods_version += 1
         if len(peers) > _FEW:
             self._known.clear()
         for peer in peers if self._known else ():
             outer = prefix_of(peer.cidr)
             for key in [key for key in self._known if contains(outer, prefix_of(key[0]))]:
                 del self._known[key]
+
+    def take_single(self) -> set[str]:
+        """The single addresses, be they workloads' or not, that differ since the last time."""
+        found, self._single = self._single, set()
+        return found
 
     def set_for(self, text: str, security_id: int) -> int:
         """Id of the set of peers that match an address, or all of a boundary's own addresses, if

@@ -237,6 +237,8 @@ def test_pods_that_come_and_go_change_nothing_and_places_change_their_own() -> N
     assert shop.node.state.sets is before.sets and shop.node.state.classes is before.classes
     apply(entry(V2))
     assert passes(shop, "192.0.2.2", 80) and not passes(shop, "192.0.2.1", 80)
+    apply(entry({"address": OTHER}))
+    assert passes(shop, OTHER, 80) and not passes(shop, OTHER, 8080) and not passes(shop, "192.0.2.2", 80)
     apply(entry(V1, name="more", hosts=["more.example.com"]))
     assert passes(shop, "192.0.2.1", 80)
     apply(sidecar("*/*"))
