@@ -170,9 +170,6 @@ def _rules_by_block(mesh: Mesh) -> defaultdict[CidrPeer, set[str]]:
     for policy in mesh.all_policies():
         for place, peer in _blocks_of(policy):
             found[peer].add(f"{policy.ref} {place}")
-    for service, blocks in mesh.named_blocks.of.items():
-        for peer in blocks:
-            found[peer].add(f"Service {service}")
     return found
 
 

@@ -18,25 +18,25 @@ class NamedBlocks:
         """`cidrs` is told of the blocks."""
         self._services = services
         self._cidrs = cidrs
-        self.of: dict[ServiceName, frozenset[CidrPeer]] = {}
+        self._of: dict[ServiceName, frozenset[CidrPeer]] = {}
         self._kept = False
 
     def keep(self, wanted: bool, touched: Iterable[ServiceName]) -> None:
         """Whether anybody asks, and which services may stand elsewhere now."""
         known: Mapping[ServiceName, object] = self._services.all
         if wanted != self._kept:
-            touched = {*self.of, *known}
+            touched = {*self._of, *known}
         elif not wanted:
             return
         self._kept = wanted
         for name in touched:
-            old = self.of.pop(name, frozenset())
+            old = self._of.pop(name, frozenset())
             new = frozenset(self._blocks(name)) if wanted and name in known else frozenset()
             # In this order, so that a block that both name is not taken out in between.
             self._cidrs.add(new - old)
             self._cidrs.remove(old - new)
             if new:
-                self.of[name] = new
+                self._of[name] = new
 
     def _blocks(self, name: ServiceName) -> Iterator[CidrPeer]:
         for port in self._services.all[name].ports:

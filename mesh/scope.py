@@ -17,6 +17,7 @@ from mesh.model import ObjectRef, Problem, Sidecar
 class Scopes:
     def __init__(self) -> None:
         self._of: defaultdict[str, dict[ObjectRef, Sidecar]] = defaultdict(dict)
+        self._only: set[ObjectRef] = set()
 
     @property
     def all(self) -> list[Sidecar]:
@@ -24,14 +25,17 @@ class Scopes:
 
     def put(self, sidecar: Sidecar) -> None:
         self._of[sidecar.ref.namespace][sidecar.ref] = sidecar
+        if sidecar.outbound == "REGISTRY_ONLY":
+            self._only.add(sidecar.ref)
 
     def remove(self, ref: ObjectRef) -> None:
         del self._of[ref.namespace][ref]
+        self._only.discard(ref)
 
     @property
     def registry_only(self) -> bool:
         """Does some Sidecar let its callers reach only what services name?"""
-        return any(sidecar.outbound == "REGISTRY_ONLY" for sidecar in self.all)
+        return bool(self._only)
 
     def find(self, caller: Caller, root: str) -> Sidecar | None:
         """The one that counts; None: the caller is told of everything."""

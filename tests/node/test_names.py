@@ -391,9 +391,9 @@ def test_under_registry_only_a_pod_reaches_what_a_service_names_and_nothing_else
         assert connect(mesh, OTHER) == "open", "an entry that it sees names it"
         assert until(lambda: connect(mesh, "www.example.com") == "open", "so does what DNS says of a name")
         assert connect(mesh, NEW) == "closed", "its Sidecar leaves this entry out"
-        # A name's address stays good when the answer that gave it is not the last one any more.
-        learned = json.loads((Path("/var/lib/sluice") / mesh.name / "dns/learned.json").read_text())
-        assert "www.example.com" in json.dumps(learned["addresses"])
+        # The resolver is to go on telling of an address that the last answer does not have any more.
+        told = json.loads((Path("/run/sluice") / mesh.name / "dns/policy.json").read_text())
+        assert "www.example.com" in told["wanted"]
     finally:
         mesh.delete(ENTRIES)
     assert (connect(mesh, OTHER), connect(mesh, NAMED)) == ("closed", "closed")

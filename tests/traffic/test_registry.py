@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mesh.explain import UNNAMED, party
+from mesh.matrix import who_can_reach
 from mesh.model import Fragment, LearnedNames, ObjectRef, WorkloadName
 from mesh.node import PortVerdict
 from mesh.policy import Deny, judge
@@ -262,3 +263,20 @@ def test_what_an_envoy_calls_for_itself_must_be_named_as_well() -> None:
     wider = read(only("./*"))
     shop.node.update(shop.mesh.apply({wider.ref: wider}))
     assert called()["shadow"] == {SHADOW}
+
+
+def test_the_matrix_tells_apart_whom_it_binds() -> None:
+    """Two pods of one identity, for a label tells them apart that no identity has."""
+    key = "job-name"
+    pods = [pod(n, f"10.64.3.{i}", {"app": "job", key: n}) for i, n in enumerate(("bound", "free"), 1)]
+    shop = Shop(only(workloadSelector={"labels": {key: "bound"}}), entry(V1), *pods)
+    assert len({shop.mesh.identities.of[WorkloadName("shop", n)] for n in ("bound", "free")}) == 1
+    for target, refused in (("192.0.2.9:443", {"bound"}), ("192.0.2.1:80", set())):
+        found = who_can_reach(shop.mesh, target, "TCP")
+        denied = {
+            member.name
+            for caller, access in zip(found.callers, found.columns[0].access, strict=True)
+            if access.verdict == "deny"
+            for member in caller.members
+        }
+        assert denied == refused, target

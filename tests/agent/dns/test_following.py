@@ -30,13 +30,17 @@ async def test_it_asks_without_being_asked_and_reports_the_answer(resolver: Reso
 async def test_an_answer_replaces_the_one_before_once_its_time_is_over(
     resolver: Resolver, upstream: TinyUpstream
 ) -> None:
+    """Where policies speak of the name, its addresses outlast the answer, though no pod looked them up."""
     upstream.ttl = 1
+    resolver.put(POLICY, Queries(policy().callers, ("www.example.com",)).to_json())
     resolver.put(RECORDS, zone("www.example.com"))
     await until(lambda: current(resolver) == {"www.example.com": WWW})
     before = resolver.learned.sequence
     upstream.records["www.example.com", "A"] = ["192.0.2.9"]
     await until(lambda: current(resolver) == {"www.example.com": ("192.0.2.9", WWW[1])}, 20)
     assert resolver.learned.sequence > before, "that is news"
+    known = {(found.name, found.address) for found in resolver.learned.addresses}
+    assert known == {("www.example.com", address) for address in (*WWW, "192.0.2.9")}
 
 
 async def test_while_nobody_answers_the_last_answer_stays_over_a_restart_too(
