@@ -64,7 +64,7 @@ class Registries:
     def forget(self, change: Change, touched: Iterable[ServiceName]) -> bool:
         """What may be otherwise after a change that touched these services. True if some registry may be
         another."""
-        if not self._made:
+        if not (self._made or self._seen):
             return False
         if change.config or change.callers or not self._mesh.registry_only:
             self._seen.clear()
@@ -75,9 +75,9 @@ class Registries:
         if change.names:
             touched |= {name for name, hosts in self._mesh.service_table.leads.items() if hosts}
         others = {name for name in touched if name in self._named and self._is_other(name)}
-        stale = [caller for caller in self._made if self._look_again(caller, touched, others)]
+        stale = [caller for caller in self._seen if self._look_again(caller, touched, others)]
         for caller in stale:
-            del self._made[caller]
+            self._made.pop(caller, None)
         return bool(stale)
 
     def _is_other(self, service: ServiceName) -> bool:
@@ -86,17 +86,15 @@ class Registries:
         return self._names(service) != before
 
     def _look_again(self, caller: Caller, touched: set[ServiceName], others: set[ServiceName]) -> bool:
-        seen = self._seen.get(caller)
-        if seen is None:
-            return False
-        stale = False
+        seen, stale = self._seen[caller], False
         for service in touched:
             before = seen.pop(service, frozenset())
             now = self._places(caller, service)
             if now:
                 seen[service] = now
             stale |= now != before
-        return stale or any(name in others for places in seen.values() for name, _ in places)
+        named = bool(others) and any(name in others for places in seen.values() for name, _ in places)
+        return stale or named
 
     # --- asking ------------------------------------------------------------------------------
 

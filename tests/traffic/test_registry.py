@@ -11,7 +11,7 @@ from mesh.matrix import who_can_reach
 from mesh.model import Fragment, LearnedNames, ObjectRef, WorkloadName
 from mesh.node import PortVerdict
 from mesh.policy import Deny, judge
-from mesh.registry import registry_of
+from mesh.registry import Registries, registry_of
 from tests.traffic.shop import Object, Shop, object_of, pod, to, virtual_service
 from tests.traffic.test_service_entry import V1, V2, entry
 from tests.traffic.test_sidecar import sidecar
@@ -280,3 +280,15 @@ def test_the_matrix_tells_apart_whom_it_binds() -> None:
             for member in caller.members
         }
         assert denied == refused, target
+
+
+def test_what_nobody_asks_for_a_while_is_not_what_it_was() -> None:
+    """Pods of a caller may leave a node, and come back."""
+    shop, client = Shop(only(), entry(V1)), WorkloadName("shop", "client")
+    registries = Registries(shop.mesh)
+    registries.of(client)
+    for changed in (entry(V2), entry(V2, exportTo=["far"])):
+        fragment = read(changed)
+        change = shop.mesh.apply({fragment.ref: fragment})
+        registries.forget(change, change.services)
+    assert registries.of(client) == registry_of(shop.mesh, client)
