@@ -114,13 +114,12 @@ class Registries:
         return made
 
     def _rules(self, caller: Caller) -> tuple[Rule, ...]:
-        """By service and port, each once."""
+        """By service and port."""
         if caller not in self._seen:
             every = ((name, self._places(caller, name)) for name in self._mesh.services)
             self._seen[caller] = {name: places for name, places in every if places}
         places = set[Place]().union(*self._seen[caller].values())
-        rules = (rule for name, port in sorted(places) for rule in self._names(name).get(port, ()))
-        return tuple(dict.fromkeys(rules))
+        return tuple(rule for name, port in sorted(places) for rule in self._names(name).get(port, ()))
 
     def _places(self, caller: Caller, service: ServiceName) -> frozenset[Place]:
         """The ports of a service that a caller sees, and where routes lead who calls there."""

@@ -292,3 +292,10 @@ def test_what_nobody_asks_for_a_while_is_not_what_it_was() -> None:
         change = shop.mesh.apply({fragment.ref: fragment})
         registries.forget(change, change.services)
     assert registries.of(client) == registry_of(shop.mesh, client)
+
+
+def test_a_mode_of_mesh_config_that_is_none_is_named() -> None:
+    fragment = read(mesh_config("outboundTrafficPolicy: {mode: ALLOW_SOME}"))
+    (problem,) = fragment.problems
+    assert not fragment.valid and problem.field == "data.mesh.outboundTrafficPolicy.mode"
+    assert "REGISTRY_ONLY, ALLOW_ANY" in problem.message
