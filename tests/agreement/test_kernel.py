@@ -129,7 +129,7 @@ def test_reference_and_kernel_agree_on_every_port(kernel: Kernel, long: bool) ->
             outcomes = {(verdict, rules) for _, verdict, rules in found}
             if not any(tally.lacks(*outcome) for outcome in outcomes) and rng.random() < 0.96:
                 continue
-            identity, cidrs = node.peer_of(peer.address)
+            identity, cidrs = node.shared.peer_of(peer.address)
             code = entries.PROTOCOL_NUMBERS[protocol] if isinstance(protocol, str) else protocol
             port = program.ask(number, (identity, cidrs), code, [interval for interval, _, _ in found])
             if port is not None:

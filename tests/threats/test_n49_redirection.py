@@ -157,7 +157,7 @@ def seen(mesh: Mesh) -> dict[str, Any]:
             if vip in ADDRESSES.values()
         ),
         "owners": {
-            whose: mesh.owners.get(address) or node.peer_of(address)[0]
+            whose: mesh.owners.get(address) or node.shared.peer_of(address)[0]
             for whose, address in ADDRESSES.items()
         },
         "addresses": {n: a for n, a in names.addresses.items() if not n.endswith(own)},
