@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import cast, get_args
 
-from istio_integration import cel
 from istio_integration.modes import directions
+from mesh import cel
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import printable
 from mesh.model import METRICS, Attribute, Metric, MetricRule, TagRule

@@ -23,7 +23,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from agent.tracing.exporter import Addresses, OtlpExporter
+from agent.collectors import Addresses
+from agent.tracing.exporter import OtlpExporter
 from agent.tracing.span import Context, Span
 from mesh.node import Collector, TracingRecord
 

@@ -2,7 +2,8 @@
 supervisor, xds (the control plane) or agent.
 
 The container istio-proxy is the pod's Envoy, where it has or had one: its warnings, and the access logs that
-MeshConfig and Telemetry send to /dev/stdout. Envoy writes them once a second.
+MeshConfig and Telemetry send to /dev/stdout, also of connections without any Envoy. They are written once a
+second.
 
 Examples:
   sluice logs shop/web
@@ -55,7 +56,10 @@ def _path(mesh: MeshDirectory, what: str, container: str | None) -> Path:
     if container == PROXY and PROXY not in found:
         path = envoy_log(mesh, pod)
         if not path.exists():
-            raise Failure(f"pod {what} has had no Envoy", f"`sluice describe {what}` says what needs one")
+            raise Failure(
+                f"pod {what} has had no Envoy, and nothing was logged",
+                f"`sluice describe {what}` says what needs one",
+            )
         return path
     if container in found:
         return found[container]
