@@ -23,6 +23,9 @@ FIRST_WORKLOAD_ID = 256
 #: The view of a route that binds every caller.
 EVERYONE = "*"
 
+#: What a collector speaks.
+Form = Literal["otlp", "zipkin", "zipkin-64"]
+
 Verdict = Literal["allow", "deny", "steer"]
 
 #: A view, whether the client's address alone chooses, and (address, port, parts of the whole) for each
@@ -191,8 +194,9 @@ class NamesRecord:
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Who takes spans or logs by OTLP: over HTTP where it has a `path`, else over gRPC. Without a `service`
-    of the mesh `host` is a name of DNS. `timeout_ms` 0: none is set."""
+    """Who takes spans or logs in some `form`: over HTTP where it has a `path`, else over gRPC. Without a
+    `service` of the mesh `host` is a name of DNS. `timeout_ms` 0: none is set. `zipkin-64` is Zipkin's with
+    ids of traces that have 64 bits."""
 
     host: str
     port: int
@@ -200,6 +204,7 @@ class Collector:
     path: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     timeout_ms: int = 0
+    form: Form = "otlp"
 
 
 @dataclass(frozen=True, slots=True)

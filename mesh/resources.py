@@ -22,6 +22,7 @@ from mesh.node import (
     Canonical,
     Collector,
     ConnectionLog,
+    Form,
     Generation,
     Launch,
     LoggingRecord,
@@ -169,6 +170,7 @@ def _tracing(*values: Any) -> TracingRecord:
 
 def _collector(values: Any) -> Collector:
     collector = _exactly(Collector, values)
+    _word(collector.form, Form)
     service = None if collector.service is None else ServiceName(*collector.service)
     return replace(collector, service=service)
 

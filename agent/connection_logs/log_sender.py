@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from agent.collectors import Addresses
 from agent.connection_logs import template
 from agent.connection_logs.connection import Connection
-from agent.otlp import CollectorError, OtlpSender
+from agent.sender import CollectorError, Sender
 from mesh.node import Collector, ConnectionLog
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class LogSender:
     """To one collector."""
 
     def __init__(self, collector: Collector, addresses: Addresses) -> None:
-        self._sender = OtlpSender(collector, addresses, _METHOD)
+        self._sender = Sender(collector, addresses, _METHOD)
         self._is_failing = False
         #: Records that were lost.
         self.lost = 0

@@ -1,4 +1,4 @@
-"""Takes messages of OTLP to a collector, over gRPC or HTTP, to an address that is asked for each time,
+"""Takes messages to a collector, over gRPC or HTTP, to an address that is asked for each time,
 because backends come and go.
 
 OpenTelemetry's own exporters dial one endpoint for ever and are told headers by the environment, which is the
@@ -17,7 +17,11 @@ from mesh.node import Collector
 
 #: Seconds, where the provider sets none.
 _TIMEOUT = 1.0
-_PROTOBUF = "application/x-protobuf"
+_TYPES = {
+    "otlp": "application/x-protobuf",
+    "zipkin": "application/json",
+    "zipkin-64": "application/json",
+}
 #: Backends that are tried.
 _TRIES = 2
 
@@ -26,7 +30,7 @@ class CollectorError(Exception):
     """A collector did not take a message; the text says where it is and why."""
 
 
-class OtlpSender:
+class Sender:
     """To one collector, from one thread at a time; `method` is that of gRPC."""
 
     def __init__(self, collector: Collector, addresses: Addresses, method: str) -> None:
@@ -69,7 +73,7 @@ class OtlpSender:
 
     def _post(self, address: tuple[str, int], body: bytes) -> None:
         to = self._collector
-        headers = {"host": f"{to.host}:{to.port}", "content-type": _PROTOBUF}
+        headers = {"host": f"{to.host}:{to.port}", "content-type": _TYPES[to.form]}
         connection = http.client.HTTPConnection(*address, timeout=self._timeout)
         try:
             connection.request("POST", to.path, body, headers | dict(to.headers))
