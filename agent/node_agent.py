@@ -23,6 +23,7 @@ from agent.enforcement import Enforcement
 from agent.flows import FlowLog, FlowTeller
 from agent.kernel import Kernel, KernelError
 from agent.last_good import LastGood, Saver
+from agent.log_rotation import LogRotation
 from agent.maglev_store import StoreFullError
 from agent.names import Names
 from agent.options import Options
@@ -145,6 +146,7 @@ class NodeAgent:
             tasks.create_task(self.metrics.run(lambda: self._sandboxes))
             tasks.create_task(self._spanning.run())
             tasks.create_task(self._logging.run())
+            tasks.create_task(LogRotation(self._options.logs).run())
 
     def status(self) -> dict[str, Any]:
         """The state of the node, as the admin interface shows it."""

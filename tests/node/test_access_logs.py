@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
+from agent.log_rotation import LIMIT, older
 from tests.node.manifests import CANARY
 from tests.node.mesh import RunningMesh, until
 
@@ -25,6 +27,19 @@ metadata: {name: quiet, namespace: shop}
 spec: {selector: {matchLabels: {app: client}}, accessLogging: [{disabled: true}]}
 """
 
+
+#: A line of some 9 KB.
+LONG = CONFIG.replace("seen %REQ(:PATH)%", f"long %REQ(:PATH)% {'x' * 7900}")
+
+MANY = """
+import socket
+with socket.create_connection(("web", 80)) as server:
+    for number in range(%d):
+        server.sendall(b"GET /%%d HTTP/1.1\\r\\nhost: web\\r\\n\\r\\n" %% number)
+        read = b""
+        while not read.endswith(b"}"):
+            read += server.recv(65536)
+"""
 
 LABELS = """
 apiVersion: v1
@@ -147,3 +162,23 @@ def test_a_connection_that_stays_in_the_kernel_has_a_line_at_either_end_and_one_
         assert clusters == ["inbound|8080||", "inbound|8080||", "inbound|9000||"], "none of an Envoy's"
     finally:
         mesh.delete(TELLING, LABELS)
+
+
+def test_a_log_that_has_become_large_is_cut_while_its_envoy_writes_on(mesh: RunningMesh) -> None:
+    log = Path("/var/lib/sluice") / mesh.name / "logs/envoy-shop_client.log"
+    mesh.apply(CANARY, LONG)
+    try:
+        mesh.python("shop/client", MANY % (LIMIT // 7900 + 20))
+        until(lambda: older(log).exists(), "it is cut")
+        assert older(log).stat().st_size <= LIMIT
+        mesh.get("shop/client", "http://web/after")
+        until(lambda: b"long /after" in log.read_bytes(), "its Envoy writes on")
+        assert b"\0" not in log.read_bytes() and log.stat().st_size < LIMIT // 10
+        shown = [
+            line.split()[1]
+            for line in mesh.run("logs", "shop/client", "-c", "istio-proxy").splitlines()
+            if line.startswith("long ")
+        ]
+        assert shown[-1] == "/after" and shown[-3:-1] == [f"/{LIMIT // 7900 + n}" for n in (18, 19)]
+    finally:
+        mesh.delete(CANARY, LONG)
