@@ -197,7 +197,8 @@ class Node:
                 proxies[str(name)] = view
             if traced := self._traced(view):
                 tracings[str(name)] = traced
-            if view.egress_logs or view.ingress_logs:
+            # Every connection of a pod that serves Gateways is its Envoy's.
+            if (view.egress_logs or view.ingress_logs) and not view.gateway:
                 loggings[str(name)] = self._logged(view)
             if told := metrics_record(applied, name):
                 metrics[str(name)] = told
