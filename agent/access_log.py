@@ -15,6 +15,8 @@ METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 #: Where RBAC filters leave what they said, and where `jwt_authn` says why a rule refused a token.
 _RBAC = "envoy.filters.http.rbac"
 _JWT = "envoy.filters.http.jwt_authn"
+#: Where the counter of gRPC messages leaves them.
+_GRPC_STATS = "envoy.filters.http.grpc_stats"
 #: The field of google.protobuf.Value that is a text, or a Struct.
 _TEXT, _STRUCT = 3, 5
 
@@ -46,8 +48,8 @@ class LoggedRequest:
     RBAC filters left, `tokens` why each rule about tokens refused (see `agent.judgement`). `duration` is the
     seconds until the last byte was sent, `lasted` until the request was over; `received` and `sent` are bytes
     on the wire; `flags` are Envoy's response flags in short ("-": none); `grpc_status` is what the answer
-    said of itself, digits or empty. `traceparent` is the context of Envoy's span where it traces (W3C Trace
-    Context); `common` is for `leg`."""
+    said of itself, digits or empty; `messages` of gRPC were sent with it and in answer. `traceparent` is the
+    context of Envoy's span where it traces (W3C Trace Context); `common` is for `leg`."""
 
     remote: Address = field(default_factory=Address)
     local: Address = field(default_factory=Address)
@@ -69,6 +71,7 @@ class LoggedRequest:
     cluster: str = ""
     is_grpc: bool = False
     grpc_status: str = ""
+    messages: tuple[int, int] = (0, 0)
     traceparent: str = ""
     common: bytes = b""
 
@@ -135,6 +138,8 @@ def _common(request: LoggedRequest, message: bytes) -> None:
                 request.said, request.tokens = _said(data)
             case 19:
                 request.route = text(data)
+            case 21:  # filter_state_objects
+                request.messages = _messages(data) or request.messages
             case 20:  # downstream_direct_remote_address
                 request.remote = _address(data)
             case 23:
@@ -205,6 +210,17 @@ def _flags(message: bytes) -> str:
     """envoy.data.accesslog.v3.ResponseFlags as %RESPONSE_FLAGS% prints them."""
     found = (_FLAGS[number] for number, _, _ in fields(message) if number in _FLAGS)
     return ",".join(found) or "-"
+
+
+def _messages(entry: bytes) -> tuple[int, int] | None:
+    """envoy.extensions.filters.http.grpc_stats.v3.FilterObject, in an Any; None if the entry is another's."""
+    parts = {number: data for number, _, data in fields(entry)}
+    if text(parts.get(1, b"")) != _GRPC_STATS:
+        return None
+    counts = {
+        number: count for data in _submessages(parts.get(2, b""), 2) for number, count, _ in fields(data)
+    }
+    return counts.get(1, 0), counts.get(2, 0)
 
 
 def _is_grpc(content_type: str) -> bool:

@@ -18,10 +18,12 @@ from typing import Any, TypeVar
 from agent import last_good
 from agent.access_log import LoggedRequest
 from agent.client import DiscoveryClient
+from agent.connection_logs.connection_logging import ConnectionLogging
 from agent.enforcement import Enforcement
 from agent.flows import FlowLog, FlowTeller
 from agent.kernel import Kernel, KernelError
 from agent.last_good import LastGood, Saver
+from agent.log_rotation import LogRotation
 from agent.maglev_store import StoreFullError
 from agent.names import Names
 from agent.options import Options
@@ -33,6 +35,7 @@ from agent.sandbox import Sandbox, SandboxFolder
 from agent.telemetry.measuring import Measuring
 from agent.tracing.spanning import Spanning
 from agent.workloads import Workloads
+from bpf.layout import Event as RingEvent
 from mesh.discovery.envoy import LISTENER
 from mesh.discovery.resource import Resource, Table
 from mesh.discovery.session import Acked, Event, Nacked
@@ -70,8 +73,9 @@ class NodeAgent:
         self._resolving = Resolving(options.resolver)
         self._folder = SandboxFolder(options.sandboxes, options.node)
         self._workloads = Workloads(self._kernel)
+        places = Places(options.envoy, options.run / "p", options.cgroup / "proxies", options.logs)
         self._proxies = Proxies(
-            Places(options.envoy, options.run / "p", options.cgroup / "proxies", options.logs),
+            places,
             self._kernel,
             launch=lambda pod: self._launches.get(pod, Launch()),
             on_event=self._envoy_said,
@@ -85,6 +89,9 @@ class NodeAgent:
         )
         self._spanning = Spanning(
             self._names, self._kernel.table("sl_flow"), self._teller.telling, self._in_kernel
+        )
+        self._logging = ConnectionLogging(
+            self._names, places.log, partial(self._in_kernel, self._kernel.tell_closes)
         )
         self._sandboxes: dict[WorkloadName, Sandbox] = {}
         #: How Envoys are started that are not started as always; of the newest generation under way.
@@ -138,6 +145,8 @@ class NodeAgent:
             tasks.create_task(self._conduct())
             tasks.create_task(self.metrics.run(lambda: self._sandboxes))
             tasks.create_task(self._spanning.run())
+            tasks.create_task(self._logging.run())
+            tasks.create_task(LogRotation(self._options.logs).run())
 
     def status(self) -> dict[str, Any]:
         """The state of the node, as the admin interface shows it."""
@@ -159,6 +168,7 @@ class NodeAgent:
                 **self._kernel.counters(),
                 "flows_untold": self.flows.lost,
                 "spans_untold": self._spanning.dropped,
+                "connection_logs_dropped": self._logging.dropped,
             },
         }
 
@@ -268,6 +278,8 @@ class NodeAgent:
         ring = self._kernel.events()
         while True:
             records = ring.drain()
+            self._logging.add_events(records)
+            records = [record for record in records if not RingEvent.is_close(record)]
             self._teller.tell(records)
             self._spanning.add_events(records)
             await asyncio.sleep(EVENT_LOOK)
@@ -377,11 +389,13 @@ class NodeAgent:
             self._names.follow(change)
             self._resolving.follow(change)
             self._spanning.follow(change)
+            self._logging.follow(change)
             self.metrics.follow(change)
         await self._enforce(always=True)
         # Before anyone hears that it is in force, and before a new pod may begin.
         self._resolving.settle()
         self._spanning.settle()
+        await self._logging.settle()
         self._records.finish()
         if self._rollout.warming is not None:
             self._rollout.flipped(_now())

@@ -26,6 +26,7 @@ from bpf.layout import ListenerKey, packed_address
 from mesh.discovery.envoy import LISTENER
 from mesh.discovery.resource import Table
 from mesh.discovery.session import Event
+from mesh.model import WorkloadName
 from mesh.node import Launch
 from mesh.rollout import Serving
 from proxy_configs import bootstrap
@@ -70,6 +71,10 @@ class Places:
 
     def name(self, sandbox: Sandbox) -> str:
         return f"{sandbox.pod.namespace}_{sandbox.pod.name}"
+
+    def log(self, pod: WorkloadName) -> Path:
+        """Where a pod's Envoy writes, its access logs among it; `sluice logs` reads it there."""
+        return self.logs / f"envoy-{pod.namespace}_{pod.name}.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +201,7 @@ class Proxy:
                 self._bootstrap,
                 self.sandbox.netns,
                 places.cgroup / name,
-                places.logs / f"envoy-{name}.log",
+                places.log(pod),
                 self._launch(),
                 self._exited,
             )

@@ -49,6 +49,7 @@ enum sl_config {
 	SL_CFG_HOST_REACHES = 3,   /* 1: the node reaches its own pods (rule 11) */
 	SL_CFG_EVENTS = 4,         /* 1: flow events are written */
 	SL_CFG_TRAFFIC = 5,        /* 1: TCP connections are counted in sl_traffic */
+	SL_CFG_CLOSES = 6,         /* 1: each of those is told when it is closed */
 	SL_CFG_WORDS = 8,
 };
 
@@ -273,6 +274,7 @@ enum event_type {
 	SL_EVENT_FLOW = 2,    /* a new flow at tc */
 	SL_EVENT_DROP = 3,    /* a packet dropped at tc or refused by sk_lookup */
 	SL_EVENT_END = 4,     /* a TCP connection that a sweep ended */
+	SL_EVENT_CLOSE = 5,   /* a pod has closed its end of a TCP connection that sl_traffic counts: src is that end */
 };
 
 enum drop_reason {
@@ -321,6 +323,8 @@ struct event {
 	__u8 reason;         /* enum drop_reason */
 	__u8 flags;          /* enum event_flags */
 	__u8 audit;          /* enum sl_audit: what the verdict would be */
+	__u64 sent;          /* bytes, of SL_EVENT_CLOSE */
+	__u64 received;
 };
 
 /* sl_counter: per-CPU array of __u64. */

@@ -93,6 +93,7 @@ class Config(IntEnum):
     HOST_REACHES = 3
     EVENTS = 4
     TRAFFIC = 5
+    CLOSES = 6
     WORDS = 8
 
 
@@ -131,6 +132,7 @@ class EventType(IntEnum):
     FLOW = 2
     DROP = 3
     END = 4
+    CLOSE = 5
 
 
 class DropReason(IntEnum):
@@ -454,7 +456,7 @@ class TrafficValue(Struct):
 class Event(Struct):
     """One record of sl_event; `src`, `dst` and `vip` are packed addresses."""
 
-    FORMAT = struct.Struct("=Q16s16s16sIIIIIHHHBBBBBB")
+    FORMAT = struct.Struct("=Q16s16s16sIIIIIHHHBBBBBBQQ")
     PORTS = ("src_port", "dst_port", "vip_port")
     time_ns: int
     src: bytes
@@ -474,6 +476,13 @@ class Event(Struct):
     reason: int
     flags: int
     audit: int = 0
+    sent: int = 0
+    received: int = 0
+
+    @staticmethod
+    def is_close(packed: bytes) -> bool:
+        """Whether a packed one says that an end of a connection was closed, which is no flow."""
+        return packed[83] == EventType.CLOSE
 
 
 @dataclass(frozen=True, slots=True)

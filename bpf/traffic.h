@@ -88,6 +88,28 @@ static __always_inline __u64 bytes_written(const struct tcp_sock *tcp, const str
 	return skc->skc_state == TCP_CLOSE ? sent : sent + (tcp->write_seq - tcp->snd_nxt);
 }
 
+/* For connection logs: src is the end that closes, whoever opened. */
+static __always_inline void report_close(const struct tuple *t, const struct traffic_key *row, __u64 sent, __u64 received)
+{
+	struct event *e;
+
+	if (!config(SL_CFG_CLOSES))
+		return;
+	e = new_event(SL_EVENT_CLOSE, generation());
+	if (!e)
+		return;
+	e->src = t->src;
+	e->dst = t->dst;
+	e->vip = row->vip;
+	e->src_port_be = t->src_port_be;
+	e->dst_port_be = t->dst_port_be;
+	e->protocol = IPPROTO_TCP;
+	e->flags = row->opener ? SL_EV_EGRESS : 0;
+	e->sent = sent;
+	e->received = received;
+	publish(e);
+}
+
 SEC("cgroup/sock_release")
 int sock_release(struct bpf_sock *ctx)
 {
@@ -97,6 +119,7 @@ int sock_release(struct bpf_sock *ctx)
 	struct sock_common *skc;
 	struct inet_sock *inet;
 	struct tcp_sock *tcp;
+	__u64 sent, received;
 
 	if (ctx->protocol != IPPROTO_TCP)
 		return 1;
@@ -115,9 +138,12 @@ int sock_release(struct bpf_sock *ctx)
 	traffic = traffic_at(&row);
 	if (!traffic)
 		return 1;
-	__sync_fetch_and_add(&traffic->closed, 1);
-	__sync_fetch_and_add(&traffic->sent, bytes_written(tcp, skc));
+	sent = bytes_written(tcp, skc);
 	/* The peer's FIN counts as a byte in the kernel's number. */
-	__sync_fetch_and_add(&traffic->received, tcp->bytes_received - !!(skc->skc_flags & 1 << SOCK_DONE));
+	received = tcp->bytes_received - !!(skc->skc_flags & 1 << SOCK_DONE);
+	__sync_fetch_and_add(&traffic->closed, 1);
+	__sync_fetch_and_add(&traffic->sent, sent);
+	__sync_fetch_and_add(&traffic->received, received);
+	report_close(&t, &row, sent, received);
 	return 1;
 }

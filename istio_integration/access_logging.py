@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from istio_integration import cel, log_format
+from istio_integration import log_format
 from istio_integration.modes import MATCH_WORKLOADS, directions
+from mesh import cel
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import port, printable
 from mesh.model import BUILT_IN_LOG, DEFAULT_TEXT, AccessLogProvider, AccessLogRule, MeshAccessLogging

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import cast, get_args
 
-from istio_integration import cel
 from istio_integration.modes import directions
+from mesh import cel
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import printable
 from mesh.model import METRICS, Attribute, Metric, MetricRule, TagRule
@@ -28,12 +28,13 @@ _NAMES: dict[str, tuple[Metric, ...]] = {
     "REQUEST_DURATION": ("istio_request_duration_milliseconds",),
     "REQUEST_SIZE": ("istio_request_bytes",),
     "RESPONSE_SIZE": ("istio_response_bytes",),
+    "GRPC_REQUEST_MESSAGES": ("istio_request_messages_total",),
+    "GRPC_RESPONSE_MESSAGES": ("istio_response_messages_total",),
     "TCP_OPENED_CONNECTIONS": ("istio_tcp_connections_opened_total",),
     "TCP_CLOSED_CONNECTIONS": ("istio_tcp_connections_closed_total",),
     "TCP_SENT_BYTES": ("istio_tcp_sent_bytes_total",),
     "TCP_RECEIVED_BYTES": ("istio_tcp_received_bytes_total",),
 }
-_LACKING = ("GRPC_REQUEST_MESSAGES", "GRPC_RESPONSE_MESSAGES")
 _LABEL = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]{0,127}")
 #: Labels of a bucket, and those that tell pods apart where one scrape tells of a whole node.
 _TAKEN = ("le", "namespace", "pod")
@@ -60,7 +61,7 @@ def metric_rules(item: Reader) -> Iterator[MetricRule]:
 def _metrics(match: Reader) -> tuple[Metric, ...]:
     name, custom = match.at("metric"), match.at("customMetric")
     if not custom.present:
-        return _NAMES.get(name.choice(tuple(_NAMES), "ALL_METRICS", _LACKING), ())
+        return _NAMES.get(name.choice(tuple(_NAMES), "ALL_METRICS"), ())
     if name.present:
         custom.refuse("stands beside metric; write one of them")
     wanted = f"istio_{custom.text().removeprefix('istio_')}"

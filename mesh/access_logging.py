@@ -7,10 +7,11 @@ changes of those in force what it says. Of several at one level the first by nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from mesh.canonical import canonical
-from mesh.model import AccessLogProvider, Direction, MeshConfig, Telemetry, Workload
+from mesh.model import AccessLogProvider, Direction, MeshConfig, ServiceName, Telemetry, Workload
+from mesh.node import Collector, ConnectionLog
 from mesh.proxy import AccessLog
 
 
@@ -35,6 +36,22 @@ def access_logs(
         for provider in known.providers
         if kept.get(provider.name, (False, ""))[0]
     )
+
+
+def connection_logs(
+    logs: Iterable[AccessLog], service: Callable[[str, int], ServiceName | None]
+) -> tuple[ConnectionLog, ...]:
+    """The same for connections that no Envoy carries. `service` tells which Service of the mesh a provider
+    is, if it is one."""
+    return tuple(_connection_log(log, service) for log in logs)
+
+
+def _connection_log(log: AccessLog, service: Callable[[str, int], ServiceName | None]) -> ConnectionLog:
+    to = log.provider
+    collector = None
+    if to.service:
+        collector = Collector(to.service.rpartition("/")[2], to.port, service(to.service, to.port))
+    return ConnectionLog(to.text, to.labels, to.path, to.omit_empty, log.filter, collector, log.resource)
 
 
 def unknown_providers(config: MeshConfig, telemetry: Telemetry) -> Iterator[tuple[int, int, str]]:

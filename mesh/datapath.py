@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from mesh import steer
-from mesh.access_logging import access_logs
+from mesh.access_logging import access_logs, connection_logs
 from mesh.assemble import Mesh
 from mesh.backend_tls import backend_tls
 from mesh.caller import Caller
@@ -45,6 +45,7 @@ from mesh.model import (
     WorkloadName,
 )
 from mesh.node import (
+    LoggingRecord,
     MetricsRecord,
     NodeState,
     PodRecord,
@@ -187,6 +188,7 @@ class Node:
         proxies: dict[str, ProxyView] = {}
         tracings: dict[str, TracingRecord] = {}
         metrics: dict[str, MetricsRecord] = {}
+        loggings: dict[str, LoggingRecord] = {}
         homes = by_namespace(self._mesh.telemetries.values())
         for name, (ingress, egress, patches) in sets.items():
             applied = applying(self._mesh.config, homes, self._mesh.workloads[name])
@@ -195,6 +197,9 @@ class Node:
                 proxies[str(name)] = view
             if traced := self._traced(view):
                 tracings[str(name)] = traced
+            # Every connection of a pod that serves Gateways is its Envoy's.
+            if (view.egress_logs or view.ingress_logs) and not view.gateway:
+                loggings[str(name)] = self._logged(view)
             if told := metrics_record(applied, name):
                 metrics[str(name)] = told
             record = self.state.workloads[str(name)]
@@ -218,6 +223,7 @@ class Node:
             pods=same(self.state.pods, pods),
             tracings=same(self.state.tracings, tracings),
             metrics=same(self.state.metrics, metrics),
+            loggings=same(self.state.loggings, loggings),
             sets=same(self.state.sets, {f"{n:016x}": s.compiled.set for n, s in used.items()}),
             classes=same(
                 self.state.classes, {f"{c.id:016x}": c for s in used.values() for c in s.compiled.classes}
@@ -317,6 +323,13 @@ class Node:
             return None
         found = steer.collectors(self._mesh, (sent,))
         return connections(sent, next((target.service for target in found), None))
+
+    def _logged(self, view: ProxyView) -> LoggingRecord:
+        def service(host: str, port: int) -> ServiceName | None:
+            return next((target.service for target in steer.in_mesh(self._mesh, host, port)), None)
+
+        egress, ingress = (connection_logs(logs, service) for logs in (view.egress_logs, view.ingress_logs))
+        return LoggingRecord(view.pod, egress, ingress)
 
     def _classes(self, number: int) -> tuple[L7Class, ...]:
         listeners = self._subjects[number].compiled.listeners if number else {}

@@ -39,6 +39,13 @@ class Expression:
         except UnicodeEncodeError:
             return False
 
+    def occurs(self, value: str) -> bool:
+        """Whether some part of `value` matches."""
+        try:
+            return self._program.search(value) is not None
+        except UnicodeEncodeError:
+            return False
+
     def reach(self, value: str) -> int:
         """How many characters at the start of `value` match; 0 if it does not begin so."""
         try:

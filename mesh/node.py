@@ -23,6 +23,9 @@ FIRST_WORKLOAD_ID = 256
 #: The view of a route that binds every caller.
 EVERYONE = "*"
 
+#: What a collector speaks.
+Form = Literal["otlp", "zipkin", "zipkin-64"]
+
 Verdict = Literal["allow", "deny", "steer"]
 
 #: A view, whether the client's address alone chooses, and (address, port, parts of the whole) for each
@@ -193,8 +196,9 @@ class NamesRecord:
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Who takes spans by OTLP: over HTTP where it has a `path`, else over gRPC. Without a `service` of the
-    mesh `host` is a name of DNS. `timeout_ms` 0: none is set."""
+    """Who takes spans or logs in some `form`: over HTTP where it has a `path`, else over gRPC. Without a
+    `service` of the mesh `host` is a name of DNS. `timeout_ms` 0: none is set. `zipkin-64` is Zipkin's with
+    ids of traces that have 64 bits."""
 
     host: str
     port: int
@@ -202,6 +206,7 @@ class Collector:
     path: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     timeout_ms: int = 0
+    form: Form = "otlp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +241,30 @@ class MetricsRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionLog:
+    """One log of connections that no Envoy carries (`mesh.model.AccessLogProvider`): lines of `text` or
+    `labels` to a `path` of the pod's Envoy, or records to a `collector`, whose `resource` says of the pod
+    what it must. `filter` is of CEL, "": everything."""
+
+    text: str
+    labels: str = ""
+    path: str = ""
+    omit_empty: bool = False
+    filter: str = ""
+    collector: Collector | None = None
+    resource: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingRecord:
+    """The logs of the connections that a pod of this node opens (egress) and accepts (ingress)."""
+
+    pod: WorkloadName
+    egress: tuple[ConnectionLog, ...]
+    ingress: tuple[ConnectionLog, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What the Envoy of one local pod is to be served: type URL -> Envoy name -> content hash. A pod may have
     several, each with some of it."""
@@ -262,6 +291,7 @@ Record = (
     | NamesRecord
     | TracingRecord
     | MetricsRecord
+    | LoggingRecord
     | Manifest
     | Generation
 )
@@ -280,6 +310,7 @@ class NodeState:
     names: Mapping[str, NamesRecord] = field(default_factory=dict)
     tracings: Mapping[str, TracingRecord] = field(default_factory=dict)
     metrics: Mapping[str, MetricsRecord] = field(default_factory=dict)
+    loggings: Mapping[str, LoggingRecord] = field(default_factory=dict)
 
     def tables(self) -> Mapping[str, Mapping[str, Record]]:
         """Table name -> its records."""

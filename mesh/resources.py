@@ -15,13 +15,17 @@ from dataclasses import fields, replace
 from functools import cache, lru_cache
 from typing import Any, TypeVar, get_args
 
+from mesh import cel
 from mesh.model import METRICS, Attribute, Direction, Protocol, ServiceName, TagRule, WorkloadName
 from mesh.node import (
     BlockRecord,
     Canonical,
     Collector,
+    ConnectionLog,
+    Form,
     Generation,
     Launch,
+    LoggingRecord,
     Manifest,
     MetricChange,
     MetricsRecord,
@@ -57,6 +61,7 @@ TABLE_TYPES = {
     "names": _PREFIX + "Names",
     "tracings": _PREFIX + "Tracing",
     "metrics": _PREFIX + "Metrics",
+    "loggings": _PREFIX + "Logging",
 }
 
 #: Every type of a node's stream in the order of sending; the generation closes a push.
@@ -160,9 +165,27 @@ def _set(*values: Any) -> PolicySet:
 
 def _tracing(*values: Any) -> TracingRecord:
     record = _exactly(TracingRecord, values)
-    collector = _exactly(Collector, record.collector)
+    return replace(record, pod=WorkloadName(*record.pod), collector=_collector(record.collector))
+
+
+def _collector(values: Any) -> Collector:
+    collector = _exactly(Collector, values)
+    _word(collector.form, Form)
     service = None if collector.service is None else ServiceName(*collector.service)
-    return replace(record, pod=WorkloadName(*record.pod), collector=replace(collector, service=service))
+    return replace(collector, service=service)
+
+
+def _logging(*values: Any) -> LoggingRecord:
+    record = _exactly(LoggingRecord, values)
+    egress, ingress = (tuple(map(_connection_log, logs)) for logs in (record.egress, record.ingress))
+    return LoggingRecord(WorkloadName(*record.pod), egress, ingress)
+
+
+def _connection_log(values: Any) -> ConnectionLog:
+    log = _exactly(ConnectionLog, values)
+    if log.filter:
+        cel.check(log.filter)
+    return replace(log, collector=None if log.collector is None else _collector(log.collector))
 
 
 def _metrics(*values: Any) -> MetricsRecord:
@@ -196,6 +219,7 @@ _READERS: dict[str, Callable[..., Record]] = {
     TABLE_TYPES["names"]: _plainly(NamesRecord),
     TABLE_TYPES["tracings"]: _tracing,
     TABLE_TYPES["metrics"]: _metrics,
+    TABLE_TYPES["loggings"]: _logging,
     MANIFEST_TYPE: _manifest,
     GENERATION_TYPE: _plainly(Generation),
 }

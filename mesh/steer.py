@@ -284,7 +284,7 @@ def providers(mesh: Mesh, l7: L7Class) -> set[Target]:
     asked |= {(p.counted_by.host, p.counted_by.port) for p in l7.limits if p.counted_by}
     found: set[Target] = set()
     for host, port in asked:
-        found |= _in_mesh(mesh, host, port)
+        found |= in_mesh(mesh, host, port)
     return found
 
 
@@ -293,7 +293,7 @@ def collectors(mesh: Mesh, tracings: Iterable[Tracing | None]) -> set[Target]:
     found: set[Target] = set()
     for tracing in tracings:
         if tracing is not None:
-            found |= _in_mesh(mesh, tracing.provider.service, tracing.provider.port)
+            found |= in_mesh(mesh, tracing.provider.service, tracing.provider.port)
     return found
 
 
@@ -302,11 +302,11 @@ def log_services(mesh: Mesh, logs: Iterable[AccessLog]) -> set[Target]:
     found: set[Target] = set()
     for log in logs:
         if log.provider.service:
-            found |= _in_mesh(mesh, log.provider.service, log.provider.port)
+            found |= in_mesh(mesh, log.provider.service, log.provider.port)
     return found
 
 
-def _in_mesh(mesh: Mesh, host: str, port: int) -> set[Target]:
+def in_mesh(mesh: Mesh, host: str, port: int) -> set[Target]:
     """`namespace/name.namespace.svc.cluster.local` in full (MeshConfig, service of a provider)."""
     name, _, namespace = host.rpartition("/")[2].partition(".")
     service = ServiceName(namespace.partition(".")[0], name)

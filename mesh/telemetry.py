@@ -11,7 +11,7 @@ from itertools import islice
 
 from mesh.canonical import canonical
 from mesh.model import Direction, MeshConfig, ServiceName, Telemetry, Workload
-from mesh.node import Collector, TracingRecord
+from mesh.node import Collector, Form, TracingRecord
 from mesh.proxy import Tracing
 
 #: Telemetries by namespace, in the order of their names.
@@ -41,13 +41,14 @@ def tracing(
 
 
 def connections(sent: Tracing, service: ServiceName | None) -> TracingRecord | None:
-    """What makes spans of a pod's connections where no Envoy does; None where the provider does not speak
-    OpenTelemetry. `service`: the provider, if it is a Service of the mesh."""
+    """What makes spans of a pod's connections where no Envoy does; None where the provider is Datadog.
+    `service`: the provider, if it is a Service of the mesh."""
     to = sent.provider
-    if to.kind != "opentelemetry":
+    if to.kind == "datadog":
         return None
+    form: Form = "otlp" if to.kind == "opentelemetry" else "zipkin" if to.long_ids else "zipkin-64"
     host = to.service.rpartition("/")[2]
-    collector = Collector(host, to.port, service, to.path, to.headers, to.timeout_ms)
+    collector = Collector(host, to.port, service, to.path, to.headers, to.timeout_ms, form)
     # The others are of a request, or of Envoy's environment.
     tags = tuple((tag.name, tag.value) for tag in sent.tags if tag.kind == "literal")
     return TracingRecord(sent.pod, collector, sent.sampling, sent.service_name, sent.canonical.revision, tags)

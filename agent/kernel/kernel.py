@@ -156,6 +156,10 @@ class Kernel:
         finally:
             os.close(link)
 
+    def tell_closes(self, on: bool) -> None:
+        """Whether ends of TCP connections are among the events."""
+        self.set_config(Config.CLOSES, int(on))
+
     def events(self) -> EventRing:
         if self._ring is None:
             table = self._tables["sl_event"]

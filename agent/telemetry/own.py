@@ -16,6 +16,7 @@ _LOST = {
     "traffic_lost": "sluice_connections_uncounted_total",
     "flows_untold": "sluice_flows_untold_total",
     "spans_untold": "sluice_spans_untold_total",
+    "connection_logs_dropped": "sluice_connection_logs_dropped_total",
 }
 
 

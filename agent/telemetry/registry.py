@@ -14,7 +14,7 @@ from itertools import accumulate
 
 from agent.telemetry.conversation import UNKNOWN, Conversation, labels, text
 from agent.telemetry.shape import STANDARD, Group, Shape
-from mesh.model import METRICS, REQUEST_METRICS, Attribute, Metric
+from mesh.model import CONNECTION_METRICS, METRICS, REQUEST_METRICS, Attribute, Metric
 
 #: Upper bounds of buckets, as Envoy has them for milliseconds and bytes alike.
 BOUNDS = (
@@ -60,7 +60,7 @@ class Distribution:
 
 @dataclass(slots=True)
 class Requests:
-    """One series of each of `metrics`, of requests: milliseconds and bytes."""
+    """One series of each of `metrics`, of requests: milliseconds and bytes, and messages of gRPC."""
 
     labels: str
     metrics: tuple[Metric, ...]
@@ -68,6 +68,8 @@ class Requests:
     duration: Distribution = field(default_factory=Distribution)
     received: Distribution = field(default_factory=Distribution)
     sent: Distribution = field(default_factory=Distribution)
+    asked: int = 0
+    answered: int = 0
 
 
 @dataclass(slots=True)
@@ -103,9 +105,15 @@ class Registry:
         return len(self._requests) + len(self._connections)
 
     def add_request(
-        self, said: Conversation, milliseconds: float, received: int, sent: int, of: Attributes = _unknown
+        self,
+        said: Conversation,
+        milliseconds: float,
+        received: int,
+        sent: int,
+        messages: tuple[int, int] = (0, 0),
+        of: Attributes = _unknown,
     ) -> None:
-        """Count one request."""
+        """Count one request; `messages` of gRPC were sent with it and in answer."""
         for index, group in enumerate(self._shape.of(said)):
             key = (said, index, _values(group, of))
             series = self._requests.get(key)
@@ -117,6 +125,8 @@ class Registry:
             series.duration.observe(milliseconds)
             series.received.observe(received)
             series.sent.observe(sent)
+            series.asked += messages[0]
+            series.answered += messages[1]
 
     def add_connections(self, said: Conversation, opened: int, closed: int, received: int, sent: int) -> None:
         """Count connections that were opened and closed, and the bytes of those that were closed."""
@@ -134,7 +144,7 @@ class Registry:
 
     def series(self, metric: Metric) -> Iterator[Requests | Connections]:
         """Those that tell a metric."""
-        kept = self._requests if metric in REQUEST_METRICS else self._connections
+        kept = self._connections if metric in CONNECTION_METRICS else self._requests
         return (one for one in kept.values() if metric in one.metrics)
 
     def _is_full(self) -> bool:
@@ -196,6 +206,8 @@ _PICKS: dict[Metric, str] = {
     "istio_request_duration_milliseconds": "duration",
     "istio_request_bytes": "received",
     "istio_response_bytes": "sent",
+    "istio_request_messages_total": "asked",
+    "istio_response_messages_total": "answered",
     "istio_tcp_connections_opened_total": "opened",
     "istio_tcp_connections_closed_total": "closed",
     "istio_tcp_sent_bytes_total": "sent",

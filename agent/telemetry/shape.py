@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from agent.telemetry.conversation import Conversation
-from mesh.model import CONNECTION_METRICS, REQUEST_METRICS, Direction, Metric, TagRule
+from agent.telemetry.conversation import Conversation, Protocol, Reporter
+from mesh.model import CALL_METRICS, CONNECTION_METRICS, REQUEST_METRICS, Direction, Metric, TagRule
 from mesh.node import MetricsRecord
+
+_DIRECTIONS: dict[Reporter, Direction] = {"source": "egress", "destination": "ingress"}
+_METRICS: dict[Protocol, tuple[Metric, ...]] = {
+    "http": REQUEST_METRICS,
+    "grpc": (*REQUEST_METRICS, *CALL_METRICS),
+    "tcp": CONNECTION_METRICS,
+}
 
 
 class Group(NamedTuple):
@@ -22,16 +29,15 @@ class Shape:
     def __init__(self, record: MetricsRecord | None = None) -> None:
         changes = record.changes if record else ()
         self._changes = {(change.direction, change.metric): change for change in changes}
-        self._source = self._groups("egress", REQUEST_METRICS), self._groups("egress", CONNECTION_METRICS)
-        self._destination = (
-            self._groups("ingress", REQUEST_METRICS),
-            self._groups("ingress", CONNECTION_METRICS),
-        )
+        self._found = {
+            (reporter, protocol): self._groups(direction, metrics)
+            for reporter, direction in _DIRECTIONS.items()
+            for protocol, metrics in _METRICS.items()
+        }
 
     def of(self, said: Conversation) -> tuple[Group, ...]:
         """The groups that count it."""
-        groups = self._source if said.reporter == "source" else self._destination
-        return groups[said.protocol == "tcp"]
+        return self._found[said.reporter, said.protocol]
 
     def _groups(self, direction: Direction, metrics: tuple[Metric, ...]) -> tuple[Group, ...]:
         found: dict[tuple[TagRule, ...], list[Metric]] = {}

@@ -40,7 +40,12 @@ class Telemetry:
         """Take in one entry of the access log of a pod's Envoy."""
         said = requests.conversation(self._names, addresses, request)
         self._registry(pod).add_request(
-            said, request.lasted * 1000, request.received, request.sent, partial(requests.attribute, request)
+            said,
+            request.lasted * 1000,
+            request.received,
+            request.sent,
+            request.messages,
+            partial(requests.attribute, request),
         )
 
     def add_traffic(self, rows: Iterable[tuple[TrafficKey, TrafficValue]]) -> None:

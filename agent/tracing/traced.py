@@ -1,15 +1,12 @@
-"""Whose connections are traced, and where their collectors are, by the records in force.
-
-A collector that is a Service of the mesh is dialled at a backend: the agent is no pod, nothing translates
-service addresses for it.
-"""
+"""Whose connections are traced, and where their collectors are, by the records in force."""
 
 from __future__ import annotations
 
+from agent.collectors import Collectors
 from agent.names import Names
 from agent.records import Change
-from mesh.model import ServiceName, WorkloadName
-from mesh.node import Collector, ServiceRecord, TracingRecord
+from mesh.model import WorkloadName
+from mesh.node import TracingRecord
 
 
 class Traced:
@@ -18,20 +15,16 @@ class Traced:
     def __init__(self, names: Names) -> None:
         self._names = names
         self._records: dict[WorkloadName, TracingRecord] = {}
-        self._services: dict[ServiceName, ServiceRecord] = {}
+        self._collectors = Collectors()
+        self.addresses = self._collectors.addresses
 
     def follow(self, change: Change) -> None:
         """One record changed."""
-        match change.old:
-            case TracingRecord(pod=pod):
-                self._records.pop(pod, None)
-            case ServiceRecord(name=name):
-                self._services.pop(name, None)
-        match change.new:
-            case TracingRecord() as record:
-                self._records[record.pod] = record
-            case ServiceRecord() as service:
-                self._services[service.name] = service
+        self._collectors.follow(change)
+        if isinstance(change.old, TracingRecord):
+            self._records.pop(change.old.pod, None)
+        if isinstance(change.new, TracingRecord):
+            self._records[change.new.pod] = change.new
 
     @property
     def records(self) -> set[TracingRecord]:
@@ -42,12 +35,3 @@ class Traced:
         """Of the pod of this node that has an address."""
         owner = self._names.workload(packed) if self._records else None
         return self._records.get(owner.name) if owner else None
-
-    def addresses(self, collector: Collector) -> tuple[tuple[str, int], ...]:
-        """Where a collector can be dialled; () while no backend of it is ready."""
-        if collector.service is None:
-            return ((collector.host, collector.port),)
-        service = self._services.get(collector.service)
-        if service is None:
-            return ()
-        return next((port.backends for port in service.ports if port.port == collector.port), ())

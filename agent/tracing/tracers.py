@@ -23,7 +23,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from agent.tracing.exporter import Addresses, OtlpExporter
+from agent.collectors import Addresses
+from agent.tracing.exporter import Exporter
 from agent.tracing.span import Context, Span
 from mesh.node import Collector, TracingRecord
 
@@ -37,7 +38,7 @@ class Tracers:
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
         self._tracers: dict[TracingRecord, Tracer] = {}
-        self._queues: dict[Collector, tuple[BatchSpanProcessor, OtlpExporter]] = {}
+        self._queues: dict[Collector, tuple[BatchSpanProcessor, Exporter]] = {}
         self._lost = 0
 
     @property
@@ -88,7 +89,7 @@ class Tracers:
 
     def _queue(self, collector: Collector) -> BatchSpanProcessor:
         if collector not in self._queues:
-            exporter = OtlpExporter(collector, self._addresses)
+            exporter = Exporter(collector, self._addresses)
             self._queues[collector] = BatchSpanProcessor(exporter, _QUEUE, _DELAY, _BATCH), exporter
         return self._queues[collector][0]
 

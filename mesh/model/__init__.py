@@ -70,6 +70,7 @@ from mesh.model.inventory import (
     WorkloadEntry,
 )
 from mesh.model.metrics import (
+    CALL_METRICS,
     CONNECTION_METRICS,
     METRICS,
     REQUEST_METRICS,
@@ -170,6 +171,7 @@ from mesh.model.traffic_policy import (
 __all__ = [
     "ALL",
     "BUILT_IN_LOG",
+    "CALL_METRICS",
     "CLUSTER_SUFFIX",
     "CONNECTION_METRICS",
     "DEFAULT_CONFIG",

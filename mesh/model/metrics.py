@@ -13,17 +13,20 @@ RequestMetric = Literal[
     "istio_request_bytes",
     "istio_response_bytes",
 ]
+#: Of requests that are calls of gRPC.
+CallMetric = Literal["istio_request_messages_total", "istio_response_messages_total"]
 ConnectionMetric = Literal[
     "istio_tcp_connections_opened_total",
     "istio_tcp_connections_closed_total",
     "istio_tcp_sent_bytes_total",
     "istio_tcp_received_bytes_total",
 ]
-Metric = RequestMetric | ConnectionMetric
+Metric = RequestMetric | CallMetric | ConnectionMetric
 
 REQUEST_METRICS: tuple[RequestMetric, ...] = get_args(RequestMetric)
+CALL_METRICS: tuple[CallMetric, ...] = get_args(CallMetric)
 CONNECTION_METRICS: tuple[ConnectionMetric, ...] = get_args(ConnectionMetric)
-METRICS: tuple[Metric, ...] = (*REQUEST_METRICS, *CONNECTION_METRICS)
+METRICS: tuple[Metric, ...] = (*REQUEST_METRICS, *CALL_METRICS, *CONNECTION_METRICS)
 
 #: What a label can be made of besides a text: what the agent knows of a request.
 Attribute = Literal[

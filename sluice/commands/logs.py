@@ -2,7 +2,8 @@
 supervisor, xds (the control plane) or agent.
 
 The container istio-proxy is the pod's Envoy, where it has or had one: its warnings, and the access logs that
-MeshConfig and Telemetry send to /dev/stdout. Envoy writes them once a second.
+MeshConfig and Telemetry send to /dev/stdout, also of connections without any Envoy. They are written once a
+second. Of more than 10 MiB the newest is kept, and as much before it, which is shown without --follow.
 
 Examples:
   sluice logs shop/web
@@ -20,7 +21,7 @@ from pathlib import Path
 from sluice.commands.options import add_name, pod_name
 from sluice.failure import Failure
 from sluice.mesh_directory import MeshDirectory
-from sluice.stored_pod import envoy_log, log_files
+from sluice.stored_pod import envoy_log, log_files, older_log
 
 #: What Istio calls a pod's Envoy.
 PROXY = "istio-proxy"
@@ -37,8 +38,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     path = _path(MeshDirectory(options.name), options.what, options.container)
+    # Following, tail would print the older file anew whenever the agent makes another of it.
+    before = [] if options.follow or not older_log(path).exists() else [str(older_log(path))]
     follow = ["-F"] if options.follow else []
-    os.execvp("tail", ["tail", "-n", "+1", *follow, "--", str(path)])
+    os.execvp("tail", ["tail", "-q", "-n", "+1", *follow, "--", *before, str(path)])
 
 
 def _path(mesh: MeshDirectory, what: str, container: str | None) -> Path:
@@ -55,7 +58,10 @@ def _path(mesh: MeshDirectory, what: str, container: str | None) -> Path:
     if container == PROXY and PROXY not in found:
         path = envoy_log(mesh, pod)
         if not path.exists():
-            raise Failure(f"pod {what} has had no Envoy", f"`sluice describe {what}` says what needs one")
+            raise Failure(
+                f"pod {what} has had no Envoy, and nothing was logged",
+                f"`sluice describe {what}` says what needs one",
+            )
         return path
     if container in found:
         return found[container]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from istio_integration import log_format
-from istio_integration.cel import CelError, check
+from mesh.cel import CelError, check
 from mesh.model import (
     BUILT_IN_LOG,
     DEFAULT_TEXT,

@@ -49,6 +49,15 @@ def test_what_names_no_metric_is_about_all_of_them() -> None:
     assert found == MetricRule(BOTH, METRICS)
 
 
+def test_istios_names_of_metrics_are_known() -> None:
+    for name, metric in (
+        ("GRPC_REQUEST_MESSAGES", "istio_request_messages_total"),
+        ("GRPC_RESPONSE_MESSAGES", "istio_response_messages_total"),
+    ):
+        (found,) = rules({"match": {"metric": name}, "disabled": True})
+        assert found.metrics == (metric,)
+
+
 def test_a_custom_metric_may_be_one_of_ours_with_or_without_istios_prefix() -> None:
     for name in ("tcp_sent_bytes_total", "istio_tcp_sent_bytes_total"):
         (found,) = rules({"match": {"customMetric": name}, "disabled": True})
@@ -68,7 +77,6 @@ def tag(name: str, written: Any) -> Any:
     [
         ({"reportingInterval": "5s"}, "reportingInterval", "reportingInterval"),
         ({"providers": [{"name": "stackdriver"}]}, "providers[0].name", "to prometheus alone"),
-        (override(match={"metric": "GRPC_REQUEST_MESSAGES"}), "overrides[0].match.metric", "not supported"),
         (override(match={"metric": "X"}), "overrides[0].match.metric", "one of ALL_METRICS, REQUEST_COUNT"),
         (override(match={"customMetric": "mine"}), "overrides[0].match.customMetric", "no metric of ours"),
         (

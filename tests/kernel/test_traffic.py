@@ -7,7 +7,16 @@ import time
 
 import pytest
 
-from bpf.layout import NO_ADDRESS, Config, TrafficKey, TrafficValue, packed_address
+from bpf.layout import (
+    NO_ADDRESS,
+    Config,
+    Event,
+    EventFlags,
+    EventType,
+    TrafficKey,
+    TrafficValue,
+    packed_address,
+)
 from tests.kernel.box import Box
 from tests.kernel.test_inbound import envoy_at, judge_callers
 
@@ -125,3 +134,33 @@ def test_it_can_be_switched_off(box: Box) -> None:
     finally:
         box.kernel.set_config(Config.TRAFFIC, 1)
     assert counted(box) == {}
+
+
+@pytest.mark.parametrize("vip", [VIP4, VIP6])
+def test_each_end_tells_when_it_is_closed_if_that_is_wanted(box: Box, vip: str) -> None:
+    one, two, _ = box.pods
+    own, backend = (one.ip6, two.ip6) if ":" in vip else (one.ip4, two.ip4)
+    box.service(vip, 80, [(backend, 8080)])
+    box.apply()
+    family = socket.AF_INET6 if ":" in vip else socket.AF_INET
+    with two.listen(8080, family) as server:
+        with one.connect(vip, 80) as client:
+            talk(server, client, 7, 300_000)
+        settled(box, row(backend, own, 8080, opener=0))
+        box.kernel.tell_closes(True)
+        try:
+            with one.connect(vip, 80) as client:
+                port = client.getsockname()[1]
+                talk(server, client, 1_000, 300_000)
+            settled(box, row(own, backend, 8080, opener=1, vip=vip), 2)
+            settled(box, row(backend, own, 8080, opener=0), 2)
+        finally:
+            box.kernel.tell_closes(False)
+    opener, other = sorted(box.events(EventType.CLOSE), key=lambda event: -event.flags)
+    assert all(Event.is_close(event.pack()) for event in (opener, other))
+    assert (opener.src, opener.dst, opener.vip) == tuple(map(packed_address, (own, backend, vip)))
+    assert (opener.src_port, opener.dst_port) == (port, 8080)
+    assert (opener.flags, opener.sent, opener.received) == (EventFlags.EGRESS, 1_000, 300_000)
+    assert (other.src, other.dst, other.vip) == (packed_address(backend), packed_address(own), NO_ADDRESS)
+    assert (other.src_port, other.dst_port) == (8080, port)
+    assert (other.flags, other.sent, other.received) == (0, 300_000, 1_000)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mesh.datapath import Node
-from mesh.model import ServiceName
+from mesh.model import DEFAULT_TEXT, ServiceName
+from mesh.node import Collector
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, documents, mesh_of
 from tests.mesh.test_telemetry import CONFIG as _CONFIG
 from tests.mesh.test_telemetry import OTEL, telemetry, view
@@ -118,3 +119,36 @@ def test_a_provider_that_mesh_config_does_not_know_is_a_problem() -> None:
     (problem,) = mesh.problems
     assert problem.field == "spec.accessLogging[0].providers[1].name"
     assert problem.message.startswith("otel is no extension provider of access logs")
+
+
+GATEWAY = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec:
+  selector: {app: reviews}
+  servers: [{port: {number: 9080, name: http, protocol: HTTP}, hosts: ["*"]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: edge, namespace: shop}
+spec: {hosts: [a.example], gateways: [edge], http: [{route: [{destination: {host: storefront}}]}]}
+"""
+
+
+def test_the_agent_is_told_what_to_log_of_connections_in_the_kernel() -> None:
+    records = telemetry("shop", "{accessLogging: [{match: {mode: SERVER}, providers: [{name: records}]}]}")
+    node = Node(mesh_of(SHOP, OTEL, CONFIG, records), "here")
+    found = node.state.loggings["shop/storefront"]
+    (log,) = found.ingress
+    assert found.egress == () and log.text == DEFAULT_TEXT.rstrip("\n")
+    assert log.collector == Collector("otel.shop.svc.cluster.local", 4317, ServiceName("shop", "otel"))
+    assert dict(log.resource)["k8s.pod.name"] == "storefront"
+    assert Node(mesh_of(SHOP, OTEL, CONFIG), "here").state.loggings == {}
+
+
+def test_what_comes_to_a_gateways_pod_is_its_envoys_to_log() -> None:
+    node = Node(mesh_of(SHOP, FILE, GATEWAY), "here")
+    gateways = {str(view.pod) for view in node.proxies.values() if view.gateway}
+    assert gateways and gateways.isdisjoint(node.state.loggings)
+    assert set(node.state.loggings) == node.state.pods.keys() - gateways

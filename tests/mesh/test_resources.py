@@ -6,8 +6,10 @@ from mesh.datapath import Node
 from mesh.model import ServiceName, WorkloadName
 from mesh.node import (
     Collector,
+    ConnectionLog,
     Generation,
     Launch,
+    LoggingRecord,
     Manifest,
     PodRecord,
     PolicyClass,
@@ -16,6 +18,8 @@ from mesh.node import (
 )
 from mesh.resources import GENERATION_TYPE, MANIFEST_TYPE, TABLE_TYPES, decode, encode
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
+
+COLLECTOR = Collector("otel.shop.svc.cluster.local", 4317, ServiceName("shop", "otel"))
 
 
 def test_every_record_survives_the_wire() -> None:
@@ -32,10 +36,13 @@ def test_every_record_survives_the_wire() -> None:
     assert decode(MANIFEST_TYPE, encode(manifest)) == manifest
     for collector in (
         Collector("otel.example.com", 4318, None, "/v1/traces", (("x-token", "a"),), 3000),
-        Collector("otel.shop.svc.cluster.local", 4317, ServiceName("shop", "otel")),
+        COLLECTOR,
     ):
         tracing = TracingRecord(WorkloadName("a", "b"), collector, 100, "b.a", "v1", (("tier", "gold"),))
         assert decode(TABLE_TYPES["tracings"], encode(tracing)) == tracing
+    log = ConnectionLog("a", "{}", "/dev/stdout", True, "source.port == 1", COLLECTOR, (("a", "b"),))
+    logging = LoggingRecord(WorkloadName("a", "b"), (log,), (ConnectionLog("c"),))
+    assert decode(TABLE_TYPES["loggings"], encode(logging)) == logging
     launch = Launch(0, (("TIER", "gold"),), 5000)
     launched = PodRecord(WorkloadName("a", "b"), ("10.0.0.1",), 300, launch=launch)
     assert decode(TABLE_TYPES["pods"], encode(launched)) == launched
@@ -47,3 +54,6 @@ def test_what_is_no_record_is_refused() -> None:
         decode("type.googleapis.com/other", b"[]")
     with pytest.raises(ValueError, match="malformed"):
         decode(MANIFEST_TYPE, b"[1]")
+    log = ConnectionLog("a", filter="source.port ==")
+    with pytest.raises(ValueError, match="lacks a value"):
+        decode(TABLE_TYPES["loggings"], encode(LoggingRecord(WorkloadName("a", "b"), (log,), ())))

@@ -6,7 +6,7 @@ import pytest
 
 from mesh.datapath import Node
 from mesh.model import ServiceName, WorkloadName
-from mesh.node import Collector, TracingRecord
+from mesh.node import Collector, Form, TracingRecord
 from mesh.proxy import ProxyView
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, documents, mesh_of
 from xds.dialects import read
@@ -24,6 +24,7 @@ data:
 """
 DEFAULT = CONFIG.replace("DEFAULT", "defaultProviders: {tracing: [otel]}")
 CONFIG = CONFIG.replace("DEFAULT", "")
+DATADOG = CONFIG.replace("zipkin: {service: zipkin", "datadog: {service: zipkin")
 
 OTEL = """
 apiVersion: v1
@@ -124,11 +125,20 @@ def test_the_agent_is_told_whose_connections_it_traces_and_who_takes_the_spans()
 
 
 @pytest.mark.parametrize(
-    "texts", [(), (CONFIG,), (DEFAULT, GOT.replace("SERVER", "CLIENT")), (CONFIG, ROOT, ONES)]
+    "texts", [(), (CONFIG,), (DEFAULT, GOT.replace("SERVER", "CLIENT")), (DATADOG, ROOT, ONES)]
 )
-def test_the_agent_traces_nobody_who_sends_nothing_to_opentelemetry(texts: tuple[str, ...]) -> None:
+def test_the_agent_traces_nobody_whose_provider_it_cannot_speak_to(
+    texts: tuple[str, ...],
+) -> None:
     node = Node(mesh_of(SHOP, OTEL, *texts), "here")
     assert "shop/storefront" not in node.state.tracings
+
+
+@pytest.mark.parametrize(("more", "form"), [("", "zipkin"), (", enable64bitTraceId: true", "zipkin-64")])
+def test_the_agent_tells_zipkin_in_its_own_form(more: str, form: Form) -> None:
+    node = Node(mesh_of(SHOP, CONFIG.replace("9411}", f"9411{more}}}"), ROOT, ONES), "here")
+    collector = node.state.tracings["shop/storefront"].collector
+    assert collector == Collector("zipkin.example.com", 9411, path="/api/v2/spans", form=form)
 
 
 def test_tracing_rides_along_and_steers_nobody() -> None:

@@ -34,6 +34,7 @@ def access_log(listener: str, *, traced: bool = False) -> AccessLog:
                     grpc_service=GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=naming.AGENT)),
                     transport_api_version=ApiVersion.V3,
                     buffer_flush_interval=_FLUSH,
+                    filter_state_objects_to_log=[naming.GRPC_STATS],
                 ),
                 # What a metric needs to tell gRPC from other HTTP, and how a call ended.
                 additional_request_headers_to_log=["content-type", *(["traceparent"] if traced else ())],

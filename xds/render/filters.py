@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import cache, lru_cache
 
+from envoy_data_plane.envoy.extensions.filters.http.grpc_stats.v3 import FilterConfig as GrpcStats
 from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac as RbacFilter
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
@@ -40,8 +41,16 @@ def judging() -> tuple[HttpFilter, ...]:
         rbac.dormant(naming.DENY),
         rbac.dormant(naming.ALLOW),
         rate_limits.dormant(),
-        router(),
+        *ending(),
     )
+
+
+@cache
+def ending() -> tuple[HttpFilter, ...]:
+    """What counts the messages of gRPC, for the access records, and what sends requests on. As in Istio it
+    stands in every chain; without statistics of its own by method, whose names are the client's."""
+    counting = GrpcStats(emit_filter_state=True, stats_for_all_methods=False)
+    return HttpFilter(name=naming.GRPC_STATS, typed_config=typed(counting)), router()
 
 
 @cache

@@ -162,7 +162,7 @@ def _chains(
         match.transport_protocol = "tls"
     secured = downstream_tls.transport(server.tls, http=server.http) if server.tls else None
     if server.http:
-        http_filters = (authentication.dormant(), *route_filters.dormant(), filters.router())
+        http_filters = (authentication.dormant(), *route_filters.dormant(), *filters.ending())
         manager = connection_manager.http(
             server.name, listener, _NO_HOST, http_filters, normalization, tracing, logs, edge=True
         )

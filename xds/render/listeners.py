@@ -118,7 +118,7 @@ def _requests_chain(
 ) -> FilterChain:
     """Egress classes judge behind the route: see xds.render.clusters."""
     name = naming.routed_port(chain.service, chain.port)
-    http_filters = (*route_filters.dormant(), filters.router())
+    http_filters = (*route_filters.dormant(), *filters.ending())
     manager = connection_manager.http(
         name, naming.ROUTING_LISTENER, chain.service.host, http_filters, normalization, tracing, logs
     )
@@ -154,9 +154,7 @@ def _not_to(ports: Sequence[int]) -> ListenerFilterChainMatchPredicate:
 
 
 @lru_cache(maxsize=8192)
-def class_listener(
-    shape: L7Class, tracing: Tracing | None = None, logs: tuple[AccessLog, ...] = ()
-) -> bytes:
+def class_listener(shape: L7Class, tracing: Tracing | None = None, logs: tuple[AccessLog, ...] = ()) -> bytes:
     """The listener of one L7 class, of which only `structure` counts: everything that reaches it is for its
     rules to judge."""
     direction, number = shape.direction, shape.number

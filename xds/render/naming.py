@@ -47,6 +47,8 @@ RATE_LIMITS = "envoy.filters.http.filter_chain.ratelimit"
 LOCAL_RATE_LIMIT = "envoy.filters.http.local_ratelimit"
 RATE_LIMIT = "envoy.filters.http.ratelimit"
 ROUTER = "envoy.filters.http.router"
+#: Also the name of what it leaves in a request's filter state (`agent.access_log`).
+GRPC_STATS = "envoy.filters.http.grpc_stats"
 UPSTREAM_CODEC = "envoy.filters.http.upstream_codec"
 HTTP_CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
 ORIGINAL_DST = "envoy.filters.listener.original_dst"

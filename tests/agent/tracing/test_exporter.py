@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from agent.tracing.span import Context, Span
 from agent.tracing.tracers import Tracers
 from mesh.model import ALL, WorkloadName
-from mesh.node import Collector, TracingRecord
+from mesh.node import Collector, Form, TracingRecord
 from tests.node.mesh import until
 from tests.xds.render.collector import HttpCollector, OtlpCollector, spans
 
@@ -72,6 +73,51 @@ def test_a_span_arrives_over_http_with_the_providers_headers_and_no_others(
     assert headers["host"] == "otel.example.com:4318"
     (span,) = spans(body)
     assert span.parent == "" and span.trace != f"{1:032x}"
+    tracers.keep([])
+
+
+@pytest.mark.parametrize(("form", "digits"), [("zipkin", 32), ("zipkin-64", 16)])
+def test_zipkin_gets_a_span_in_its_own_form(stopping: Callable[[Any], None], form: Form, digits: int) -> None:
+    collector = HttpCollector()
+    stopping(collector)
+    to = Collector("zipkin.example.com", 9411, path="/api/v2/spans", form=form)
+    tracers = Tracers(lambda _: (("127.0.0.1", collector.port),))
+    said = {"network.local.address": "10.0.0.1", "network.local.port": 4, "sluice.connection.reused": False}
+    parent = Context(0xA << 64 | 0xB, 2)
+    told = tracers.emit(
+        replace(SPAN, record=replace(RECORD, collector=to), attributes=said, parent=parent, end=10**18 + 7000)
+    )
+    tracers.emit(
+        replace(SPAN, record=replace(RECORD, collector=to), parent=None, links=(), error="POLICY_EGRESS")
+    )
+    path, headers, body = collector.received.get(timeout=15)
+    assert (path, headers["content-type"]) == ("/api/v2/spans", "application/json")
+    child, root = json.loads(body)
+    resource = {
+        "service.version": "v1",
+        "k8s.namespace.name": "shop",
+        "k8s.pod.name": "client",
+        "tier": "gold",
+    }
+    assert child == {
+        "traceId": f"{parent.trace:032x}"[-digits:],
+        "id": f"{told.span:016x}",
+        "parentId": f"{2:016x}",
+        "kind": "CLIENT",
+        "name": "TCP web:80",
+        "timestamp": 10**15,
+        "duration": 7,
+        "localEndpoint": {"serviceName": "client.shop", "ipv4": "10.0.0.1", "port": 4},
+        "remoteEndpoint": {},
+        "tags": resource
+        | {
+            "network.local.address": "10.0.0.1",
+            "network.local.port": "4",
+            "sluice.connection.reused": "false",
+        }
+        | {"link.0": f"{3:032x}-{4:016x}"},
+    }
+    assert "parentId" not in root and root["duration"] == 1 and root["tags"]["error"] == "POLICY_EGRESS"
     tracers.keep([])
 
 

@@ -51,6 +51,8 @@ def _envoy_filter(
 
 _PATCHED = _envoy_filter("web", "HTTP_FILTER", _BUFFER, "SIDECAR_INBOUND")
 _OTHER = _envoy_filter("xeb", "HTTP_FILTER", _BUFFER | {"name": "other"}, "SIDECAR_INBOUND")
+
+
 def _proxy_config(**spec: Any) -> Object:
     return object_of("networking.istio.io/v1beta1", "ProxyConfig", "web", "shop", spec)
 

@@ -15,6 +15,7 @@ from agent.access_log import LoggedRequest, requests
 from agent.flows import FlowLog, FlowTeller
 from agent.names import Names
 from agent.records import Change
+from agent.telemetry.telemetry import Telemetry
 from mesh.key_set import normalise
 from mesh.model import (
     AuthorizationProvider,
@@ -25,10 +26,12 @@ from mesh.model import (
     RateLimitService,
     ServiceName,
     TextMatch,
+    WorkloadName,
 )
 from mesh.model import Backend as Address
 from mesh.node import PolicyClass, PortVerdict
 from mesh.proxy import AuthenticationPart, Destination, Part, RateLimitPart, Target
+from tests.agent.telemetry.samples import samples, value
 from tests.threats.http.rate_limit_service import RateLimitService as Counter
 from tests.threats.http.tokens import ISSUER, Issuer, bearer
 from tests.xds.render.backend import Backend
@@ -119,6 +122,55 @@ def test_a_record_names_the_class_that_judged_or_the_rule_that_routed(
         "enforced_effective_policy_id": (
             "CiliumNetworkPolicy-ns[shop]-policy[web]-rule[ingress[0].toPorts[0]]"
         ),
+    }
+
+
+def test_a_record_says_how_many_grpc_messages_went_either_way(
+    folder: Path, servers: dict[str, Backend], messages: queue.Queue[bytes]
+) -> None:
+    def talk(asked: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[bytes]:
+        for message in asked:
+            yield message
+            yield message
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    handlers = {"Talk": grpc.stream_stream_rpc_method_handler(talk)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    shown = view(
+        routed=(routed("api", entry(prefix("/echo.Echo"), to("api")), entry(prefix("/"), to("plain"))),),
+        destinations=(destination("api", part(port)), destination("plain", part(servers["one"].port))),
+        ingress=(l7(300, "ingress", HttpMatch(method="POST")),),
+    )
+    proxy = Proxy(shown, folder, passthrough=("127.0.0.1", port))
+    found: dict[str, LoggedRequest] = {}
+    telemetry = Telemetry(Names())
+    pod = WorkloadName("shop", "client")
+    try:
+        routes, judges = (proxy.ports[n] for n in ("api.shop.svc.cluster.local:80", "virtualInbound|300"))
+        for number, dialled in enumerate((routes, judges), 3):
+            with grpc.insecure_channel(f"127.0.0.1:{dialled}") as channel:
+                call = channel.stream_stream("/echo.Echo/Talk")
+                answers = list(call(iter([b"hello"] * number), metadata=[("x", "y")], timeout=10))
+                assert len(answers) == 2 * number
+        ask(routes, "/plain")
+        while len(found) < 3:
+            for request in requests(messages.get(timeout=10)):
+                found[f"{request.path} {request.route}"] = request
+                telemetry.add_request(pod, (), request)
+    finally:
+        proxy.stop()
+        server.stop(grace=None)
+    assert sorted(request.messages for request in found.values()) == [(0, 0), (3, 6), (4, 8)]
+    text = telemetry.text(pod)
+    assert value(text, "istio_requests_total", request_protocol="http") == 1
+    assert value(text, "istio_requests_total", request_protocol="grpc", grpc_response_status="0") == 2
+    assert value(text, "istio_request_messages_total", request_protocol="grpc") == 7
+    assert value(text, "istio_response_messages_total", grpc_response_status="0") == 14
+    assert samples(text, "istio_request_messages")[0].labels == samples(text, "istio_requests")[0].labels
+    assert {sample.labels["request_protocol"] for sample in samples(text, "istio_request_messages")} == {
+        "grpc"
     }
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from istio_integration import cel, log_format
+from istio_integration import log_format
+from mesh import cel
 from mesh.model import (
     BUILT_IN_LOG,
     AccessLogProvider,

@@ -1,0 +1,71 @@
+"""Takes connections to a collector as log records of OpenTelemetry. What cannot be sent at once is lost and
+counted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+
+from agent.collectors import Addresses
+from agent.connection_logs import template
+from agent.connection_logs.connection import Connection
+from agent.sender import CollectorError, Sender
+from mesh.node import Collector, ConnectionLog
+
+log = logging.getLogger(__name__)
+
+#: Connections, and the log that they are for.
+Batch = list[tuple[ConnectionLog, Collection[Connection]]]
+
+_METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+
+
+class LogSender:
+    """To one collector."""
+
+    def __init__(self, collector: Collector, addresses: Addresses) -> None:
+        self._sender = Sender(collector, addresses, _METHOD)
+        self._is_failing = False
+        #: Records that were lost.
+        self.lost = 0
+
+    def send(self, batch: Batch) -> None:
+        """Send what logs say of connections."""
+        try:
+            self._sender.send(encoded(batch))
+        except CollectorError as error:
+            self.lost += sum(len(connections) for _, connections in batch)
+            if not self._is_failing:
+                log.warning("send connection logs failed: %s", error)
+            self._is_failing = True
+        else:
+            self._is_failing = False
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._sender.close()
+
+
+def encoded(batch: Batch) -> bytes:
+    """An ExportLogsServiceRequest, as Envoy's logger makes it."""
+    # Costs memory that an agent does not need whose mesh has no such provider.
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+    def said(values: Mapping[str, str]) -> list[KeyValue]:
+        return [
+            KeyValue(key=key, value=AnyValue(string_value=value)) for key, value in sorted(values.items())
+        ]
+
+    request = ExportLogsServiceRequest()
+    for one, connections in batch:
+        body, attributes = template.text(one.text), template.attributes(one.labels)
+        logs = request.resource_logs.add()
+        logs.resource.attributes.extend(said(dict(one.resource)))
+        records = logs.scope_logs.add().log_records
+        for connection in connections:
+            text = AnyValue(string_value=body(connection))
+            record = records.add(time_unix_nano=connection.began, body=text)
+            record.attributes.extend(said(attributes(connection)))
+    return bytes(request.SerializeToString())
