@@ -166,6 +166,7 @@ from mesh.model.traffic_policy import (
     Subset,
     TrafficPolicy,
 )
+from mesh.model.wasm_plugin import FailStrategy, Module, ModuleSource, PluginPhase, WasmPlugin
 
 __all__ = [
     "ALL",
@@ -218,6 +219,7 @@ __all__ = [
     "EntityPeer",
     "EnvoyFilter",
     "EnvoyPatch",
+    "FailStrategy",
     "Fault",
     "Fragment",
     "Gateway",
@@ -248,6 +250,8 @@ __all__ = [
     "Metric",
     "MetricRule",
     "Mirror",
+    "Module",
+    "ModuleSource",
     "NamePattern",
     "NamePeer",
     "NamedPort",
@@ -266,6 +270,7 @@ __all__ = [
     "PathMatch",
     "PathNormalization",
     "Peer",
+    "PluginPhase",
     "Policy",
     "PortMatch",
     "PortName",
@@ -323,6 +328,7 @@ __all__ = [
     "Transport",
     "TrustBundle",
     "ValueMatch",
+    "WasmPlugin",
     "Workload",
     "WorkloadEntry",
     "WorkloadName",
