@@ -19,6 +19,7 @@ from istio_integration.service_entry import read_service_entry
 from istio_integration.sidecar import read_sidecar
 from istio_integration.telemetry import read_telemetry
 from istio_integration.virtual_service import read_virtual_service
+from istio_integration.wasm_plugin import read_wasm_plugin
 from istio_integration.workload_entry import read_workload_entry
 from mesh.dialects import Dialect
 
@@ -53,6 +54,7 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("telemetry.istio.io/v1", "Telemetry"): Dialect(read_telemetry),
     ("telemetry.istio.io/v1alpha1", "Telemetry"): Dialect(read_telemetry),
     ("networking.istio.io/v1beta1", "ProxyConfig"): Dialect(read_proxy_config),
+    ("extensions.istio.io/v1alpha1", "WasmPlugin"): Dialect(read_wasm_plugin, fail_closed=True),
     ("v1", "ConfigMap"): Dialect(read_config_map),
     ("v1", "Pod"): Dialect(read_pod),
 }
@@ -61,8 +63,7 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
 MISSING: Mapping[str, str] = {
     "PeerAuthentication": "there is no mTLS yet, so it could not keep its promise; identities are those of "
     "the network, and an AuthorizationPolicy or NetworkPolicy says who may call",
-    "WasmPlugin": "modules are not fetched and run yet; an EnvoyFilter can insert any filter that Envoy has",
-    "TrafficExtension": "extensions are not run yet; an EnvoyFilter can insert Lua and any filter Envoy has",
+    "TrafficExtension": "write a WasmPlugin; an EnvoyFilter can insert Lua and any filter Envoy has",
     "WorkloadGroup": "machines do not register themselves; write a WorkloadEntry for each",
 }
 

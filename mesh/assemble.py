@@ -42,6 +42,8 @@ from mesh.model import (
     KeySource,
     LearnedNames,
     MeshConfig,
+    Module,
+    ModuleSource,
     NamePattern,
     Namespace,
     Node,
@@ -99,6 +101,7 @@ class Mesh:
         #: Which report of the resolver that is.
         self.learned = 0
         self.keys: dict[KeySource, KeySet] = {}
+        self.modules: dict[ModuleSource, Module] = {}
         #: Addresses of nodes other than `hosts`.
         self.remote_nodes: frozenset[str] = frozenset()
         self.entry_hosts = EntryHosts()
@@ -110,7 +113,14 @@ class Mesh:
         self.named_blocks = NamedBlocks(self.service_table, self.cidrs)
         slices = self.service_table.slices
         directory = Directory(
-            self.nodes, self.groups, self.services, slices, self.names, self.keys, self.config
+            self.nodes,
+            self.groups,
+            self.services,
+            slices,
+            self.names,
+            self.keys,
+            self.modules,
+            self.config,
         )
         self.policy_table = PolicyTable(directory, self.cidrs)
         self.policies = self.policy_table.all
@@ -205,7 +215,8 @@ class Mesh:
         looked, changed = self.policy_table.settle()
         change.policies |= changed
         for ref in looked:
-            self._tell(ref, [*self.policy_table.lacking_keys(ref), *self._half_done(ref)])
+            lacking = (*self.policy_table.lacking_keys(ref), *self.policy_table.lacking_modules(ref))
+            self._tell(ref, [*lacking, *self._half_done(ref)])
         # In order, so that numbers and addresses do not depend on how sets are walked.
         for name in sorted(rehome):
             self._number(name, change)
@@ -283,6 +294,9 @@ class Mesh:
             case KeySet():
                 self.keys[noun.source] = noun
                 self.policy_table.look_again("keys")
+            case Module():
+                self.modules[noun.source] = noun
+                self.policy_table.look_again("modules")
             case MeshConfig():
                 self._configs[ref] = noun
                 self._configure(change)
@@ -360,6 +374,9 @@ class Mesh:
             case KeySet():
                 self.keys.pop(noun.source, None)
                 self.policy_table.look_again("keys")
+            case Module():
+                self.modules.pop(noun.source, None)
+                self.policy_table.look_again("modules")
             case MeshConfig():
                 self._configs.pop(ref, None)
                 self._configure(change)
@@ -610,3 +627,4 @@ def _refer(sources: set[Source], change: Change) -> None:
     """Policies refer to other things now."""
     change.names = change.names or "names" in sources
     change.keys = change.keys or "keys" in sources
+    change.modules = change.modules or "modules" in sources

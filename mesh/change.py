@@ -13,7 +13,8 @@ class Change:
     what the whole mesh is told; `names`: what DNS said, or which names policies want to know of; `routed`:
     services that other routes or DestinationRules bind now; `callers`: there are others, they are told apart
     by other labels, or told of other services; `gateways`: they, or what they may use; `keys`: where policies
-    want keys from; `telemetry`: what is to be traced; `proxies`: how Envoys are run."""
+    want keys from; `modules`: where WasmPlugins want theirs from; `telemetry`: what is to be traced;
+    `proxies`: how Envoys are run."""
 
     workloads: set[WorkloadName] = field(default_factory=set)
     services: set[ServiceName] = field(default_factory=set)
@@ -26,6 +27,7 @@ class Change:
     callers: bool = False
     gateways: bool = False
     keys: bool = False
+    modules: bool = False
     telemetry: bool = False
     proxies: bool = False
 

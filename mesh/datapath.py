@@ -7,7 +7,7 @@ last `NodeState`, mapping by mapping. It knows records, not map entries, and no 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -31,6 +31,7 @@ from mesh.classes import (
     token_rules,
 )
 from mesh.envoy_filters import parts as filter_parts
+from mesh.envoy_filters import plugins as plugin_parts
 from mesh.gateway_ports import credentials, gateway_ports, outward
 from mesh.identity import PORTS_KEY
 from mesh.metrics import metrics_record
@@ -53,7 +54,7 @@ from mesh.node import (
     PortVerdict,
     TracingRecord,
 )
-from mesh.proxy import Destination, FilterPart, L7Class, ProxyView, Target
+from mesh.proxy import Destination, L7Class, ProxyView, Target
 from mesh.proxy_config import launch
 from mesh.references import AnyCondition, RequestPolicy
 from mesh.shared_records import SharedRecords, everything, same
@@ -190,9 +191,9 @@ class Node:
         metrics: dict[str, MetricsRecord] = {}
         loggings: dict[str, LoggingRecord] = {}
         homes = by_namespace(self._mesh.telemetries.values())
-        for name, (ingress, egress, patches) in sets.items():
+        for name, (ingress, egress, filters) in sets.items():
             applied = applying(self._mesh.config, homes, self._mesh.workloads[name])
-            view = self._view(name, ingress, egress, applied, patches)
+            view = self._view(name, ingress, egress, applied, filters)
             if view.reasons:
                 proxies[str(name)] = view
             if traced := self._traced(view):
@@ -232,7 +233,7 @@ class Node:
 
     def _sets(
         self, name: WorkloadName, used: dict[int, _Subject], stale: bool
-    ) -> tuple[int, int, tuple[FilterPart, ...]]:
+    ) -> tuple[int, int, list[EnvoyFilter]]:
         """The ingress and the egress policy set of a local pod, and what changes its Envoy."""
         mesh = self._mesh
         number = mesh.identities.of[name]
@@ -258,7 +259,7 @@ class Node:
             self._subject(direction, tuple(p for p in chosen if concerns(p, direction)), known, used, stale)
             for direction in DIRECTIONS
         )
-        return ingress, egress, filter_parts(filters, mesh.config.root_namespace)
+        return ingress, egress, filters
 
     def _view(
         self,
@@ -266,7 +267,7 @@ class Node:
         ingress: int,
         egress: int,
         applied: tuple[Telemetry, ...],
-        patches: tuple[FilterPart, ...],
+        filters: Sequence[EnvoyFilter],
     ) -> ProxyView:
         """What the pod's Envoy has to do; without reasons it needs none."""
         mesh = self._mesh
@@ -314,7 +315,8 @@ class Node:
             got,
             sent_logs,
             got_logs,
-            patches,
+            filter_parts(filters, mesh.config.root_namespace),
+            plugin_parts(filters),
         )
 
     def _traced(self, view: ProxyView) -> TracingRecord | None:

@@ -34,6 +34,7 @@ from mesh.model import (
     ServiceName,
     ServicePort,
     TierPolicy,
+    WasmPlugin,
     Workload,
     WorkloadName,
 )
@@ -183,7 +184,8 @@ def _rules(policy: AnyPolicy, view: ProxyView, directions: tuple[Direction, ...]
             contexts: list[PatchContext] = ["GATEWAY"] if view.gateway else []
             contexts += [_CONTEXTS[direction] for direction in directions]
             if any(map(patch.concerns, contexts)):
-                effect = f"{patch.operation} {patch.target} in {patch.context}"
+                what = f"module of {policy.phase}" if isinstance(policy, WasmPlugin) else patch.target
+                effect = f"{patch.operation} {what} in {patch.context}"
                 yield _entry(policy.ref, patch.field, effect, _patched(policy, patch, view, directions))
         return
     prefix = "audit: would " if policy.audit else ""

@@ -1,4 +1,5 @@
-"""Which EnvoyFilters change whose Envoy, and which of their patches bring one where there is none (rule 20).
+"""Which EnvoyFilters, WasmPlugins among them, change whose Envoy, and which of their patches bring one where
+there is none (rule 20).
 
 A patch about requests steers the ports that it names, by number or in one of Istio's names of them, all HTTP
 ports if it names none. Any other patch on the way out steers only what it names. Knows no Envoy.
@@ -16,19 +17,22 @@ from mesh.model import (
     EnvoyPatch,
     ListenerMatch,
     ObjectRef,
+    PluginPhase,
     Problem,
     RoutesMatch,
     Service,
     ServiceName,
     ServicePort,
+    WasmPlugin,
 )
 from mesh.protocols import declared
-from mesh.proxy import FilterPart, PatchKey
+from mesh.proxy import FilterPart, PatchKey, PluginPart
 
 #: `inbound|http|8080`, `inbound|8080||`: what Istio calls hosts, routes and clusters of one port of a pod.
 _INBOUND = re.compile(r"inbound\|(?:http\|)?([0-9]{1,5})(?:\|.*)?")
 #: `0.0.0.0_80`, `80`, `http.80`: what it calls listeners and routes of one port of all services.
 _OUTBOUND = re.compile(r"(?:[0-9a-f.:]+_|http\.)?([0-9]{1,5})")
+_PHASES: tuple[PluginPhase, ...] = ("AUTHN", "AUTHZ", "STATS", "UNSPECIFIED_PHASE")
 _CLUSTER = re.compile(r"outbound\|([0-9]{1,5})\|[^|]*\|(.+)")
 
 
@@ -69,10 +73,31 @@ def inbound(found: EnvoyFilter, port: int) -> Iterator[PatchKey]:
 def parts(filters: Iterable[EnvoyFilter], root: str) -> tuple[FilterPart, ...]:
     """What a pod's Envoy is changed by, in the order in which Istio does it."""
     ranked = sorted(
-        {one.ref: one for one in filters}.values(),
+        {one.ref: one for one in filters if not isinstance(one, WasmPlugin)}.values(),
         key=lambda one: (one.ref.namespace != root, one.priority, one.created or "9", one.ref),
     )
     return tuple(FilterPart(one.ref, one.patches) for one in ranked)
+
+
+def plugins(filters: Iterable[EnvoyFilter]) -> tuple[PluginPart, ...]:
+    """What a pod's Envoy runs, in the order in which requests meet it."""
+    ranked = sorted(
+        {one.ref: one for one in filters if isinstance(one, WasmPlugin)}.values(),
+        key=lambda one: (_PHASES.index(one.phase), -one.priority, one.ref),
+    )
+    return tuple(
+        PluginPart(
+            one.ref,
+            one.patches,
+            one.phase,
+            one.on_failure,
+            one.code,
+            one.name,
+            one.config,
+            one.environment,
+        )
+        for one in ranked
+    )
 
 
 def problems(found: EnvoyFilter) -> Iterator[Problem]:
@@ -83,7 +108,8 @@ def problems(found: EnvoyFilter) -> Iterator[Problem]:
             "is not there, so it steers nothing: it changes Envoys that run for another reason. Name "
             'workloads, or say so by the annotation sluice.io/steer, "true" or "false"'
         )
-        yield Problem(found.ref, "spec.workloadSelector", text)
+        field = "selector" if isinstance(found, WasmPlugin) else "workloadSelector"
+        yield Problem(found.ref, f"spec.{field}", text)
     for patch in found.patches:
         where = patch.where
         if patch.context == "SIDECAR_INBOUND" and isinstance(where, ClusterMatch):

@@ -7,11 +7,20 @@ Knows what is referred to only by its Directory, and no address, identity or ver
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from mesh.cidr import CidrIndex
-from mesh.model import KeySource, MeshConfig, NamePattern, ObjectRef, Problem
+from mesh.model import (
+    FailStrategy,
+    KeySource,
+    MeshConfig,
+    ModuleSource,
+    NamePattern,
+    ObjectRef,
+    Problem,
+    WasmPlugin,
+)
 from mesh.references import (
     AnyPolicy,
     Directory,
@@ -24,6 +33,13 @@ from mesh.references import (
     resolve,
     sources_of,
 )
+
+_CLOSED = "until then requests that must meet it get 503, but where an earlier version serves"
+_MEANWHILE: Mapping[FailStrategy, str] = {
+    "FAIL_CLOSE": _CLOSED,
+    "FAIL_RELOAD": _CLOSED,
+    "FAIL_OPEN": "until then requests pass without it, but where an earlier version serves",
+}
 
 
 class PolicyTable:
@@ -47,6 +63,11 @@ class PolicyTable:
     def wanted_keys(self) -> frozenset[KeySource]:
         """Where the keys come from that policies do not bring themselves."""
         return frozenset(source for policy in self._of("keys") for source in key_sources_of(policy))
+
+    def wanted_modules(self) -> frozenset[ModuleSource]:
+        """Where the modules come from that WasmPlugins run."""
+        found = (policy.source for policy in self._of("modules") if isinstance(policy, WasmPlugin))
+        return frozenset(source for source in found if source is not None)
 
     # --- changing ----------------------------------------------------------------------------
 
@@ -111,6 +132,21 @@ class PolicyTable:
             return None
         rest = "the keys from before stay in force" if known.keys else "until then its tokens get 401"
         return Problem(ref, f"spec.{field}", f"no keys from {source.uri}: {known.failure}; {rest}")
+
+    def lacking_modules(self, ref: ObjectRef) -> list[Problem]:
+        """Why the module of an object is not there."""
+        return [
+            Problem(ref, "spec.url", f"no module from {url}: {why}; {_MEANWHILE[plugin.on_failure]}")
+            for plugin in self._written.get(ref, ())
+            if isinstance(plugin, WasmPlugin) and plugin.source and (why := self._awaits(plugin.source))
+            for url in (plugin.source.url,)
+        ]
+
+    def _awaits(self, source: ModuleSource) -> str:
+        known = self._directory.modules.get(source)
+        if known is None:
+            return "it has not come yet"
+        return "" if known.code else known.failure
 
     def _of(self, source: Source) -> Iterator[AnyPolicy]:
         for ref in self._referring[source]:

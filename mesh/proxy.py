@@ -22,6 +22,7 @@ from mesh.model import (
     CustomTag,
     Direction,
     EnvoyPatch,
+    FailStrategy,
     HttpMatch,
     JwtRule,
     Limit,
@@ -30,6 +31,7 @@ from mesh.model import (
     NamePattern,
     ObjectRef,
     PathNormalization,
+    PluginPhase,
     Protocol,
     RateLimitService,
     RouteBackend,
@@ -127,6 +129,21 @@ class FilterPart:
 
     origin: ObjectRef
     patches: tuple[EnvoyPatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PluginPart:
+    """A filter that one WasmPlugin inserts where its patches say, and the module that it runs (empty: there
+    is none, and `on_failure` decides)."""
+
+    origin: ObjectRef
+    patches: tuple[EnvoyPatch, ...]
+    phase: PluginPhase
+    on_failure: FailStrategy
+    code: bytes = field(repr=False)
+    name: str = ""
+    config: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +411,8 @@ class ProxyView:
     ingress_logs: tuple[AccessLog, ...] = ()
     #: In the order in which they are applied.
     patches: tuple[FilterPart, ...] = ()
+    #: In the order in which requests meet them.
+    plugins: tuple[PluginPart, ...] = ()
 
 
 def _targets(entries: Iterable[RouteEntry | ConnectionEntry]) -> frozenset[Target]:

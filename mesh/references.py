@@ -29,6 +29,8 @@ from mesh.model import (
     KeySet,
     KeySource,
     MeshConfig,
+    Module,
+    ModuleSource,
     NamePattern,
     NamePeer,
     Node,
@@ -51,6 +53,7 @@ from mesh.model import (
     ServicePeer,
     Term,
     TierPolicy,
+    WasmPlugin,
     WorkloadPeer,
 )
 
@@ -64,7 +67,7 @@ AnyPolicy = Policy | TierPolicy | RequestPolicy
 AnyCondition = AnyPolicy | Registry
 
 #: The kinds of thing that a policy can refer to.
-Source = Literal["groups", "nodes", "services", "names", "config", "keys"]
+Source = Literal["groups", "nodes", "services", "names", "config", "keys", "modules"]
 
 #: Where the API server stands (EndpointSlices of this Service).
 API_SERVER = ServicePeer("default", "kubernetes", None)
@@ -81,14 +84,17 @@ class Directory:
     slices: Mapping[ServiceName, Mapping[ObjectRef, EndpointSlice]] = field(default_factory=dict)
     names: Mapping[str, frozenset[str]] = field(default_factory=dict)
     keys: Mapping[KeySource, KeySet] = field(default_factory=dict)
+    modules: Mapping[ModuleSource, Module] = field(default_factory=dict)
     config: MeshConfig = DEFAULT_CONFIG
 
 
 def sources_of(policy: AnyPolicy) -> set[Source]:
     """The kinds of thing that its meaning depends on."""
     if isinstance(policy, RequestPolicy):
-        of_services = not isinstance(policy, EnvoyFilter) and policy.services is not None
+        of_services = isinstance(policy, SubjectPolicy | WasmPlugin) and policy.services is not None
         found: set[Source] = {"config", "services"} if of_services else {"config"}
+        if isinstance(policy, WasmPlugin):
+            found.add("modules")
         return found | {"keys"} if key_sources_of(policy) else found
     return {_SOURCES[type(peer)] for peer in _references(policy)}
 
@@ -180,6 +186,10 @@ def resolve(policy: AnyPolicy, directory: Directory) -> tuple[AnyPolicy, ...]:
         return tuple(replace(known, subject=found) for found in _subjects(policy, directory))
     if isinstance(policy, RateLimit):
         return tuple(replace(policy, subject=found, services=None) for found in _subjects(policy, directory))
+    if isinstance(policy, WasmPlugin):
+        module = directory.modules.get(policy.source) if policy.source else None
+        plugin = replace(policy, code=module.code if module else b"", services=None)
+        return tuple(replace(plugin, subject=found) for found in _subjects(policy, directory))
     if isinstance(policy, EnvoyFilter):
         return (replace(policy, subject=_at_home(policy, directory)),)
     if not _references(policy):
@@ -206,7 +216,7 @@ def _with_keys(rule: JwtRule, directory: Directory) -> JwtRule:
     return replace(rule, keys=found.keys if found else "")
 
 
-def _subjects(policy: SubjectPolicy, directory: Directory) -> Iterator[Selector]:
+def _subjects(policy: SubjectPolicy | WasmPlugin, directory: Directory) -> Iterator[Selector]:
     """A policy of the root namespace is for all; one of a Service is for what stands behind it."""
     own = Requirement(NAMESPACE_KEY, "In", (policy.ref.namespace,))
     if policy.services is not None:

@@ -199,6 +199,18 @@ _GATEWAYS = (
     ),
 )
 
+_OF_MODULE = (
+    "sha256",
+    "imagePullPolicy",
+    "imagePullSecret",
+    "pluginConfig",
+    "pluginName",
+    "phase",
+    "priority",
+    "failStrategy",
+    "vmConfig",
+    "type",
+)
 _REQUESTS = (
     *_rows(
         "RateLimit",
@@ -218,6 +230,13 @@ _REQUESTS = (
             "outbound, at the Service ports that it names",
         ),
         ("configPatches[].match", "cluster", CALLER, "outbound, to the Services that it names"),
+    ),
+    *_rows(
+        "WasmPlugin",
+        ("", ("selector", "targetRef", "targetRefs"), RIDES, "whose Envoys run it"),
+        ("", "url", DESTINATION, "inbound; only an Envoy runs a module"),
+        ("", "match", CALLER, "where it names CLIENT or nothing; whoever serves Gateways runs it there"),
+        ("", _OF_MODULE, RIDES, "what is run, and where among the filters"),
     ),
     *_rows(
         "Telemetry",

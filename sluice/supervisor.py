@@ -153,10 +153,10 @@ class Supervisor:
 
 
 def mesh_children(
-    mesh: MeshDirectory, plan: AddressPlan, sources: Sequence[str], jwks_allow: Sequence[str] = ()
+    mesh: MeshDirectory, plan: AddressPlan, sources: Sequence[str], fetching: Sequence[str] = ()
 ) -> list[Child]:
-    """The control plane, reading `sources` (absolute paths), and the agent. `jwks_allow` is where keys may
-    come from besides public addresses."""
+    """The control plane, reading `sources` (absolute paths), and the agent. `fetching` are options of
+    the first that say what it may fetch."""
     where = ["--state", str(mesh.state), "--run", str(mesh.run)]
     services = ",".join(str(block) for block in plan.services)
     control_plane = [*where, "--node", NODE, "--service-cidr", services]
@@ -164,8 +164,7 @@ def mesh_children(
         control_plane += ["--node-address", address]
     for source in sources:
         control_plane += ["-f", source]
-    for place in jwks_allow:
-        control_plane += ["--jwks-allow", place]
+    control_plane += fetching
     agent = [
         *where,
         *("--pin", str(mesh.pins)),

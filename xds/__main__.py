@@ -24,6 +24,8 @@ from xds.admin import Admin
 from xds.allocations import Locked, lock
 from xds.allowed import Allowed
 from xds.jwks import FetchedKeys, ask
+from xds.modules import FetchedModules
+from xds.modules import ask as modules_ask
 from xds.pipeline import Pipeline
 from xds.render import preload
 from xds.resolver import LearnedSource, RecordsFile
@@ -102,6 +104,19 @@ def _parser() -> argparse.ArgumentParser:
         help="fetch keys of RequestAuthentications from here, too, and not only from public addresses; "
         "repeatable",
     )
+    parser.add_argument(
+        "--wasm-allow",
+        action="append",
+        default=[],
+        metavar="CIDR|HOST",
+        help="fetch modules of WasmPlugins from here, too, and not only from public addresses; repeatable",
+    )
+    parser.add_argument(
+        "--wasm-folder",
+        type=Path,
+        metavar="FOLDER",
+        help="read modules of WasmPlugins (file:///FOLDER/...) below this folder; without it none",
+    )
     return parser
 
 
@@ -124,15 +139,24 @@ async def _serve(options: argparse.Namespace) -> None:
     allowed = Allowed.of(options.jwks_allow)
     keys = FetchedKeys(options.state / "jwks", pipeline.mesh, lambda source: ask(source, allowed))
 
+    welcome = Allowed.of(options.wasm_allow, "--wasm-allow")
+    modules = FetchedModules(
+        options.state / "wasm",
+        pipeline.mesh,
+        lambda source: modules_ask(source, welcome, options.wasm_folder),
+    )
+
     def follow(change: Change) -> None:
         records.follow(change)
         keys.follow(change)
+        modules.follow(change)
 
     paths = [path for group in options.file for path in group]
     sources: list[Source] = [
         SandboxSource(options.state / "sandboxes"),
         LearnedSource(options.state / FOLDER / LEARNED),
         keys,
+        modules,
         FileSource(paths, pipeline.bundles.digests),
     ]
     pipeline.start(change for source in sources for change in source.initial())

@@ -1,7 +1,8 @@
-"""Which version of each object is in force: the newest that could be read (rule 18), and, of EnvoyFilters,
-that was tried.
+"""Which version of each object is in force: the newest that could be read (rule 18), and, of EnvoyFilters
+and WasmPlugins, that was tried.
 
-Without an earlier valid version the dialect's own answer to the unreadable stands. Decides about
+Without an earlier valid version the dialect's own answer to the unreadable stands; a WasmPlugin that did not
+pass is one without a module, so that its failStrategy decides. Decides about
 one object at a time; what is wrong between objects is `mesh.assemble`'s to say.
 """
 
@@ -9,9 +10,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from mesh.model import EnvoyFilter, Fragment, ObjectRef, Problem, WorkloadName
+from mesh.model import EnvoyFilter, Fragment, Noun, ObjectRef, Problem, WasmPlugin, WorkloadName
 from xds.dialects import read
 from xds.documents import ApiObject
 from xds.sandbox import Placement, Sandbox, placed
@@ -89,7 +91,7 @@ class Admission:
         assert item is not None, f"{ref} was on trial and is not stored"
         if lasting:
             self._store.refuse(item, problems)
-        return self._in_force(item, Fragment(ref, problems=problems, valid=False))
+        return self._in_force(item, Fragment(ref, _without_module(self.read(item)), problems, valid=False))
 
     def _try(self, item: ApiObject, fragment: Fragment) -> Fragment:
         """Put a version on trial. Returns what is in force meanwhile."""
@@ -122,7 +124,7 @@ class Admission:
         ref = item.ref
         if _needs_trial(fragment):
             if refused := self._store.refusal(item):
-                fragment = Fragment(ref, problems=refused, valid=False)
+                fragment = Fragment(ref, _without_module(fragment), refused, valid=False)
         if fragment.problems:
             self.problems[ref] = fragment.problems
         else:
@@ -141,6 +143,10 @@ class Admission:
 
 def _needs_trial(fragment: Fragment) -> bool:
     return any(isinstance(noun, EnvoyFilter) for noun in fragment.nouns)
+
+
+def _without_module(fragment: Fragment) -> tuple[Noun, ...]:
+    return tuple(replace(noun, source=None) for noun in fragment.nouns if isinstance(noun, WasmPlugin))
 
 
 def _read(ref: ObjectRef, content: Mapping[str, Any]) -> Fragment:

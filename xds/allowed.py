@@ -13,13 +13,15 @@ _TRANSLATED, _UNICAST = IPv6Network("64:ff9b::/96"), IPv6Network("2000::/3")
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Where else than on public addresses may be asked: blocks, and hosts whatever their address."""
+    """Where else than on public addresses may be asked: blocks, and hosts whatever their address. `option` is
+    the operator's that says so."""
 
     blocks: tuple[IPv4Network | IPv6Network, ...] = ()
     hosts: frozenset[str] = frozenset()
+    option: str = "--jwks-allow"
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> Allowed:
+    def of(cls, texts: Iterable[str], option: str = "--jwks-allow") -> Allowed:
         """Each an address, a block or a name. Raises ValueError."""
         blocks: list[IPv4Network | IPv6Network] = []
         hosts: set[str] = set()
@@ -30,7 +32,7 @@ class Allowed:
                 if not text.isascii() or not text.replace("-", "").replace(".", "").isalnum():
                     raise ValueError(f"{text!r} is no address block and no host") from None
                 hosts.add(_plain(text))
-        return cls(tuple(blocks), frozenset(hosts))
+        return cls(tuple(blocks), frozenset(hosts), option)
 
     def permits(self, host: str, address: str) -> bool:
         found = _meant(ip_address(address))

@@ -13,10 +13,10 @@ from pathlib import Path
 PARTIAL = ".partial"
 
 
-def write(path: Path, text: str) -> None:
-    """Put `text` at `path`, making its folder. Raises OSError."""
+def write(path: Path, content: str | bytes) -> None:
+    """Put `content` at `path`, making its folder. Raises OSError."""
     partial = f"{path}{PARTIAL}"
-    data = text.encode()
+    data = content.encode() if isinstance(content, str) else content
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:

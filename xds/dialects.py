@@ -10,7 +10,7 @@ from istio_integration import DIALECTS as ISTIO
 from istio_integration import MISSING
 from mesh import dialects
 from mesh.dialects import Dialect
-from mesh.model import EnvoyFilter, Fragment, Problem
+from mesh.model import EnvoyFilter, Fragment, Problem, WasmPlugin
 
 DIALECTS: Mapping[tuple[str, str], Dialect] = {**dialects.DIALECTS, **ISTIO}
 
@@ -18,7 +18,8 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {**dialects.DIALECTS, **ISTIO}
 def read(object: Any) -> Fragment:
     """What is understood of one API object. Never raises."""
     found = dialects.read(object, DIALECTS, MISSING)
-    filters = [noun for noun in found.nouns if isinstance(noun, EnvoyFilter)]
+    written = (noun for noun in found.nouns if not isinstance(noun, WasmPlugin))
+    filters = [noun for noun in written if isinstance(noun, EnvoyFilter)]
     problems = tuple(problem for noun in filters for problem in _of_values(noun))
     return replace(found, nouns=(), problems=(*found.problems, *problems), valid=False) if problems else found
 

@@ -2,7 +2,7 @@
 
 What is judged is the address, not the name: every connection looks its host up, and goes to nothing but an
 address that was found good then. A name that means another address a moment later (rebinding), a redirect and
-an unusual spelling of an address all meet the same question. Knows no keys.
+an unusual spelling of an address all meet the same question. Knows no keys and no modules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from yarl import URL
 
 from xds.allowed import Allowed
 
-#: Bytes of an answer; redirects that are followed.
+#: Bytes of an answer unless more are allowed; redirects that are followed.
 LARGEST, REDIRECTS = 1 << 20, 3
 
 _REDIRECTING = frozenset({301, 302, 303, 307, 308})
@@ -37,11 +37,20 @@ async def lookup(host: str) -> list[str]:
     return [str(sockaddr[0]) for *_, sockaddr in found]
 
 
-async def fetch(url: str, timeout: float, allowed: Allowed, look_up: Lookup = lookup) -> bytes:
-    """The body of a 200. `timeout` is the seconds that all of it may take. Raises Unfetched."""
+async def fetch(
+    url: str,
+    timeout: float,
+    allowed: Allowed,
+    look_up: Lookup = lookup,
+    *,
+    largest: int = LARGEST,
+    accept: str = "application/json",
+) -> bytes:
+    """The body of a 200, of at most `largest` bytes. `timeout` is the seconds that all of it may take. Raises
+    Unfetched."""
     try:
         async with asyncio.timeout(timeout):
-            return await _fetch(URL(url), allowed, look_up)
+            return await _fetch(URL(url), allowed, look_up, largest, accept)
     except TimeoutError:
         raise Unfetched(f"no answer within {timeout:g} s") from None
     except aiohttp.ClientConnectorDNSError:
@@ -54,15 +63,15 @@ async def fetch(url: str, timeout: float, allowed: Allowed, look_up: Lookup = lo
         raise Unfetched(f"its answer cannot be read ({type(error).__name__})") from None
 
 
-async def _fetch(url: URL, allowed: Allowed, look_up: Lookup) -> bytes:
+async def _fetch(url: URL, allowed: Allowed, look_up: Lookup, largest: int, accept: str) -> bytes:
     connector = aiohttp.TCPConnector(resolver=_Guard(allowed, look_up), use_dns_cache=False, force_close=True)
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    headers = {"Accept": accept, "Accept-Encoding": "identity"}
     async with aiohttp.ClientSession(connector=connector, headers=headers, auto_decompress=False) as session:
         for _ in range(REDIRECTS + 1):
             _check(url, allowed)
             async with session.get(url, allow_redirects=False) as response:
                 if response.status not in _REDIRECTING:
-                    return await _body(response)
+                    return await _body(response, largest)
                 target = url.join(URL(response.headers.get("Location", "")))
                 if url.scheme == "https" and target.scheme != "https":
                     raise Unfetched("it redirects to a place without TLS")
@@ -79,22 +88,22 @@ def _check(url: URL, allowed: Allowed) -> None:
     except ValueError:
         return
     if not allowed.permits(url.raw_host, url.raw_host):
-        raise _forbidden(url.raw_host)
+        raise _forbidden(url.raw_host, allowed)
 
 
-def _forbidden(what: str) -> Unfetched:
-    return Unfetched(f"{what} is no public address, and --jwks-allow does not name it")
+def _forbidden(what: str, allowed: Allowed) -> Unfetched:
+    return Unfetched(f"{what} is no public address, and {allowed.option} does not name it")
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
+async def _body(response: aiohttp.ClientResponse, largest: int) -> bytes:
     if response.status != 200:
         raise Unfetched(f"it answers {response.status}")
-    found = b""
+    found = bytearray()
     async for chunk in response.content.iter_chunked(1 << 16):
         found += chunk
-        if len(found) > LARGEST:
-            raise Unfetched(f"its answer is longer than {LARGEST} bytes")
-    return found
+        if len(found) > largest:
+            raise Unfetched(f"its answer is longer than {largest} bytes")
+    return bytes(found)
 
 
 class _Guard(AbstractResolver):
@@ -110,7 +119,7 @@ class _Guard(AbstractResolver):
         found = await self._look_up(host)
         good = [address for address in dict.fromkeys(found) if self._allowed.permits(host, address)]
         if found and not good:
-            raise _forbidden(f"{found[0]} of {host}")
+            raise _forbidden(f"{found[0]} of {host}", self._allowed)
         return [
             ResolveResult(
                 hostname=host,

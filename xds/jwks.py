@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,12 +22,12 @@ from xds import atomic
 from xds.allowed import Allowed
 from xds.documents import digest_of
 from xds.fetch import Unfetched, fetch
+from xds.fetching import FIRST_PAUSE, LONGEST_PAUSE, Fetching
 
 _LOG = logging.getLogger(__name__)
 
-#: Seconds from one good answer to the next question (Istio: 20 minutes), and from a bad one, doubling.
+#: Seconds from one good answer to the next question (Istio: 20 minutes).
 REFRESH = 20 * 60.0
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 5 * 60.0
 _AT_ONCE = 16
 
 #: The keys of a source as they are kept. Raises Unfetched.
@@ -79,49 +79,30 @@ def _keys_uri(configuration: bytes) -> str:
     return found
 
 
-class FetchedKeys:
+class FetchedKeys(Fetching[KeySource, Fetched]):
     """A `Source` of what `folder` and the network hold of the key sets that the mesh wants."""
 
     def __init__(self, folder: Path, mesh: Mesh, asking: Ask) -> None:
+        super().__init__(_AT_ONCE)
         self._folder = folder
         self._mesh = mesh
         self._ask = asking
-        self._news: asyncio.Queue[Fetched | BaseException] = asyncio.Queue()
         self._kept: dict[KeySource, str] = {}
-        self._tasks: dict[KeySource, asyncio.Task[None]] = {}
-        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     def initial(self) -> list[Fetched]:
         """What was kept. A file that cannot be read is as if it were not there."""
         self._kept = dict(self._stored())
         return [Fetched(source, KeySet(source, keys)) for source, keys in self._kept.items()]
 
-    async def changes(self) -> AsyncIterator[list[Fetched]]:
-        """Raises what ended one of the tasks: that is a fault of ours."""
-        while True:
-            news = await self._news.get()
-            if isinstance(news, BaseException):
-                raise news
-            yield [news]
-
     def follow(self, change: Change) -> None:
         """Begin to ask where the mesh now wants keys from, and forget the others."""
-        if self._tasks and not change.keys:
-            return
-        wanted = self._mesh.policy_table.wanted_keys()
-        for source in (self._kept.keys() | self._tasks.keys()) - wanted:
-            if (task := self._tasks.pop(source, None)) is not None:
-                task.cancel()
-            self._kept.pop(source, None)
-            self._write(source, None)
-            self._news.put_nowait(Fetched(source, None))
-        for source in sorted(wanted - self._tasks.keys()):
-            self._tasks[source] = asyncio.create_task(self._refresh(source))
-            self._tasks[source].add_done_callback(self._ended)
+        if not self._tasks or change.keys:
+            self._want(self._mesh.policy_table.wanted_keys(), self._kept)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._news.put_nowait(error)
+    def _forget(self, source: KeySource) -> None:
+        self._kept.pop(source, None)
+        self._write(source, None)
+        self._news.put_nowait(Fetched(source, None))
 
     async def _refresh(self, source: KeySource) -> None:
         pause, told = FIRST_PAUSE, None

@@ -1,10 +1,10 @@
 """The one loop in which changes become snapshots: store, read, assemble, compile, publish.
 
-Every step costs what changed. What EnvoyFilters make of resources is tried first (`xds.trial`), and new
-versions of EnvoyFilters apart from all other changes, which so wait for one trial at most: all new versions
-at once, and if that fails one after the other. What is published was computed from what is on disk, and
-numbers are on disk before they are sent: a process killed anywhere here is followed by one that sends the
-same. Knows no file format, no stream and no HTTP.
+Every step costs what changed. What EnvoyFilters and WasmPlugins make of resources is tried first
+(`xds.trial`), and new versions of them apart from all other changes, which so wait for one trial at most: all
+new versions at once, and if that fails one after the other. What is published was computed from what is on
+disk, and numbers are on disk before they are sent: a process killed anywhere here is followed by one that
+sends the same. Knows no file format, no stream and no HTTP.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from xds.allocations import AllocationFile
 from xds.documents import ApiObject
 from xds.generation import Generations
 from xds.jwks import Fetched
+from xds.modules import FetchedModule
 from xds.resolver import Report
 from xds.sandbox import Placement
-from xds.snapshot import NodeSnapshot
+from xds.snapshot import TRIED, NodeSnapshot
 from xds.source import Bundle, Change, Edit
 from xds.store import Bundles, Store
 from xds.tables import SharedTables
@@ -317,7 +318,7 @@ class Pipeline:
             self._publish_all(before, begun)
         else:
             (ref,) = refs
-            found = tuple(problems) or (Problem(ref, "spec.configPatches", _refusal(answer)),)
+            found = tuple(problems) or (Problem(ref, TRIED[ref.kind], _refusal(answer)),)
             in_force = self._refuse(ref, found, lasting=answer.envoys)
             for problem in found:
                 _LOG.warning("%s", f"{problem.object} {problem.field}: {problem.message}")
@@ -401,7 +402,7 @@ class Pipeline:
                 placed = self.admission.place(change)
                 if placed is not None:
                     fragments[placed[0]] = placed[1]
-            case Report() | Fetched():
+            case Report() | Fetched() | FetchedModule():
                 fragments[change.ref] = change.fragment
 
     def _take_bundle(

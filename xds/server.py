@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from mesh.discovery.envoy import CLUSTER, ENDPOINTS, ENVOY_TYPES, LISTENER, ROUTES, SECRET
+from mesh.discovery.envoy import CLUSTER, ENDPOINTS, ENVOY_TYPES, EXTENSION, LISTENER, ROUTES, SECRET
 from mesh.discovery.resource import Snapshot
 from mesh.discovery.session import Event, Session
 from mesh.discovery.wire import WireError
@@ -47,6 +47,7 @@ _SERVICES: Mapping[str, tuple[str, str]] = {
     "envoy.service.endpoint.v3.EndpointDiscoveryService": ("Endpoints", ENDPOINTS),
     "envoy.service.listener.v3.ListenerDiscoveryService": ("Listeners", LISTENER),
     "envoy.service.route.v3.RouteDiscoveryService": ("Routes", ROUTES),
+    "envoy.service.extension.v3.ExtensionConfigDiscoveryService": ("ExtensionConfigs", EXTENSION),
     "envoy.service.secret.v3.SecretDiscoveryService": ("Secrets", SECRET),
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 from mesh.assemble import Mesh
 from mesh.change import Change
 from mesh.datapath import Node
+from mesh.discovery.envoy import EXTENSION
 from mesh.discovery.resource import Resource, Snapshot
 from mesh.model import ObjectRef, Problem
 from mesh.node import Generation, Manifest, NodeState
@@ -24,6 +25,8 @@ from xds.render import EnvoyResource, Rendered, render
 from xds.tables import SharedTables, Tables
 
 _GENERATION = "generation"
+#: Kinds of which Envoy is asked, and the field that holds what it may refuse.
+TRIED = {"EnvoyFilter": "spec.configPatches", "WasmPlugin": "spec.url"}
 
 #: What Envoy says of a resource that EnvoyFilters changed: "" if it takes it, None if it was not asked yet.
 Verdict = Callable[[EnvoyResource], str | None]
@@ -33,7 +36,8 @@ class NodeSnapshot:
     """The resources of one node, kept current.
 
     `digest` stands for all of them. What EnvoyFilters changed is in it only if `verdict` says that Envoy
-    takes it; else the version before stays, or the resource as it is without them.
+    takes it; else the version before stays, or the resource as it is without them. So it is
+    with modules; before one that is not there the one before stays, too.
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class NodeSnapshot:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What EnvoyFilters do not do, and why."""
+        """What EnvoyFilters and WasmPlugins do not do, and why."""
         found = {problem for problems in self._faults.values() for problem in problems}
         for pod, held in self._held.items():
             found.update(problem for resource in held for problem in self._refused(pod, resource))
@@ -172,28 +176,37 @@ class NodeSnapshot:
         rendered = render(view)
         self._faults.pop(pod, None)
         self._held.pop(pod, None)
-        if not view.patches:
+        if not view.patches and not view.plugins:
             return rendered
         if faults := tuple(fault for resource in rendered for fault in resource.faults):
             self._faults[pod] = faults
-        if all(resource.unpatched is None or self._verdict(resource) == "" for resource in rendered):
+        if all(map(self._is_good, rendered)):
             return rendered
         self._held[pod] = rendered
         before = {(one.type_url, one.name): one for one in self.rendered.get(pod, ())}
         found: list[EnvoyResource] = []
         for resource in rendered:
-            if resource.unpatched is None or self._verdict(resource) == "":
+            if self._is_good(resource):
                 found.append(resource)
-            elif known := before.get((resource.type_url, resource.name)):
+            elif (known := before.get((resource.type_url, resource.name))) and not known.stand_in:
                 found.append(known)
             elif resource.unpatched:
-                found.append(replace(resource, any=resource.unpatched, unpatched=None))
+                stand_in = resource.type_url == EXTENSION
+                found.append(replace(resource, any=resource.unpatched, unpatched=None, stand_in=stand_in))
+            elif resource.stand_in:
+                found.append(resource)
         return tuple(found)
+
+    def _is_good(self, resource: EnvoyResource) -> bool:
+        """Does nothing that is served stay before it?"""
+        return not resource.stand_in and (resource.unpatched is None or self._verdict(resource) == "")
 
     def _refused(self, pod: str, resource: EnvoyResource) -> Iterator[Problem]:
         words = self._verdict(resource) if resource.unpatched is not None else ""
         if words:
             message = f"Envoy refuses {resource.name} of Pod {pod} with it, so the one before stays: {words}"
+            if resource.type_url == EXTENSION:  # it is refused wherever it would run
+                message = f"Envoy refuses it; the one before stays, without one failStrategy decides: {words}"
             for ref in resource.origins:
-                if ref.kind == "EnvoyFilter":
-                    yield Problem(ref, "spec.configPatches", message)
+                if field := TRIED.get(ref.kind):
+                    yield Problem(ref, field, message)

@@ -3,7 +3,7 @@
 A source reports what it saw and decides nothing: whether an object is valid, what vanished and
 what wins is for the pipeline. The Kubernetes API and the admin API speak in `Edit`s, files in
 `Bundle`s, the sandboxes of this machine's pods in `Placement`s, the resolver in `Report`s,
-the network in `Fetched`.
+the network in `Fetched` and `FetchedModule`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Protocol
 from mesh.model import ObjectRef, Problem
 from xds.documents import ApiObject, Documents, digest_of, parse
 from xds.jwks import Fetched
+from xds.modules import FetchedModule
 from xds.resolver import Report
 from xds.sandbox import Placement
 from xds.watch import Watcher
@@ -43,7 +44,7 @@ class Edit:
     delete: tuple[ObjectRef, ...] = ()
 
 
-Change = Bundle | Edit | Placement | Report | Fetched
+Change = Bundle | Edit | Placement | Report | Fetched | FetchedModule
 
 
 class Source(Protocol):

@@ -104,7 +104,8 @@ def _validate(binary: Path, path: Path) -> subprocess.CompletedProcess[str]:
     handle = os.open(binary, os.O_RDONLY)  # nobody may not walk to it
     try:
         command = [f"/proc/self/fd/{handle}", "--mode", "validate", "-c", str(path), "--disable-hot-restart"]
-        command += ["--concurrency", "1", "--log-level", "critical", "--reject-unknown-dynamic-fields"]
+        command += ["--concurrency", "1", "--log-level", "error", "--reject-unknown-dynamic-fields"]
+        command += ["--log-format", "%v"]  # the same words each time
         if os.geteuid() == 0:
             # By a program: for `user=` Python forks, and what gRPC does in the child of a fork may crash it.
             command = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", *command]

@@ -19,10 +19,10 @@ CLUSTER = _PREFIX + "config.cluster.v3.Cluster"
 ENDPOINTS = _PREFIX + "config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = _PREFIX + "config.listener.v3.Listener"
 ROUTES = _PREFIX + "config.route.v3.RouteConfiguration"
-_EXTENSION = _PREFIX + "config.core.v3.TypedExtensionConfig"
+EXTENSION = _PREFIX + "config.core.v3.TypedExtensionConfig"
 
 #: Order of one Envoy's types: what is referred to goes before what refers to it.
-ENVOY_TYPES = (SECRET, CLUSTER, ENDPOINTS, LISTENER, ROUTES)
+ENVOY_TYPES = (SECRET, CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES)
 
 #: A changed resource of the first type warms again, and its ACK waits (15 s) for one of the second
 #: that it refers to, changed or not: so it is sent again.
@@ -33,7 +33,7 @@ REMOVED_LAST: Mapping[str, str] = {CLUSTER: ROUTES, ENDPOINTS: ROUTES}
 
 #: Types that are only ever asked for by name: an empty subscription is none, and in the state of
 #: the world a response carries what changed and says nothing about the rest.
-BY_NAME = frozenset({SECRET, ENDPOINTS, ROUTES, _EXTENSION})
+BY_NAME = frozenset({SECRET, ENDPOINTS, ROUTES, EXTENSION})
 
 _EDS = 3  # Cluster.DiscoveryType
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from mesh.discovery.envoy import BY_NAME, ENDPOINTS, ENVOY_TYPES, REMOVED_LAST, no_endpoints
+from mesh.discovery.envoy import BY_NAME, ENDPOINTS, ENVOY_TYPES, EXTENSION, REMOVED_LAST, no_endpoints
 from mesh.discovery.resource import Resource, content_version, differing
 from mesh.discovery.wire import DeltaResponse, DiscoveryResponse
 
@@ -190,6 +190,9 @@ class Watch:
             if self.type_url == ENDPOINTS:
                 if sent != no_endpoints(name).version:
                     self._gone.add(name)
+            elif self.type_url == EXTENSION:
+                # Connections of a listener that is going still meet it, and get 500 where it is taken away.
+                self._forget(name)
             elif self._delta or self._whole:
                 self._gone.add(name)
             else:  # Only absence from a whole set could say so, and this type has none.

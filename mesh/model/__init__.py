@@ -167,6 +167,7 @@ from mesh.model.traffic_policy import (
     Subset,
     TrafficPolicy,
 )
+from mesh.model.wasm_plugin import FailStrategy, Module, ModuleSource, PluginPhase, WasmPlugin
 
 __all__ = [
     "ALL",
@@ -220,6 +221,7 @@ __all__ = [
     "EntityPeer",
     "EnvoyFilter",
     "EnvoyPatch",
+    "FailStrategy",
     "Fault",
     "Fragment",
     "Gateway",
@@ -250,6 +252,8 @@ __all__ = [
     "Metric",
     "MetricRule",
     "Mirror",
+    "Module",
+    "ModuleSource",
     "NamePattern",
     "NamePeer",
     "NamedPort",
@@ -269,6 +273,7 @@ __all__ = [
     "PathMatch",
     "PathNormalization",
     "Peer",
+    "PluginPhase",
     "Policy",
     "PortMatch",
     "PortName",
@@ -327,6 +332,7 @@ __all__ = [
     "Transport",
     "TrustBundle",
     "ValueMatch",
+    "WasmPlugin",
     "Workload",
     "WorkloadEntry",
     "WorkloadName",

@@ -28,6 +28,7 @@ from mesh.model.routing import Route
 from mesh.model.sidecar import Sidecar
 from mesh.model.telemetry import Telemetry
 from mesh.model.traffic_policy import DestinationRule
+from mesh.model.wasm_plugin import Module
 
 Noun = (
     Namespace
@@ -39,6 +40,7 @@ Noun = (
     | CidrGroup
     | LearnedNames
     | KeySet
+    | Module
     | Policy
     | TierPolicy
     | Authorization

@@ -76,7 +76,7 @@ def existing_path(text: str) -> Path:
 
 
 def key_place(text: str) -> str:
-    """An argument CIDR|HOST from where keys may be fetched."""
+    """An argument CIDR|HOST from where keys or modules may be fetched."""
     try:
         Allowed.of([text])
     except ValueError as error:

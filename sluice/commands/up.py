@@ -48,6 +48,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="fetch keys of RequestAuthentications (jwksUri) from here, too: without it only from public "
         "addresses; repeatable",
     )
+    parser.add_argument(
+        "--wasm-allow",
+        action="append",
+        type=key_place,
+        default=[],
+        metavar="CIDR|HOST",
+        help="fetch modules of WasmPlugins from here, too: without it only from public addresses; repeatable",
+    )
+    parser.add_argument(
+        "--wasm-folder",
+        type=existing_path,
+        metavar="FOLDER",
+        help="read modules of WasmPlugins whose url is file:///FOLDER/...; without it none",
+    )
     parser.add_argument("--detach", action="store_true", help="return when control plane and agent answer")
     add_timeout(parser, 60)
 
@@ -69,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     plan = claim_addresses(mesh)
     mesh.logs.mkdir(parents=True, exist_ok=True)
     if options.detach:
-        _detach(mesh, sources, options.jwks_allow, options.timeout)
+        _detach(mesh, sources, _fetching(options), options.timeout)
         option = "" if mesh.name == "default" else f" --name {mesh.name}"
         print(DETACHED.format(name=mesh.name, option=option))
         return 0
@@ -78,19 +92,25 @@ def run(options: argparse.Namespace) -> int:
         raise Failure(f"mesh {mesh.name} was started by someone else just now")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     sources[:0] = [str(write_resolver(mesh, plan)), str(gateways_file(mesh))]
-    run_node(mesh, plan, mesh_children(mesh, plan, sources, options.jwks_allow))
+    run_node(mesh, plan, mesh_children(mesh, plan, sources, _fetching(options)))
     take_down(mesh, purge=False)
     print(f"mesh {mesh.name} is down", file=sys.stderr)
     return 0
 
 
-def _detach(mesh: MeshDirectory, sources: list[str], jwks_allow: list[str], timeout: float) -> None:
+def _fetching(options: argparse.Namespace) -> list[str]:
+    """The options that say from where the control plane may fetch."""
+    found = [word for place in options.jwks_allow for word in ("--jwks-allow", place)]
+    found += [word for place in options.wasm_allow for word in ("--wasm-allow", place)]
+    return [*found, "--wasm-folder", str(options.wasm_folder)] if options.wasm_folder else found
+
+
+def _detach(mesh: MeshDirectory, sources: list[str], fetching: list[str], timeout: float) -> None:
     """Start the supervisor in a session of its own and wait until the mesh answers."""
     argv = [sys.executable, "-m", "sluice", "up", "--name", mesh.name]
     if sources:
         argv += ["-f", *sources]
-    for place in jwks_allow:
-        argv += ["--jwks-allow", place]
+    argv += fetching
     log = mesh.logs / "supervisor.log"
     begin = log.stat().st_size if log.exists() else 0
     with log.open("ab") as output:

@@ -41,6 +41,7 @@ KINDS = (
     "BackendTLSPolicy",
     "RateLimit",
     "EnvoyFilter",
+    "WasmPlugin",
     "Secret",
 )
 BEGIN, END = "<!-- fields: generated, `make docs` -->\n", "<!-- end of fields -->\n"

@@ -76,6 +76,7 @@ def test_envoys_are_for_the_pods_that_a_rule_above_l4_concerns() -> None:
         "virtual-service": ["shop/client", "shop/web-v1", "shop/web-v2"],
         "rate-limit": ["shop/web"],
         "envoy-filter": ["shop/client", "shop/web"],
+        "wasm-plugin": ["shop/client", "shop/web"],
         "service-entry": ["shop/client"],
         "route-weights": everyone,
         "route-matches-and-filters": everyone,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,17 @@ from tests.node.mesh import RunningMesh, sluice
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
-    """One mesh for the tests of a module; each leaves it as it was. Nothing of it stays behind."""
+    """One mesh for the tests of a module; each leaves it as it was."""
+    yield from running_mesh(tmp_path_factory, MESH)
+
+
+def running_mesh(
+    tmp_path_factory: pytest.TempPathFactory, *texts: str, options: Sequence[str] = ()
+) -> Iterator[RunningMesh]:
+    """Nothing of it stays behind."""
     running = RunningMesh()
     try:
-        running.up(MESH, folder=tmp_path_factory.mktemp("mesh"))
+        running.up(*texts, folder=tmp_path_factory.mktemp("mesh"), options=options)
         yield running
     finally:
         _keep_logs(running, tmp_path_factory.getbasetemp())

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,11 +38,11 @@ def until(what: Callable[[], T], why: str, seconds: float = 20) -> T:
 class RunningMesh:
     name: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:6]}")
 
-    def up(self, *texts: str, folder: Path) -> None:
+    def up(self, *texts: str, folder: Path, options: Sequence[str] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for index, text in enumerate(texts):
             (folder / f"{index}.yaml").write_text(text)
-        self.run("up", "-f", str(folder), "--detach")
+        self.run("up", "-f", str(folder), "--detach", *options)
         self.run("status", "--wait")
 
     def run(self, *args: str, stdin: str | None = None, timeout: float = 60) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from mesh.discovery.envoy import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES
 from tests.protocol.bare_client import DeltaClient, versions
 from tests.protocol.served import Served, resource
 
@@ -86,6 +86,19 @@ async def test_a_removed_resource_is_removed_and_comes_back_when_it_is_added_aga
         await client.assert_silent()
         served.put(type_url, a)
         assert await client.take(type_url) == (versions(a), ())
+        await client.assert_silent()
+
+
+async def test_a_filter_that_goes_is_not_taken_from_connections_that_are_there(served: Served) -> None:
+    a, again = resource(EXTENSION, "a"), resource(EXTENSION, "a", "again")
+    served.put(EXTENSION, a)
+    async with DeltaClient(served.address) as client:
+        await client.ask(EXTENSION, "a")
+        assert await client.take(EXTENSION) == (versions(a), ())
+        served.remove(EXTENSION, "a")
+        await client.assert_silent()
+        served.put(EXTENSION, again)
+        assert await client.take(EXTENSION) == (versions(again), ())
         await client.assert_silent()
 
 

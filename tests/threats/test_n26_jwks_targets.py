@@ -1,15 +1,21 @@
 """N26 (CVE-2026-41413): the control plane fetches what a user's URL names, and nothing that only it reaches.
 
-Every URL here leads to a real server on this machine, or would: nobody may come to it.
+Every URL here leads to a real server on this machine, or would: nobody may come to it. Keys and modules are
+asked for alike; modules may also be files, below one folder, if any.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
+from mesh.model import ModuleSource
 from tests.threats.key_server import saying, serving
+from tests.wasm_module import answers
+from xds import modules
 from xds.allowed import Allowed
 from xds.fetch import LARGEST, REDIRECTS, Lookup, Unfetched, fetch
 
@@ -176,3 +182,65 @@ async def test_an_answer_has_its_limits() -> None:
 def test_what_allows_nothing_that_is_meant_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no address block and no host"):
         Allowed.of([text])
+
+
+# --- modules of WasmPlugins -------------------------------------------------------------------------------
+
+NO_MODULES_ELSEWHERE = Allowed.of([], "--wasm-allow")
+MODULE = answers(202)
+
+
+async def test_a_private_address_is_not_asked_for_a_module() -> None:
+    async with serving(saying(MODULE)) as server:
+        with pytest.raises(Unfetched, match="no public address, and --wasm-allow does not name it"):
+            await modules.ask(ModuleSource(server.url()), NO_MODULES_ELSEWHERE, None)
+        assert server.paths == []
+        assert await modules.ask(ModuleSource(server.url()), Allowed.of(["127.0.0.1"]), None) == MODULE
+
+
+async def test_no_redirect_leads_to_one() -> None:
+    async with serving(saying(MODULE), "127.0.0.2") as private, serving(saying("")) as public:
+        allowed = Allowed.of(["127.0.0.1"], "--wasm-allow")
+        for target in (private.url("127.0.0.2"), "file:///etc/passwd", "http://169.254.169.254/"):
+            public.answer = saying("", 302, Location=target)
+            with pytest.raises(Unfetched):
+                await modules.ask(ModuleSource(public.url()), allowed, None)
+        assert private.paths == []
+
+
+async def test_no_file_is_read_unless_a_folder_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.wasm"
+    path.write_bytes(MODULE)
+    with pytest.raises(Unfetched, match="--wasm-folder"):
+        await modules.ask(ModuleSource(f"file://{path}"), NO_MODULES_ELSEWHERE, None)
+    assert await modules.ask(ModuleSource(f"file://{path}"), NO_MODULES_ELSEWHERE, tmp_path) == MODULE
+
+
+async def test_no_path_leads_out_of_the_folder(tmp_path: Path) -> None:
+    folder, secret = tmp_path / "modules", tmp_path / "secret.wasm"
+    folder.mkdir()
+    (tmp_path / "modules-of-others").mkdir()
+    secret.write_bytes(MODULE)
+    (tmp_path / "modules-of-others" / "a.wasm").write_bytes(MODULE)
+    (folder / "link.wasm").symlink_to(secret)
+    for path in (
+        secret,
+        folder / "../secret.wasm",
+        folder / "%2e%2e/secret.wasm",
+        folder / "link.wasm",
+        tmp_path / "modules-of-others" / "a.wasm",
+        "/proc/self/environ",
+    ):
+        with pytest.raises(Unfetched, match="only below"):
+            await modules.ask(ModuleSource(f"file://{path}"), NO_MODULES_ELSEWHERE, folder)
+
+
+async def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(bytes(modules.LARGEST + 1))
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    found = {"pipe": "no file", "": "no file", "gone": "No such file", "large": "longer than"}
+    found |= {"circle": "no path|Too many", "a%00b": "no path", "a" * 300: "File name too long"}
+    for name, why in found.items():
+        with pytest.raises(Unfetched, match=why):
+            await modules.ask(ModuleSource(f"file://{tmp_path}/{name}"), NO_MODULES_ELSEWHERE, tmp_path)

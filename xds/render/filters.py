@@ -2,7 +2,8 @@
 
 Tokens come first, for everything behind may ask for their claims. Then network policy, so that what it
 refuses reaches no authorization service; then AuthorizationPolicy's CUSTOM, DENY and ALLOW. Rate limits are
-last, for what is refused must not use up what others may ask for. Before the judges stand shadows that say
+last, for what is refused must not use up what others may ask for. WasmPlugins stand before tokens (AUTHN),
+behind them (AUTHZ), or behind the policies. Before the judges stand shadows that say
 what would be if policies in audit mode counted: behind them they would never see what is refused now.
 """
 
@@ -17,8 +18,9 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Any
 
 from mesh.proxy import AuthorizationPart, L7Class
-from xds.render import authentication, authorization, naming, providers, rate_limits, rbac
+from xds.render import authentication, authorization, naming, plugins, providers, rate_limits, rbac
 from xds.render.encoding import typed
+from xds.render.plugins import Slot
 
 #: What the metadata keys begin with that say what a filter answered (read by `agent.judgement`). Those of
 #: network policy have no prefix.
@@ -27,11 +29,13 @@ _AUDIT_ACTION, _AUDIT_RBAC = "audit_action_", "audit_rules_"
 _AUDIT_DENY, _AUDIT_ALLOW = "audit_deny_", "audit_allow_"
 
 
-@cache
-def judging() -> tuple[HttpFilter, ...]:
-    """All but the one of network policy sleep until a route brings them rules."""
+@lru_cache(maxsize=1024)
+def judging(found: tuple[Slot, ...] = ()) -> tuple[HttpFilter, ...]:
+    """All but the one of network policy sleep until a route brings them rules; plugins never do."""
     return (
+        *plugins.standing(found, "AUTHN"),
         authentication.dormant(),
+        *plugins.standing(found, "AUTHZ"),
         rbac.dormant(naming.AUDIT_ACTION),
         rbac.dormant(naming.AUDIT_RBAC),
         rbac.dormant(naming.AUDIT_DENY),
@@ -40,6 +44,7 @@ def judging() -> tuple[HttpFilter, ...]:
         providers.dormant(),
         rbac.dormant(naming.DENY),
         rbac.dormant(naming.ALLOW),
+        *plugins.standing(found, "STATS", "UNSPECIFIED_PHASE"),
         rate_limits.dormant(),
         *ending(),
     )

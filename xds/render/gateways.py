@@ -44,12 +44,14 @@ from xds.render import (
     downstream_tls,
     filters,
     naming,
+    plugins,
     protocol,
     retries,
     route_filters,
 )
 from xds.render.encoding import encode, typed
 from xds.render.headers import FORGEABLE
+from xds.render.plugins import Slot
 from xds.render.routes import LARGEST_BODY, Reached, route
 from xds.render.tracing import traced
 
@@ -65,6 +67,7 @@ def listener(
     policies: tuple[tuple[Target, TrafficPolicy], ...],
     tracing: Tracing | None = None,
     logs: tuple[AccessLog, ...] = (),
+    found: tuple[Slot, ...] = (),
 ) -> bytes:
     """`policies` say how targets are reached; of `tracing` only its `structure` counts."""
     name = naming.gateway_listener(port)
@@ -73,7 +76,7 @@ def listener(
         Address(socket_address=SocketAddress(protocol=spoken, address=address, port_value=port.port))
         for address in ((port.bind,) if port.bind else _EVERY)
     )
-    found = Listener(
+    made = Listener(
         name=name,
         address=first,
         additional_addresses=[AdditionalAddress(address=address) for address in others],
@@ -81,22 +84,22 @@ def listener(
     )
     if port.transport == "UDP":
         # A socket for each worker: the kernel gives all that one client's socket sends to the same.
-        found.enable_reuse_port = True
+        made.enable_reuse_port = True
         entries = [entry for server in port.servers for entry in server.connections]
-        found.listener_filters = [datagrams.onward(entries, logs)]
-        return encode(found)
-    found.enable_reuse_port = False
-    found.per_connection_buffer_limit_bytes = protocol.EDGE_BUFFER
-    found.filter_chains = [
+        made.listener_filters = [datagrams.onward(entries, logs)]
+        return encode(made)
+    made.enable_reuse_port = False
+    made.per_connection_buffer_limit_bytes = protocol.EDGE_BUFFER
+    made.filter_chains = [
         chain
         for server in port.servers
-        for chain in _chains(server, name, normalization, policies, tracing, logs)
+        for chain in _chains(server, name, normalization, policies, tracing, logs, found)
     ]
     if any(server.tls or server.server_names or _by_name(server) for server in port.servers):
-        found.listener_filters = [
+        made.listener_filters = [
             ListenerFilter(name=naming.TLS_INSPECTOR, typed_config=typed(TlsInspector()))
         ]
-    return encode(found)
+    return encode(made)
 
 
 @lru_cache(maxsize=4096)
@@ -156,13 +159,20 @@ def _chains(
     policies: tuple[tuple[Target, TrafficPolicy], ...],
     tracing: Tracing | None,
     logs: tuple[AccessLog, ...],
+    found: tuple[Slot, ...],
 ) -> Iterator[FilterChain]:
     match = FilterChainMatch(server_names=list(server.server_names))
     if server.tls:
         match.transport_protocol = "tls"
     secured = downstream_tls.transport(server.tls, http=server.http) if server.tls else None
     if server.http:
-        http_filters = (authentication.dormant(), *route_filters.dormant(), *filters.ending())
+        http_filters = (
+            *plugins.standing(found, "AUTHN"),
+            authentication.dormant(),
+            *plugins.standing(found, "AUTHZ", "STATS", "UNSPECIFIED_PHASE"),
+            *route_filters.dormant(),
+            *filters.ending(),
+        )
         manager = connection_manager.http(
             server.name, listener, _NO_HOST, http_filters, normalization, tracing, logs, edge=True
         )

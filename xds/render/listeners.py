@@ -44,8 +44,9 @@ from mesh.listener import (
 )
 from mesh.model import PathNormalization, ServiceName, TrafficPolicy
 from mesh.proxy import ROUTING_LISTENER, AccessLog, ConnectionEntry, L7Class, Target, Tracing
-from xds.render import chains, connection_manager, connections, filters, naming, route_filters
+from xds.render import chains, connection_manager, connections, filters, naming, plugins, route_filters
 from xds.render.encoding import encode, joined, typed
+from xds.render.plugins import Slot
 
 #: For HTTP/1.0 requests without Host in a class, whose rules may ask for a host: this is nobody's.
 _NO_HOST = "http10.invalid"
@@ -67,6 +68,7 @@ class Chain:
     http: bool
     connections: tuple[ConnectionEntry, ...] = ()
     policies: tuple[tuple[Target, TrafficPolicy], ...] = ()
+    plugins: tuple[Slot, ...] = ()
 
     @property
     def sniffed(self) -> bool:
@@ -118,7 +120,7 @@ def _requests_chain(
 ) -> FilterChain:
     """Egress classes judge behind the route: see xds.render.clusters."""
     name = naming.routed_port(chain.service, chain.port)
-    http_filters = (*route_filters.dormant(), *filters.ending())
+    http_filters = (*plugins.standing(chain.plugins), *route_filters.dormant(), *filters.ending())
     manager = connection_manager.http(
         name, naming.ROUTING_LISTENER, chain.service.host, http_filters, normalization, tracing, logs
     )
@@ -154,7 +156,12 @@ def _not_to(ports: Sequence[int]) -> ListenerFilterChainMatchPredicate:
 
 
 @lru_cache(maxsize=8192)
-def class_listener(shape: L7Class, tracing: Tracing | None = None, logs: tuple[AccessLog, ...] = ()) -> bytes:
+def class_listener(
+    shape: L7Class,
+    tracing: Tracing | None = None,
+    logs: tuple[AccessLog, ...] = (),
+    found: tuple[Slot, ...] = (),
+) -> bytes:
     """The listener of one L7 class, of which only `structure` counts: everything that reaches it is for its
     rules to judge."""
     direction, number = shape.direction, shape.number
@@ -167,7 +174,7 @@ def class_listener(shape: L7Class, tracing: Tracing | None = None, logs: tuple[A
         listener.transparent = True
         blocks = INGRESS_BLOCKS
     routes = naming.class_routes(direction, number)
-    judging = filters.judging()
+    judging = filters.judging(found)
     http = connection_manager.http(routes, name, _NO_HOST, judging, shape.normalization, tracing, logs)
     requests = FilterChain(name=name, filters=[http])
     if not chains.is_sniffed(shape):

@@ -49,6 +49,9 @@ RATE_LIMIT = "envoy.filters.http.ratelimit"
 ROUTER = "envoy.filters.http.router"
 #: Also the name of what it leaves in a request's filter state (`agent.access_log`).
 GRPC_STATS = "envoy.filters.http.grpc_stats"
+#: Begins the names of WasmPlugins' filters.
+PLUGIN = "extensions.istio.io/wasmplugin/"
+V8 = "envoy.wasm.runtime.v8"
 UPSTREAM_CODEC = "envoy.filters.http.upstream_codec"
 HTTP_CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
 ORIGINAL_DST = "envoy.filters.listener.original_dst"
@@ -145,6 +148,11 @@ def secret(ref: ObjectRef) -> str:
 def authorities(ref: ObjectRef) -> str:
     """The authorities of a Secret or ConfigMap, such as `kubernetes://shop/www-cacert`."""
     return f"{secret(ref)}-cacert"
+
+
+def plugin(origin: ObjectRef) -> str:
+    """The filter of a WasmPlugin and what configures it: `extensions.istio.io/wasmplugin/shop.auth`."""
+    return f"{PLUGIN}{origin.namespace}.{origin.name}"
 
 
 def connections_chain(service: ServiceName, port: int, index: int) -> str:

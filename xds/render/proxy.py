@@ -39,12 +39,14 @@ from xds.render import (
     gateways,
     listeners,
     naming,
+    plugins,
     providers,
     routes,
     tracing,
 )
 from xds.render.balancing import to_the_dialled_address
 from xds.render.patches.application import patched
+from xds.render.plugins import Slot
 from xds.render.resource import EnvoyResource, Rendered
 from xds.render.routes import Reached, Share
 
@@ -61,6 +63,7 @@ def resources(view: ProxyView) -> Rendered:
         *_keyless(view),
         *_providers(view),
         *_gateway(view),
+        *map(plugins.resource, view.plugins),
     )
     if view.patches:
         found = patched(found, view)
@@ -76,6 +79,7 @@ def _routing(view: ProxyView) -> tuple[EnvoyResource, ...]:
         _normalization(view),
         view.egress_tracing,
         view.egress_logs,
+        plugins.slots(view.plugins, "SIDECAR_OUTBOUND"),
     )
 
 
@@ -88,6 +92,7 @@ def _routed(
     normalization: PathNormalization,
     spans: Tracing | None,
     logs: tuple[AccessLog, ...],
+    standing: tuple[Slot, ...],
 ) -> tuple[EnvoyResource, ...]:
     """Pods for which the same is routed share it. Made of parts that are remembered, so that a change of one
     route in a thousand costs about one."""
@@ -101,7 +106,7 @@ def _routed(
         return tuple(found)
     reached = {one.target: one for one in _reached(destinations, egress)}
     policies = tuple(_policies(destinations))
-    found.append(_listener(ports, policies, normalization, tracing.structure(spans), logs))
+    found.append(_listener(ports, policies, normalization, tracing.structure(spans), logs, standing))
     for routed in ports:
         if routed.entries:
             own = tuple(reached[target] for target in sorted(routed.targets) if target in reached)
@@ -116,9 +121,10 @@ def _listener(
     normalization: PathNormalization,
     spans: Tracing | None,
     logs: tuple[AccessLog, ...],
+    standing: tuple[Slot, ...],
 ) -> EnvoyResource:
     named = dict(policies)
-    chains = tuple(_chain(routed, named) for routed in ports)
+    chains = tuple(_chain(routed, named, standing) for routed in ports)
     body = listeners.routing_listener(chains, normalization, spans, logs)
     blame = _unique(origin for routed in ports for origin in routed.origins)
     return EnvoyResource(LISTENER, naming.ROUTING_LISTENER, body, blame)
@@ -182,7 +188,8 @@ def _classes(view: ProxyView) -> Iterator[EnvoyResource]:
             blame = _rule_origins((l7,))
             name = naming.class_listener(direction, l7.number)
             shape, kept = listeners.structure(l7), tracing.structure(spans)
-            yield EnvoyResource(LISTENER, name, listeners.class_listener(shape, kept, logs), blame)
+            met = () if view.gateway else plugins.of_class(view.plugins, l7)
+            yield EnvoyResource(LISTENER, name, listeners.class_listener(shape, kept, logs, met), blame)
             name = naming.class_routes(direction, l7.number)
             yield EnvoyResource(ROUTES, name, routes.l7_class(l7, spans), blame)
 
@@ -245,6 +252,7 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
         return
     reached = {found.target: found for found in _reached(view.destinations, view.egress)}
     policies = _policies(view.destinations)
+    standing = plugins.slots(view.plugins, "GATEWAY")
     for port in view.gateway:
         blame = _unique(origin for server in port.servers for origin in server.origins)
         name = naming.gateway_listener(port)
@@ -254,6 +262,7 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
             policies,
             tracing.structure(view.egress_tracing),
             view.egress_logs,
+            plugins.at_port(standing, port.port),
         )
         yield EnvoyResource(LISTENER, name, body, blame)
         for server in port.servers:
@@ -325,13 +334,21 @@ def _policies(destinations: Iterable[Destination]) -> tuple[tuple[Target, Traffi
     return tuple((d.target, d.policy) for d in destinations if d.policy != NO_TRAFFIC_POLICY)
 
 
-def _chain(routed: RoutedPort, policies: Mapping[Target, TrafficPolicy]) -> listeners.Chain:
+def _chain(
+    routed: RoutedPort, policies: Mapping[Target, TrafficPolicy], standing: tuple[Slot, ...]
+) -> listeners.Chain:
     named = (Target.of(backend) for entry in routed.connections for backend in entry.rule.backends)
     own = tuple(
         (target, policies[target]) for target in dict.fromkeys(named) if target and target in policies
     )
     return listeners.Chain(
-        routed.service, routed.port, routed.vips, bool(routed.entries), routed.connections, own
+        routed.service,
+        routed.port,
+        routed.vips,
+        bool(routed.entries),
+        routed.connections,
+        own,
+        plugins.at_port(standing, routed.port) if routed.entries else (),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
+from mesh.discovery.envoy import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET
 from mesh.model import ObjectRef, Problem
 
 #: Types in the order of a rendering, and what people call them.
@@ -13,18 +13,20 @@ KINDS = {
     SECRET: "secrets",
     CLUSTER: "clusters",
     ENDPOINTS: "endpoints",
+    EXTENSION: "extensions",
     LISTENER: "listeners",
     ROUTES: "routes",
 }
 _ORDER = {type_url: index for index, type_url in enumerate(KINDS)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class EnvoyResource:
     """`any` is an encoded google.protobuf.Any; `origins` are the objects to blame if Envoy refuses it.
 
     What EnvoyFilters changed has `unpatched`, what it would be without them (empty: it would not be);
-    `faults` are their patches that were left out of it.
+    `faults` are their patches that were left out of it. A WasmPlugin's filter has it, too: what stands in for
+    it. Without a module such a `stand_in` is all there is.
 
     `digest` is the name of its content, `order` where it stands in a rendering: a proxy has thousands of
     resources, of which a change makes a few anew."""
@@ -34,6 +36,7 @@ class EnvoyResource:
     any: bytes
     origins: tuple[ObjectRef, ...]
     unpatched: bytes | None = None
+    stand_in: bool = False
     faults: tuple[Problem, ...] = ()
     digest: str = field(init=False, compare=False, repr=False)
     order: str = field(init=False, compare=False, repr=False)
@@ -44,7 +47,7 @@ class EnvoyResource:
 
     @property
     def kind(self) -> str:
-        """`secrets`, `clusters`, `endpoints`, `listeners` or `routes`."""
+        """`secrets`, `clusters`, `endpoints`, `extensions`, `listeners` or `routes`."""
         return KINDS[self.type_url]
 
 

@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 
 from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
-from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress
+from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress, TypedExtensionConfig
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpFilter,
+)
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from proxy_configs import bootstrap
@@ -45,6 +48,8 @@ def static_bootstrap(tried: Sequence[bytes], around: Mapping[str, bytes], folder
                 static.listeners.append(_at(listener, number))
             case RouteConfiguration() as routes:
                 static.listeners.append(_at(_serving(routes, number), number))
+            case TypedExtensionConfig() as extension:
+                static.listeners.append(_at(_running(extension, number), number))
     for name, resource in around.items():
         beside = AnyMessage.parse(resource).unpack()
         if isinstance(beside, Cluster) and name not in taken:
@@ -66,6 +71,17 @@ def _at(listener: Listener, number: int) -> Listener:
 def _serving(routes: RouteConfiguration, number: int) -> Listener:
     """Over the stream a route may lead to a cluster that is not there."""
     routes.validate_clusters = False
-    manager = HttpConnectionManager(stat_prefix="trial", route_config=routes, http_filters=[filters.router()])
+    return _listener(f"routes#{number}", routes)
+
+
+def _running(extension: TypedExtensionConfig, number: int) -> Listener:
+    own = HttpFilter(name=extension.name, typed_config=extension.typed_config)
+    return _listener(f"extension#{number}", RouteConfiguration(name="none"), own)
+
+
+def _listener(name: str, routes: RouteConfiguration, *first: HttpFilter) -> Listener:
+    manager = HttpConnectionManager(
+        stat_prefix="trial", route_config=routes, http_filters=[*first, filters.router()]
+    )
     served = Filter(name=naming.HTTP_CONNECTION_MANAGER, typed_config=typed(manager))
-    return Listener(name=f"routes#{number}", filter_chains=[FilterChain(filters=[served])])
+    return Listener(name=name, filter_chains=[FilterChain(filters=[served])])

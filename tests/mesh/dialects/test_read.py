@@ -100,7 +100,7 @@ def test_a_number_too_long_to_print_is_refused_like_any_other() -> None:
 
 
 def test_a_kind_that_people_know_is_refused_with_the_reason() -> None:
-    found = {"apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin", "metadata": {"name": "x"}}
-    (problem,) = read(found, missing={"WasmPlugin": "modules are not run yet"}).problems
+    found = {"apiVersion": "networking.istio.io/v1", "kind": "WorkloadGroup", "metadata": {"name": "x"}}
+    (problem,) = read(found, missing={"WorkloadGroup": "write a WorkloadEntry"}).problems
     assert problem.field == "kind"
-    assert problem.message == "WasmPlugin is not supported: modules are not run yet"
+    assert problem.message == "WorkloadGroup is not supported: write a WorkloadEntry"

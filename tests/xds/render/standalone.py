@@ -35,9 +35,13 @@ def validate(rendered: Rendered, folder: Path) -> str:
     found = readable(rendered, with_keys=True)
     config = _bootstrap(folder)
     routes = {route["name"]: {**route, "validate_clusters": False} for route in found.get("routes", [])}
+    extensions = {extension["name"]: extension for extension in found.get("extensions", [])}
     listeners = copy.deepcopy(found.get("listeners", []))
     for manager in (manager for listener in listeners for manager in _managers(listener)):
         manager["route_config"] = _untyped(routes[manager.pop("rds")["route_config_name"]])
+        for filter_ in manager["http_filters"]:
+            if filter_.pop("config_discovery", None):
+                filter_["typed_config"] = extensions[filter_["name"]]["typed_config"]
     config["static_resources"]["clusters"] += list(_clusters(found, None))
     config["static_resources"]["listeners"] = [_untyped(listener) for listener in listeners]
     _keep_secrets(config["static_resources"], found)

@@ -148,12 +148,17 @@ def walk(found: Any) -> Iterator[betterproto2.Message]:
 def _judges(found: betterproto2.Message) -> list[tuple[str, bytes]]:
     judges: list[tuple[str, bytes]] = []
     for message in walk(found):
-        if isinstance(message, HttpFilter | Filter) and message.name in ENFORCING:
+        if isinstance(message, HttpFilter | Filter) and _enforces(message.name):
             judges.append((message.name, bytes(message)))
         configs = getattr(message, "typed_per_filter_config", None)
         if isinstance(configs, dict):
-            judges += [(name, bytes(configs[name])) for name in sorted(configs.keys() & ENFORCING)]
+            judges += [(name, bytes(configs[name])) for name in sorted(configs) if _enforces(name)]
     return judges
+
+
+def _enforces(name: str) -> bool:
+    """A WasmPlugin may be a policy, too, and a route may put its filter to sleep."""
+    return name in ENFORCING or name.startswith(naming.PLUGIN)
 
 
 def _structure(found: betterproto2.Message) -> object:

@@ -1,0 +1,184 @@
+"""Modules of WasmPlugins: fetched or read, held against their checksum, and kept on disk, so that the newest
+good ones are in force whatever becomes of who gave them (threat N26). Their bytes are in no log and in no
+Problem.
+
+A file is read where the control plane stands, as root, for a user who may only write objects: so only below
+the one folder that the operator names. A file without a checksum is read again now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import stat
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from mesh.assemble import Mesh
+from mesh.change import Change
+from mesh.model import Fragment, Module, ModuleSource, ObjectRef
+from xds import atomic
+from xds.allowed import Allowed
+from xds.documents import digest_of
+from xds.fetch import Unfetched, fetch
+from xds.fetching import FIRST_PAUSE, LONGEST_PAUSE, Fetching
+
+_LOG = logging.getLogger(__name__)
+
+#: Bytes of a module; seconds that an answer may take; seconds between looks at a file without a checksum.
+LARGEST, PATIENCE, LOOK = 16 << 20, 30.0, 60.0
+_AT_ONCE = 4
+_MAGIC = b"\0asm"
+
+#: The bytes that a source names, whatever they are. Raises Unfetched.
+Ask = Callable[[ModuleSource], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedModule:
+    """What is known of a source now; None: nobody wants it any more."""
+
+    source: ModuleSource
+    module: Module | None
+
+    @property
+    def ref(self) -> ObjectRef:
+        """Under which name the mesh knows it."""
+        return ObjectRef("Module", "", f"{self.source.url} ({self.source.sha256 or 'any'})")
+
+    @property
+    def fragment(self) -> Fragment | None:
+        return None if self.module is None else Fragment(self.ref, (self.module,))
+
+
+async def ask(source: ModuleSource, allowed: Allowed, folder: Path | None) -> bytes:
+    """`folder` is the operator's. Raises Unfetched."""
+    parts = urlsplit(source.url)
+    if parts.scheme == "file":
+        return await asyncio.to_thread(_read, unquote(parts.path), folder)
+    return await fetch(source.url, PATIENCE, allowed, largest=LARGEST, accept="*/*")
+
+
+def _read(path: str, folder: Path | None) -> bytes:
+    if folder is None:
+        raise Unfetched("files are read from no folder, for --wasm-folder names none")
+    try:
+        found = Path(path).resolve()  # links, too, must lead to where it may be read
+        if not found.is_relative_to(folder.resolve()):
+            raise Unfetched(f"files are read only below {folder}, which --wasm-folder names")
+        if not stat.S_ISREG(found.stat().st_mode):
+            raise Unfetched("it is no file")  # a pipe would be waited for
+        with found.open("rb") as file:
+            code = file.read(LARGEST + 1)
+    except OSError as error:
+        raise Unfetched(f"it cannot be read: {error.strerror}") from None
+    except (ValueError, RuntimeError):  # a NUL in it, or links in a circle
+        raise Unfetched("it is no path") from None
+    if len(code) > LARGEST:
+        raise Unfetched(f"it is longer than {LARGEST} bytes")
+    return code
+
+
+def checked(source: ModuleSource, code: bytes) -> bytes:
+    """Raises Unfetched."""
+    if source.sha256 and hashlib.sha256(code).hexdigest() != source.sha256:
+        raise Unfetched("what is there has another SHA-256")
+    if not code.startswith(_MAGIC):
+        raise Unfetched("it is no WebAssembly module; one that is packed is not unpacked")
+    return code
+
+
+class FetchedModules(Fetching[ModuleSource, FetchedModule]):
+    """A `Source` of what `folder` and the network hold of the modules that the mesh wants."""
+
+    def __init__(self, folder: Path, mesh: Mesh, asking: Ask) -> None:
+        super().__init__(_AT_ONCE)
+        self._folder = folder
+        self._mesh = mesh
+        self._ask = asking
+        self._kept: dict[ModuleSource, bytes] = {}
+
+    def initial(self) -> list[FetchedModule]:
+        """What was kept. A file that cannot be read is as if it were not there."""
+        self._kept = dict(self._stored())
+        return [FetchedModule(source, Module(source, code)) for source, code in self._kept.items()]
+
+    def follow(self, change: Change) -> None:
+        """Begin to ask where the mesh now wants modules from, and forget the others."""
+        if not self._tasks or change.modules:
+            self._want(self._mesh.policy_table.wanted_modules(), self._kept)
+
+    def _forget(self, source: ModuleSource) -> None:
+        if (code := self._kept.pop(source, None)) is not None:
+            self._write(source, None)
+            self._discard(code)
+        self._news.put_nowait(FetchedModule(source, None))
+
+    async def _refresh(self, source: ModuleSource) -> None:
+        pause, told = FIRST_PAUSE, None
+        while True:
+            if source.sha256 and source in self._kept:
+                return  # it never changes
+            try:
+                async with self._turns:
+                    code = checked(source, await self._ask(source))
+            except Unfetched as error:
+                found = Module(source, self._kept.get(source, b""), str(error))
+                wait, pause = pause, min(pause * 2, LONGEST_PAUSE)
+            else:
+                found = Module(source, code)
+                wait, pause = LOOK, FIRST_PAUSE
+                self._keep(source, code)
+            if found != told:
+                told = found
+                if found.failure:
+                    _LOG.warning("no module from %s: %s", source.url, found.failure)
+                self._news.put_nowait(FetchedModule(source, found))
+            await asyncio.sleep(wait)
+
+    # --- on disk -------------------------------------------------------------------------------
+
+    def _keep(self, source: ModuleSource, code: bytes) -> None:
+        before = self._kept.get(source)
+        if code != before:
+            self._kept[source] = code
+            self._write(source, code)
+            if before is not None:
+                self._discard(before)
+
+    def _code_path(self, code: bytes) -> Path:
+        return self._folder / f"{hashlib.sha256(code).hexdigest()}.wasm"
+
+    def _write(self, source: ModuleSource, code: bytes | None) -> None:
+        """The module by its own checksum, and under the source's which that is."""
+        path = self._folder / f"{digest_of(repr(source).encode())}.json"
+        try:
+            if code is None:
+                atomic.remove(path)
+            else:
+                atomic.write(self._code_path(code), code)
+                atomic.write(path, json.dumps({**asdict(source), "code": self._code_path(code).name}))
+        except OSError as error:
+            _LOG.error("the module from %s is in force but not kept: %s", source.url, error)
+
+    def _discard(self, code: bytes) -> None:
+        """Take a module away that no source has any more."""
+        if code not in self._kept.values():
+            try:
+                atomic.remove(self._code_path(code))
+            except OSError as error:
+                _LOG.error("a module that nobody wants stays in %s: %s", self._folder, error)
+
+    def _stored(self) -> Iterator[tuple[ModuleSource, bytes]]:
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                document = json.loads(path.read_bytes())
+                code = (self._folder / document.pop("code")).read_bytes()
+                source = ModuleSource(**document)
+                yield source, checked(source, code)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, Unfetched) as error:
+                _LOG.error("%s is passed over, its module is got afresh: %s", path, type(error).__name__)
