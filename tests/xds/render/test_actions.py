@@ -92,7 +92,9 @@ def test_where_actions_cannot_be_taken_a_request_that_calls_for_one_is_refused(p
 def test_an_edit_of_actions_binds_a_connection_that_is_open_already(
     serve: Serve, servers: dict[str, Backend]
 ) -> None:
-    proxy = serve(view(ingress=(l7(300, "ingress", HttpMatch()),)), ("127.0.0.1", servers["one"].port))
+    proxy = serve(
+        view(ingress=(l7(300, "ingress", HttpMatch()),)), ("127.0.0.1", servers["one"].port), updated=True
+    )
     client = Client(proxy.ports["virtualInbound|300"])
     assert client.ask("/").sent("x-add") == []
     proxy.update(view(ingress=(l7(300, "ingress", HttpMatch(actions=(ADD,))),)))

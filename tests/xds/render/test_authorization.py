@@ -242,7 +242,7 @@ def test_stages_add_up_and_an_edit_of_each_binds_a_connection_that_is_open_alrea
     serve: Serve, servers: dict[str, Backend]
 ) -> None:
     path = [part_of("allow", when(term("path", "/a*"))), part_of("deny", when(term("path", "*x")))]
-    proxy = serve(view(ingress=(authorized(300),)), ("127.0.0.1", servers["one"].port))
+    proxy = serve(view(ingress=(authorized(300),)), ("127.0.0.1", servers["one"].port), updated=True)
     client = Client(proxy.ports["virtualInbound|300"])
 
     def answers() -> list[int]:

@@ -149,7 +149,7 @@ def test_whom_to_ask_is_nothing_that_a_listener_knows_and_binds_open_connections
     without = seen(by_grpc.port, authorized(300))
     listeners = [readable(render(shown))["listeners"] for shown in (before, after, without)]
     assert listeners[0] == listeners[1] == listeners[2]
-    proxy = serve(before, ("127.0.0.1", servers["one"].port))
+    proxy = serve(before, ("127.0.0.1", servers["one"].port), updated=True)
     client = Client(proxy.ports["virtualInbound|300"])
     assert client.ask("/", headers=BAD).status == 200
     proxy.update(after)

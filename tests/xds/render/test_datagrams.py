@@ -152,7 +152,9 @@ def ask(number: int, clients: range, sockets: int = 1, patience: float = 5) -> d
 
 
 def test_weights_are_shares_of_addresses(ports: dict[str, int]) -> None:
-    answers = ask(ports["shared"], range(200), sockets=2)
+    answers: dict[int, list[str]] = {}
+    for first in range(0, 200, 25):  # A socket holds some 250 datagrams, and what comes too fast is lost.
+        answers |= ask(ports["shared"], range(first, first + 25), sockets=2)
     assert all(len(set(heard)) == 1 for heard in answers.values()), "a client's sockets stay together"
     shares = Counter(heard[0] for heard in answers.values())
     assert shares.keys() == {"ann", "bob"}

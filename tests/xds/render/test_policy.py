@@ -151,7 +151,9 @@ def test_a_class_allows_what_any_of_its_rules_allows_and_nothing_if_they_are_emp
 def test_an_edit_of_a_rule_binds_a_connection_that_is_open_already(
     serve: Serve, servers: dict[str, Backend]
 ) -> None:
-    proxy = serve(view(ingress=(l7(300, "ingress", HttpMatch()),)), ("127.0.0.1", servers["one"].port))
+    proxy = serve(
+        view(ingress=(l7(300, "ingress", HttpMatch()),)), ("127.0.0.1", servers["one"].port), updated=True
+    )
     client = Client(proxy.ports["virtualInbound|300"])
     assert client.ask("/a").status == 200
     proxy.update(view(ingress=(l7(300, "ingress", HttpMatch(path="/b")),)))

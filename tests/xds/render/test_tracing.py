@@ -119,7 +119,7 @@ def test_tags_bind_live_connections_and_change_no_listener(
     )
     tagged = replace(plain, egress_tracing=traced(OTEL, CLIENT, ALL, *tags))
     assert listeners(plain) == listeners(tagged)
-    client = serve(plain)
+    client = serve(plain, updated=True)
     client.update(tagged)
     ask(client.ports[ROUTED], "/", headers=[("x-team", "blue")])
     ask(client.ports[ROUTED], "/")
