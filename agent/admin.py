@@ -11,7 +11,7 @@ from agent.flows import FlowLog
 from agent.node_agent import NodeAgent
 from agent.telemetry.scrape import CONTENT_TYPE
 from agent.telemetry.scrape import PATH as METRICS
-from mesh.flow import Flow
+from mesh.answers.flow import Flow
 from mesh.model import WorkloadName
 
 #: Flows in an answer that does not say how many.

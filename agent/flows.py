@@ -18,8 +18,8 @@ from agent.access_log import LoggedRequest
 from agent.judgement import judge
 from agent.names import Names, pack, protocol_name
 from bpf.layout import Audit, DropReason, Event, EventFlags, EventType, Verdict, address_text
+from mesh.answers.flow import Flow, FlowPath, FlowVerdict, Peer, Request
 from mesh.dns import PORT, Observation
-from mesh.flow import Flow, FlowPath, FlowVerdict, Peer, Request
 from mesh.model import ServiceName
 from mesh.node import WorkloadRecord
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from mesh.flow import FlowVerdict
+from mesh.answers.flow import FlowVerdict
 from mesh.model import ObjectRef
 
 Missing = Literal["", "network", "authorization", "limits"]

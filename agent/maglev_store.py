@@ -12,7 +12,7 @@ from typing import Protocol
 
 from agent.entries import Backends, Block
 from bpf import layout
-from mesh.maglev import size_for, table
+from mesh.routes.maglev import size_for, table
 
 _ENTRY = layout.Backend.sizeof()
 

@@ -17,7 +17,6 @@ from typing import Any, TypeVar, cast
 
 from agent.dns import files
 from agent.records import Change
-from mesh.classes import look_up
 from mesh.dns import (
     ENFORCED,
     FLOWS,
@@ -40,6 +39,7 @@ from mesh.node import (
     PolicySet,
     WorkloadRecord,
 )
+from mesh.policies.classes import look_up
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Access logs in MeshConfig and in Telemetry (istio/api, mesh/v1alpha1/config.proto and telemetry.proto).
 
 An Envoy writes to its own standard output and nowhere else: a file would be one of the node's, shared by all
-its pods' Envoys. Knows nothing of whose logs are written in the end (`mesh.access_logging`).
+its pods' Envoys. Knows nothing of whose logs are written in the end (`mesh.observability.access_logging`).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from istio_integration import log_format
 from istio_integration.modes import MATCH_WORKLOADS, directions
-from mesh import cel
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import port, printable
 from mesh.model import BUILT_IN_LOG, DEFAULT_TEXT, AccessLogProvider, AccessLogRule, MeshAccessLogging
+from mesh.observability import cel
 
 FILE = Fields(("path", "logFormat", "omitEmptyValues"))
 OPENTELEMETRY = Fields(("service", "port", "logName", "logFormat"))

@@ -3,7 +3,7 @@
 The validation is Istio's own. Where something could not be read the policy fails closed (semantics
 rule 18): an ALLOW rule grants nothing, a DENY rule denies everything, what a CUSTOM provider should
 have been asked is denied, an unreadable selector is the whole namespace. This file knows nothing of
-what a policy means for a request (`mesh.authorization`).
+what a policy means for a request (`mesh.policies.authorization`).
 """
 
 from __future__ import annotations

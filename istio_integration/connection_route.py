@@ -8,8 +8,8 @@ from istio_integration.callers import CALLERS, callers
 from istio_integration.destinations import backends
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import is_subdomain, network, port
-from mesh.host_pattern import covers
 from mesh.model import ConnectionMatch, ConnectionRule
+from mesh.routes.host_pattern import covers
 
 ROUTE = Fields(("match", "route"))
 TLS_MATCH = Fields(("sniHosts", "destinationSubnets", "port", *CALLERS))

@@ -13,8 +13,8 @@ from ipaddress import ip_address
 from mesh import model
 from mesh.dialects.reading import Reader, shown
 from mesh.dialects.syntax import is_label, is_subdomain
-from mesh.host_pattern import covers
 from mesh.model import CLUSTER_SUFFIX, ServiceName
+from mesh.routes.host_pattern import covers
 
 _AUTHORITY = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([1-9][0-9]{0,4}))?")
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import cast, get_args
 
 from istio_integration.modes import directions
-from mesh import cel
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import printable
 from mesh.model import METRICS, Attribute, Metric, MetricRule, TagRule
+from mesh.observability import cel
 
 RULE = Fields(("providers", "overrides"), refused=("reportingInterval",))
 PROVIDER = Fields(("name",))

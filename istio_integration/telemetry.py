@@ -1,7 +1,7 @@
 """Telemetry of telemetry.istio.io, v1 and v1alpha1 (istio/api, telemetry.proto).
 
 It makes nothing reachable and nothing judged, so one that cannot be read has no effect. This file knows
-nothing of who is traced, logged and counted in the end (`mesh.telemetry`).
+nothing of who is traced, logged and counted in the end (`mesh.observability.telemetry`).
 """
 
 from __future__ import annotations

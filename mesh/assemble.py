@@ -10,17 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from mesh import access_logging
 from mesh.backends import target_port
 from mesh.caller import CallerIndex
 from mesh.change import Change
-from mesh.cidr import CidrIndex
-from mesh.destination_rules import DestinationRules
 from mesh.entry_hosts import EntryHosts
-from mesh.envoy_filters import EnvoyFilters
-from mesh.envoy_filters import problems as envoy_filter_problems
-from mesh.gateway_problems import gateway_problems, returning
-from mesh.gateways import Gateways
 from mesh.grants import Grants
 from mesh.identities import Identities
 from mesh.identity import Allocations, Exhausted
@@ -67,15 +60,22 @@ from mesh.model import (
     WorkloadEntry,
     WorkloadName,
 )
-from mesh.named_blocks import NamedBlocks
-from mesh.policy_table import PolicyTable
+from mesh.observability import access_logging
+from mesh.observability.telemetry import unknown_providers
+from mesh.policies.cidr import CidrIndex
+from mesh.policies.named_blocks import NamedBlocks
+from mesh.policies.policy_table import PolicyTable
+from mesh.policies.references import AnyPolicy, Directory, Source
 from mesh.protocols import PortKind, declared, joined
-from mesh.references import AnyPolicy, Directory, Source
-from mesh.route_problems import route_problems
-from mesh.route_table import RouteTable
+from mesh.routes.destination_rules import DestinationRules
+from mesh.routes.envoy_filters import EnvoyFilters
+from mesh.routes.envoy_filters import problems as envoy_filter_problems
+from mesh.routes.gateway_problems import gateway_problems, returning
+from mesh.routes.gateways import Gateways
+from mesh.routes.route_problems import route_problems
+from mesh.routes.route_table import RouteTable
 from mesh.scope import Scopes
 from mesh.service_table import ServiceTable
-from mesh.telemetry import unknown_providers
 from mesh.topology import LOCALITY
 
 

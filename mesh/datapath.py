@@ -11,30 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from mesh import steer
-from mesh.access_logging import access_logs, connection_logs
 from mesh.assemble import Mesh
-from mesh.backend_tls import backend_tls
 from mesh.caller import Caller
-from mesh.caller_routing import Routing
 from mesh.change import Change
-from mesh.cidr import prefix_of
-from mesh.classes import (
-    Compiled,
-    PeerKey,
-    Peers,
-    Subject,
-    compile_set,
-    concerns,
-    look_up,
-    set_id,
-    token_rules,
-)
-from mesh.envoy_filters import parts as filter_parts
-from mesh.envoy_filters import plugins as plugin_parts
-from mesh.gateway_ports import credentials, gateway_ports, outward
 from mesh.identity import PORTS_KEY
-from mesh.metrics import metrics_record
 from mesh.model import (
     Backend,
     Direction,
@@ -54,11 +34,31 @@ from mesh.node import (
     PortVerdict,
     TracingRecord,
 )
+from mesh.observability.access_logging import access_logs, connection_logs
+from mesh.observability.metrics import metrics_record
+from mesh.observability.telemetry import applying, by_namespace, connections, tracing
+from mesh.policies.cidr import prefix_of
+from mesh.policies.classes import (
+    Compiled,
+    PeerKey,
+    Peers,
+    Subject,
+    compile_set,
+    concerns,
+    look_up,
+    set_id,
+    token_rules,
+)
+from mesh.policies.references import AnyCondition, RequestPolicy
 from mesh.proxy import Destination, L7Class, ProxyView, Target
 from mesh.proxy_config import launch
-from mesh.references import AnyCondition, RequestPolicy
+from mesh.routes import steer
+from mesh.routes.backend_tls import backend_tls
+from mesh.routes.caller_routing import Routing
+from mesh.routes.envoy_filters import parts as filter_parts
+from mesh.routes.envoy_filters import plugins as plugin_parts
+from mesh.routes.gateway_ports import credentials, gateway_ports, outward
 from mesh.shared_records import SharedRecords, everything, same
-from mesh.telemetry import applying, by_namespace, connections, tracing
 
 K = TypeVar("K")
 R = TypeVar("R")

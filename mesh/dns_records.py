@@ -17,8 +17,8 @@ from mesh.assemble import Mesh
 from mesh.change import Change
 from mesh.dns import CLUSTER_DOMAIN, Server, Zone
 from mesh.entry_hosts import is_entry
-from mesh.host_pattern import is_pattern
 from mesh.model import Service, ServiceName, Workload
+from mesh.routes.host_pattern import is_pattern
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,8 @@ def stable_id(*parts: object) -> int:
 
 
 class Canonical(NamedTuple):
-    """What metrics and traces call a workload (`mesh.canonical`). `workload` is what owns the Pod, else its
-    own name; `app` and `version` are its labels, empty where it has none."""
+    """What metrics and traces call a workload (`mesh.observability.canonical`). `workload` is what owns the
+    Pod, else its own name; `app` and `version` are its labels, empty where it has none."""
 
     workload: str
     app: str

@@ -22,7 +22,7 @@ from mesh.model import (
     WorkloadName,
     WorkloadPeer,
 )
-from mesh.references import AnyPolicy
+from mesh.policies.references import AnyPolicy
 
 Port = tuple[Protocol, int]
 

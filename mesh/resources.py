@@ -15,7 +15,6 @@ from dataclasses import fields, replace
 from functools import cache, lru_cache
 from typing import Any, TypeVar, get_args
 
-from mesh import cel
 from mesh.model import METRICS, Attribute, Direction, Protocol, ServiceName, TagRule, WorkloadName
 from mesh.node import (
     BlockRecord,
@@ -41,6 +40,7 @@ from mesh.node import (
     Verdict,
     WorkloadRecord,
 )
+from mesh.observability import cel
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 the one there that is for all, else the one of the root namespace that is. Of several the oldest.
 
 What a Sidecar leaves out a caller's Envoy does not know; connections there go as they go without any rule, or
-under REGISTRY_ONLY nowhere (rule 23, `mesh.registry`). Gateways are nobody's caller.
+under REGISTRY_ONLY nowhere (rule 23, `mesh.policies.registry`). Gateways are nobody's caller.
 """
 
 from __future__ import annotations

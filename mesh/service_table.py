@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from mesh.backends import WorkloadEntries, each_once, selected, target_port
-from mesh.cidr import can_serve
 from mesh.entry_hosts import EntryHosts, is_entry
 from mesh.identity import Allocations, Exhausted
 from mesh.index import discard
@@ -34,6 +33,7 @@ from mesh.model import (
     WorkloadEntry,
     WorkloadName,
 )
+from mesh.policies.cidr import can_serve
 
 Labels = tuple[tuple[str, str], ...]
 

@@ -11,11 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from mesh.assemble import Mesh
-from mesh.bindings import Bindings
-from mesh.canonical import canonical
 from mesh.change import Change
-from mesh.cidr import contains, prefix_of
-from mesh.classes import PeerKey, Peers
 from mesh.model import ServiceName, WorkloadName
 from mesh.node import (
     HOST_ID,
@@ -27,6 +23,10 @@ from mesh.node import (
     ServiceRecord,
     WorkloadRecord,
 )
+from mesh.observability.canonical import canonical
+from mesh.policies.cidr import contains, prefix_of
+from mesh.policies.classes import PeerKey, Peers
+from mesh.routes.bindings import Bindings
 
 K = TypeVar("K")
 R = TypeVar("R")

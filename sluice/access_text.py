@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from mesh.matrix import Column, Matrix, by_access
-from mesh.reach import Access
+from mesh.answers.matrix import Column, Matrix, by_access
+from mesh.answers.reach import Access
 from sluice.paint import Paint
 
 Outcome = Literal["kernel", "envoy", "partly", "deny"]

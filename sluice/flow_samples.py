@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from mesh.difference import Sample
-from mesh.flow import Flow
+from mesh.answers.difference import Sample
+from mesh.answers.flow import Flow
 
 
 def samples_of(flows: Iterable[Flow]) -> list[Sample]:

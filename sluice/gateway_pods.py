@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mesh.gateways import GATEWAY_NAME, OWN_CLASSES
 from mesh.model import GATEWAY_CONTROLLER, Transport, WorkloadName
+from mesh.routes.gateways import GATEWAY_NAME, OWN_CLASSES
 from sluice.mesh_directory import MeshDirectory
 from xds import atomic
 from xds.watch import Watcher

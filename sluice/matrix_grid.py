@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mesh.matrix import Column, Matrix
-from mesh.reach import Access
+from mesh.answers.matrix import Column, Matrix
+from mesh.answers.reach import Access
 from sluice.access_text import Outcome, names, outcome_of
 
 Mark = Literal["self"] | Outcome

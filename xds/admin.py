@@ -15,9 +15,9 @@ from typing import Any, Literal, cast, get_args
 
 from aiohttp import web
 
-from mesh.difference import Sample
-from mesh.explain import UnknownName, explain
-from mesh.flow import Flow
+from mesh.answers.difference import Sample
+from mesh.answers.explain import UnknownName, explain
+from mesh.answers.flow import Flow
 from mesh.model import ObjectRef, Problem, Protocol
 from mesh.node import readable as tables
 from mesh.request import Request

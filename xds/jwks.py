@@ -16,8 +16,8 @@ from pathlib import Path
 
 from mesh.assemble import Mesh
 from mesh.change import Change
-from mesh.key_set import KeySetError, normalise
 from mesh.model import Fragment, KeySet, KeySource, ObjectRef
+from mesh.policies.key_set import KeySetError, normalise
 from xds import atomic
 from xds.allowed import Allowed
 from xds.documents import digest_of

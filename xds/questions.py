@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from mesh.analysis import View, analyze, suppressions
+from mesh.answers.describe import describe_pod, describe_service
+from mesh.answers.difference import Sample, difference
+from mesh.answers.matrix import matrix, who_can_reach
 from mesh.assemble import Mesh
-from mesh.describe import describe_pod, describe_service
-from mesh.difference import Sample, difference
 from mesh.identity import Allocations
-from mesh.matrix import matrix, who_can_reach
 from mesh.model import Fragment, ObjectRef, Problem, Protocol
 from mesh.status import KINDS, Written, status_of
 from mesh.status.conditions import generation_of

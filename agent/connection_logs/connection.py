@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mesh.cel import Duration, Time, Value
 from mesh.model import Direction
+from mesh.observability.cel import Duration, Time, Value
 
 #: envoy.config.core.v3.TrafficDirection
 _DIRECTIONS: dict[Direction, int] = {"ingress": 1, "egress": 2}

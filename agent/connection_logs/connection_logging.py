@@ -21,9 +21,9 @@ from agent.connection_logs.logged import Logged
 from agent.names import Names
 from agent.records import Change
 from agent.tracing.bound import Bound
-from mesh.cel import compiled
 from mesh.model import WorkloadName
 from mesh.node import Collector, ConnectionLog
+from mesh.observability.cel import compiled
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from agent.telemetry.conversation import UNKNOWN, host_of_cluster
 from bpf.layout import Event
-from mesh.flow import Flow
+from mesh.answers.flow import Flow
 from mesh.model import ServiceName
 from mesh.node import TracingRecord
 

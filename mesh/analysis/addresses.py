@@ -8,8 +8,8 @@ from ipaddress import ip_network
 
 from mesh.analysis.finding import Check, Trap, some, where
 from mesh.analysis.view import View, Written
-from mesh.cidr import matches, prefix_of
 from mesh.model import CidrPeer, ServiceName, WorkloadName
+from mesh.policies.cidr import matches, prefix_of
 
 
 def world_block_over_pods(view: View) -> Iterator[Trap]:

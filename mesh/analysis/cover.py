@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mesh.analysis.view import View
-from mesh.cidr import contains, matches, prefix_of
 from mesh.identity import PORTS_KEY, named_port
 from mesh.model import (
     CidrPeer,
@@ -24,6 +23,7 @@ from mesh.model import (
     Selector,
     WorkloadPeer,
 )
+from mesh.policies.cidr import contains, matches, prefix_of
 
 _WORLD = (CidrPeer("0.0.0.0/0", (), "world"), CidrPeer("::/0", (), "world"))
 _NODES: tuple[Peer, ...] = (EntityPeer("host"), EntityPeer("remote-node"))

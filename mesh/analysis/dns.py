@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from mesh.analysis.finding import Check, Trap, some
 from mesh.analysis.view import View
-from mesh.explain import party
+from mesh.answers.explain import party
+from mesh.answers.reach import policies_by_identity
 from mesh.identity import NAMESPACE_NAME_LABEL, PORTS_KEY
 from mesh.model import (
     NAMESPACE_LABEL_PREFIX,
@@ -17,9 +18,8 @@ from mesh.model import (
     Protocol,
     WorkloadName,
 )
-from mesh.policy import Deny, Party, judge
-from mesh.reach import policies_by_identity
-from mesh.references import AnyPolicy
+from mesh.policies.policy import Deny, Party, judge
+from mesh.policies.references import AnyPolicy
 
 _REMEDY = "allow egress to the pods k8s-app=kube-dns of namespace kube-system at UDP and TCP port 53"
 

@@ -8,8 +8,8 @@ from itertools import combinations
 
 from mesh.analysis.finding import Check, Trap, some
 from mesh.analysis.view import View
-from mesh.host_pattern import covers
 from mesh.model import Gateway, Listener
+from mesh.routes.host_pattern import covers
 
 
 def one_certificate_twice(view: View) -> Iterator[Trap]:

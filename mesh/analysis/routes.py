@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mesh import steer
 from mesh.analysis.finding import Check, Trap
 from mesh.analysis.view import View
 from mesh.model import RouteMatch
 from mesh.proxy import RouteEntry
+from mesh.routes import steer
 
 
 def never_taken(view: View) -> Iterator[Trap]:

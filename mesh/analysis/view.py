@@ -8,7 +8,6 @@ from typing import Literal, TypeVar
 
 from mesh.assemble import Mesh
 from mesh.backends import target_port
-from mesh.cidr import prefix_of
 from mesh.model import (
     Authorization,
     CidrGroup,
@@ -24,7 +23,8 @@ from mesh.model import (
     TierPolicy,
     WorkloadName,
 )
-from mesh.references import RequestPolicy
+from mesh.policies.cidr import prefix_of
+from mesh.policies.references import RequestPolicy
 
 N = TypeVar("N")
 

@@ -9,7 +9,6 @@ from itertools import groupby
 
 from mesh.analysis.finding import Check, Trap, some
 from mesh.analysis.view import View
-from mesh.gateway_ports import routes_of
 from mesh.model import (
     MESH_GATEWAY,
     ConnectionMatch,
@@ -21,7 +20,8 @@ from mesh.model import (
     RouteRule,
     ServiceName,
 )
-from mesh.route_table import age
+from mesh.routes.gateway_ports import routes_of
+from mesh.routes.route_table import age
 
 _ANY_REQUESTS = (RouteMatch(), RouteMatch(PathMatch("start", "/")))
 _ANY_CONNECTION = ConnectionMatch()

@@ -10,10 +10,10 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import cast
 
-from mesh.cidr import can_serve
 from mesh.dialects.reading import Reader, shown
 from mesh.expression import ExpressionError, compile_expression
 from mesh.model import PortName, PortRange, Protocol
+from mesh.policies.cidr import can_serve
 
 Network = IPv4Network | IPv6Network
 

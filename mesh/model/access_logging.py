@@ -39,7 +39,7 @@ class AccessLogProvider:
 @dataclass(frozen=True, slots=True)
 class AccessLogRule:
     """What one entry of a Telemetry says for what a workload sends (egress) or gets (ingress); None: nothing,
-    a wider one decides. `filter` is a CEL expression (`mesh.cel`), "" keeps everything."""
+    a wider one decides. `filter` is a CEL expression (`mesh.observability.cel`), "" keeps everything."""
 
     directions: tuple[Direction, ...] = ("egress", "ingress")
     providers: tuple[str, ...] | None = None

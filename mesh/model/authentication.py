@@ -20,8 +20,8 @@ class KeySource:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """What is known of a source: its newest good `keys` (see `mesh.key_set`; empty: none yet), and why it
-    cannot be asked now (empty: it can)."""
+    """What is known of a source: its newest good `keys` (see `mesh.policies.key_set`; empty: none yet), and
+    why it cannot be asked now (empty: it can)."""
 
     source: KeySource
     keys: str = ""
@@ -34,9 +34,9 @@ class JwtRule:
     `headers` (lower-case name, what stands before the token), `params` and `cookies`; without any of them
     where Istio does, behind `Authorization: Bearer` and in the parameter `access_token`.
 
-    `keys` is a key set as `mesh.key_set` writes it, or where it comes from. Behind the proxy the claims are
-    in `payload_header` and `claim_headers` (lower-case name, claim's path), if those are named, the token
-    itself only with `forward`. `space_delimited_claims` are lists that are written as one text.
+    `keys` is a key set as `mesh.policies.key_set` writes it, or where it comes from. Behind the proxy the
+    claims are in `payload_header` and `claim_headers` (lower-case name, claim's path), if those are named,
+    the token itself only with `forward`. `space_delimited_claims` are lists that are written as one text.
     """
 
     field: str

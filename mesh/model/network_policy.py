@@ -85,7 +85,7 @@ class ApiServerPeer:
     """The addresses behind the Service `default/kubernetes`, whosoever they are."""
 
 
-#: What a rule says once every reference in it is resolved (`mesh.references`).
+#: What a rule says once every reference in it is resolved (`mesh.policies.references`).
 ResolvedPeer = WorkloadPeer | CidrPeer | EntityPeer
 
 Reference = CidrGroupPeer | NodePeer | ServicePeer | NamePeer | ApiServerPeer

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mesh.host_pattern import covers, is_pattern
 from mesh.model.names import ObjectRef
 from mesh.model.network_policy import Rule
 from mesh.model.selection import Callers, Selector
+from mesh.routes.host_pattern import covers, is_pattern
 
 #: Where connections of TCP may go that no service names.
 OutboundMode = Literal["ALLOW_ANY", "REGISTRY_ONLY"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mesh.assemble import Mesh
-from mesh.gateway_ports import routes_of
 from mesh.model import GATEWAY_CONTROLLER, BackendTls, Gateway, ServiceName
+from mesh.routes.gateway_ports import routes_of
 from mesh.status.conditions import GROUP, Condition, Written, accepted, plain
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mesh.assemble import Mesh
-from mesh.gateway_ports import answers, routes_of
-from mesh.gateways import rival
 from mesh.model import GATEWAY_CONTROLLER, Gateway, GatewayClass, Listener, ObjectRef, Secret, WorkloadName
+from mesh.routes.gateway_ports import answers, routes_of
+from mesh.routes.gateways import rival
 from mesh.status.conditions import GROUP, Condition, Written, accepted, plain
 from mesh.status.features import FEATURES
 

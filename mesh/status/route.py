@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mesh.assemble import Mesh
-from mesh.gateway_ports import attaches, meets
 from mesh.model import (
     GATEWAY_CONTROLLER,
     Gateway,
@@ -20,6 +19,7 @@ from mesh.model import (
     RouteBackend,
     ServiceName,
 )
+from mesh.routes.gateway_ports import attaches, meets
 from mesh.status.conditions import GROUP, Condition, Written, accepted, plain
 
 Ref = Mapping[str, Any]

@@ -19,9 +19,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mesh.flow import Flow
-from mesh.groups import Group
-from mesh.reach import Access
+from mesh.answers.flow import Flow
+from mesh.answers.groups import Group
+from mesh.answers.reach import Access
 from sluice.access_text import deciding, names, outcome_of, short
 from sluice.commands.options import add_files, add_name, add_output
 from sluice.failure import Failure
@@ -81,7 +81,7 @@ def _online(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _offline(options: argparse.Namespace) -> dict[str, Any]:
-    from mesh.difference import difference
+    from mesh.answers.difference import difference
 
     old = manifests_from(map(Path, options.old))
     new = manifests_from(map(Path, options.files))

@@ -77,7 +77,7 @@ def _online(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _offline(options: argparse.Namespace) -> dict[str, Any]:
-    from mesh.explain import UnknownName, explain
+    from mesh.answers.explain import UnknownName, explain
     from mesh.request import Request
     from sluice.offline import mesh_from, tell
 
@@ -97,12 +97,12 @@ def _offline(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _who_can_reach(options: argparse.Namespace) -> int:
-    from mesh.matrix import Matrix
+    from mesh.answers.matrix import Matrix
 
     matrix: Matrix
     if options.files:
-        from mesh.explain import UnknownName
-        from mesh.matrix import who_can_reach
+        from mesh.answers.explain import UnknownName
+        from mesh.answers.matrix import who_can_reach
         from sluice.offline import HOSTS, manifests_from, tell
 
         mesh, problems = manifests_from(map(Path, options.files)).mesh(HOSTS)

@@ -20,7 +20,7 @@ import json
 import shutil
 from pathlib import Path
 
-from mesh.matrix import Matrix
+from mesh.answers.matrix import Matrix
 from sluice.commands.options import add_files, add_name
 from sluice.mesh_directory import MeshDirectory
 
@@ -77,7 +77,7 @@ def _online(options: argparse.Namespace) -> Matrix:
 
 
 def _offline(options: argparse.Namespace) -> Matrix:
-    from mesh.matrix import matrix
+    from mesh.answers.matrix import matrix
     from sluice.offline import HOSTS, manifests_from, tell
 
     mesh, problems = manifests_from(map(Path, options.files)).mesh(HOSTS)

@@ -15,7 +15,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from mesh.flow import Flow, Peer
+from mesh.answers.flow import Flow, Peer
 from sluice.admin import Admin
 from sluice.commands.options import add_name, add_output, count
 from sluice.mesh_directory import MeshDirectory

@@ -51,6 +51,7 @@ SETTLED = listener({"route_config": {"name": "here"}})
 WITHOUT_ROUTES = listener({"rds": {"route_config_name": "elsewhere", "config_source": NOBODY}})
 WITHOUT_ENDPOINTS = cluster(type="EDS", eds_cluster_config={"eds_config": NOBODY})
 
+
 class FileFed:
     """An Envoy that is given resources by files."""
 

@@ -11,8 +11,8 @@ from agent.flows import FlowLog, FlowTeller
 from agent.names import Names
 from agent.records import Change
 from bpf.layout import NO_ADDRESS, Audit, DropReason, Event, EventFlags, EventType, Verdict, packed_address
+from mesh.answers.flow import Flow, Peer, Request
 from mesh.discovery.wire import bytes_field, integer_field, text_field
-from mesh.flow import Flow, Peer, Request
 from mesh.model import ServiceName, WorkloadName
 from mesh.node import PolicyClass, PolicySet, PortVerdict, Record, ServiceRecord, WorkloadRecord
 

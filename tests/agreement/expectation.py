@@ -8,8 +8,8 @@ from agent.entries import rules_cookie
 from bpf.layout import DropReason, EventFlags, EventType, Verdict
 from mesh.datapath import Node
 from mesh.model import Direction
-from mesh.policy import Deny, Party, Steer, judge
-from mesh.policy import Verdict as Judged
+from mesh.policies.policy import Deny, Party, Steer, judge
+from mesh.policies.policy import Verdict as Judged
 from tests.agreement.actor import Arrival, Attempt, Outcome
 from tests.agreement.generate import World
 from tests.agreement.kinds import PORTS

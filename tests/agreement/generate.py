@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mesh.answers.explain import party
 from mesh.assemble import Mesh
-from mesh.explain import party
 from mesh.identity import Allocations
 from mesh.model import Authorization, Fragment, LearnedNames, ObjectRef, PortRange
-from mesh.policy import Party
-from mesh.references import AnyCondition, rules_of
-from mesh.registry import Registries
+from mesh.policies.policy import Party
+from mesh.policies.references import AnyCondition, rules_of
+from mesh.policies.registry import Registries
 from tests.agreement.kinds import ACCOUNTS, APPS, KINDS, PORTS, TIERS, Object, port
 from xds.dialects import read
 

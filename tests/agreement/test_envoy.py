@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 import pytest
 
-from mesh.authorization import Caller, Granted, decide
 from mesh.model import (
     DEFAULT_CONFIG,
     Authorization,
@@ -36,7 +35,8 @@ from mesh.model import (
 from mesh.model import (
     Backend as ServiceBackend,
 )
-from mesh.policy import permits
+from mesh.policies.authorization import Caller, Granted, decide
+from mesh.policies.policy import permits
 from mesh.proxy import (
     AuthorizationPart,
     Destination,
@@ -50,8 +50,8 @@ from mesh.proxy import (
 )
 from mesh.request import Request
 from mesh.request_path import normalise
-from mesh.routing import choose
-from mesh.steer import precedence
+from mesh.routes.routing import choose
+from mesh.routes.steer import precedence
 from tests.agreement.kinds import EXPRESSIONS, HOSTS, METHODS
 from tests.agreement.lines import Lines, Speech
 from tests.xds.render.backend import Backend

@@ -21,7 +21,7 @@ from agent.reconcile import Reconciler
 from bpf import layout
 from mesh.datapath import DIRECTIONS, Node
 from mesh.model import Direction
-from mesh.policy import Party, judge, would_judge
+from mesh.policies.policy import Party, judge, would_judge
 from sluice.cgroups import remove_cgroup
 from sluice.mesh_directory import BPFFS, cgroup2_mount
 from tests.agreement import bulk

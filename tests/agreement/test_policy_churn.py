@@ -23,10 +23,10 @@ from agent.kernel import Kernel
 from agent.kernel.table import Table
 from agent.slots import SlotTable
 from bpf.layout import EventType, Verdict
+from mesh.answers.explain import party
 from mesh.dialects import ref_of
-from mesh.explain import party
 from mesh.model import WorkloadName
-from mesh.policy import Allow, judge
+from mesh.policies.policy import Allow, judge
 from tests.agreement.history import History, Observation, Tally, check, dropped_at, now
 from tests.agreement.prober import ALLOWED, LOST, Prober, serve
 from tests.agreement.script import FLOWS, NODE, PODS, Script, pod

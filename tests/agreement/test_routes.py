@@ -22,7 +22,7 @@ from mesh.model import ServiceName
 from mesh.proxy import ProxyView
 from mesh.request import Request
 from mesh.request_path import normalise
-from mesh.routing import choose, forwarded
+from mesh.routes.routing import choose, forwarded
 from tests.agreement.routes import KINDS, RULE, Object, question
 from tests.traffic.shop import Served, Shop, object_of
 from tests.xds.render.backend import Backend

@@ -12,7 +12,7 @@ from mesh.datapath import Node
 from mesh.identity import Allocations
 from mesh.model import Protocol
 from mesh.node import PodRecord
-from mesh.policy import Allow, Deny, Party, Steer, Verdict, judge
+from mesh.policies.policy import Allow, Deny, Party, Steer, Verdict, judge
 from tests.agreement.generate import NODE, World, generate
 from tests.agreement.kinds import PORTS
 from tests.agreement.tally import Tally

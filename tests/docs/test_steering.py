@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import yaml
 
+from mesh.answers.steering_table import TABLE, Row, row_of
 from mesh.dialects import ref_of
-from mesh.steering_table import TABLE, Row, row_of
 from tests.docs.fields import read_fields
 from tests.docs.test_fields import ROOT, SAMPLES
 from xds.dialects import DIALECTS

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from istio_integration import log_format
-from mesh.cel import CelError, check
 from mesh.model import (
     BUILT_IN_LOG,
     DEFAULT_TEXT,
@@ -18,6 +17,7 @@ from mesh.model import (
     MeshConfig,
     Telemetry,
 )
+from mesh.observability.cel import CelError, check
 from tests.istio_integration.test_authorization_policy import config
 from tests.mesh.dialects.objects import obj
 from xds.dialects import read

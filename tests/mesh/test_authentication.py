@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from mesh.explain import explain
+from mesh.answers.explain import explain
 from mesh.request import Request
 from tests.threats.http.served import ANN, HTTP, TCP, Caller, Compiled, Object, network_policy, policy, to
 from tests.threats.http.tokens import ISSUER, authentication, required

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.authorization import Caller, Forbidden, Granted, decide, host_matches, text_matches
 from mesh.model import (
     Authorization,
     AuthorizationRule,
@@ -14,6 +13,7 @@ from mesh.model import (
     Term,
     TextMatch,
 )
+from mesh.policies.authorization import Caller, Forbidden, Granted, decide, host_matches, text_matches
 from mesh.request import Request
 
 CONFIG = MeshConfig()

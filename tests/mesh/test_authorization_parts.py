@@ -7,10 +7,10 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.authorization import Caller, Forbidden, Granted, connection_term_fits, decide
-from mesh.authorization_parts import Ask, Refused, combine
-from mesh.consent import Asked, Consent, Refusal, consent
 from mesh.model import Authorization, AuthorizationRule, MeshConfig, ObjectRef, Term, TextMatch
+from mesh.policies.authorization import Caller, Forbidden, Granted, connection_term_fits, decide
+from mesh.policies.authorization_parts import Ask, Refused, combine
+from mesh.policies.consent import Asked, Consent, Refusal, consent
 from mesh.protocols import PortKind
 from mesh.request import Request
 

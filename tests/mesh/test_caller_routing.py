@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.caller_routing import CallerRouting, Ports, Routing
 from mesh.model import ObjectRef, RouteBackend, RouteMatch, RouteRule, ServiceName
 from mesh.proxy import RoutedPort, RouteEntry
+from mesh.routes.caller_routing import CallerRouting, Ports, Routing
 
 SERVICES = [ServiceName("shop", name) for name in "abcdef"]
 ORIGIN = ObjectRef("VirtualService", "shop", "v")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.canonical import canonical
 from mesh.model import Workload, WorkloadName
 from mesh.node import Canonical
+from mesh.observability.canonical import canonical
 
 CANONICAL, RECOMMENDED = "service.istio.io/canonical-", "app.kubernetes.io/"
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from mesh.answers.describe import CALLER, DESTINATION, IDLE, KERNEL, RESOLVER, describe_pod, describe_service
+from mesh.answers.explain import UnknownName
 from mesh.assemble import Mesh
 from mesh.datapath import Node
-from mesh.describe import CALLER, DESTINATION, IDLE, KERNEL, RESOLVER, describe_pod, describe_service
-from mesh.explain import UnknownName
 from mesh.model import ObjectRef, Problem
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from mesh.answers.difference import Difference, Sample, difference
+from mesh.answers.flow import Flow, Peer, Request
 from mesh.assemble import Mesh
-from mesh.difference import Difference, Sample, difference
-from mesh.flow import Flow, Peer, Request
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
 from tests.mesh.test_groups import pod
 from tests.mesh.test_reach import NO_EGRESS

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.assemble import Mesh
-from mesh.balance import balanced_ports
 from mesh.caller import Caller
 from mesh.change import Change
 from mesh.datapath import Node
 from mesh.dns_records import Records, zone
 from mesh.identity import Allocations
 from mesh.model import Backend, Fragment, LearnedNames, ObjectRef, ServiceName, WorkloadName
+from mesh.routes.balance import balanced_ports
 from tests.mesh.dialects.objects import obj
 from tests.mesh.shop import SHOP
 from xds.dialects import read

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.explain import UnknownName, explain
+from mesh.answers.explain import UnknownName, explain
 from mesh.request import Request
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
 

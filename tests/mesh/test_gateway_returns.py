@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mesh.datapath import Node
-from mesh.gateways import GATEWAY_NAME
 from mesh.model import ObjectRef
+from mesh.routes.gateways import GATEWAY_NAME
 from sluice.offline import NODE
 from tests.traffic.shop import Object, Shop, object_of, pod
 from xds.dialects import read

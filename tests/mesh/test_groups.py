@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from mesh.groups import Group, outside_groups, workload_groups
+from mesh.answers.groups import Group, outside_groups, workload_groups
 from mesh.model import Fragment, Node, ObjectRef, WorkloadName
 from tests.mesh.shop import SHOP, mesh_of
 

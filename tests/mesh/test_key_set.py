@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from mesh.key_set import MOST_KEYS, KeySetError, normalise
+from mesh.policies.key_set import MOST_KEYS, KeySetError, normalise
 
 
 def encoded(number: int) -> str:

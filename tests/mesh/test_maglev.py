@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mesh.maglev import size_for, table
+from mesh.routes.maglev import size_for, table
 
 
 def backends(count: int) -> list[tuple[str, int]]:

@@ -24,8 +24,8 @@ from mesh.model import (
     ServicePort,
     TrafficPolicy,
 )
-from mesh.nearness import nearest, places, preferred
 from mesh.proxy import Place
+from mesh.routes.nearness import nearest, places, preferred
 from mesh.topology import HOSTNAME, REGION, ZONE, labels_at
 
 WEB = ServiceName("shop", "web")

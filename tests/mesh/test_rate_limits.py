@@ -8,10 +8,10 @@ import pytest
 
 from mesh.analysis import analyze
 from mesh.analysis.view import View
-from mesh.describe import describe_pod
-from mesh.explain import explain
+from mesh.answers.describe import describe_pod
+from mesh.answers.explain import explain
+from mesh.answers.reach import Access, Reachability
 from mesh.model import WorkloadName
-from mesh.reach import Access, Reachability
 from mesh.request import Request
 from tests.mesh.test_authentication import AUTHORIZATIONS, NETWORKS, STRANGER, TOKENS, UNDECLARED
 from tests.threats.http.limits import hourly, rate_limit

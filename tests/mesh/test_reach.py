@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from mesh.answers.reach import NO_FAMILY, Access, Outside, Reachability
 from mesh.assemble import Mesh
 from mesh.model import (
     Authorization,
@@ -24,7 +25,6 @@ from mesh.model import (
     TextMatch,
     WorkloadName,
 )
-from mesh.reach import NO_FAMILY, Access, Outside, Reachability
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
 
 STOREFRONT, V1, V2 = (WorkloadName("shop", name) for name in ("storefront", "reviews-v1", "reviews-v2"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.flow import Peer
+from mesh.answers.flow import Peer
 from sluice.cli import COMMANDS
 from sluice.commands.observe import is_peer
 from sluice.text_table import text_table

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mesh.answers.describe import describe_pod, describe_service
 from mesh.datapath import Node
-from mesh.describe import describe_pod, describe_service
 from sluice.describe_text import pod_text, service_text
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from mesh.flow import Flow, Peer, Request
+from mesh.answers.flow import Flow, Peer, Request
 from mesh.model import Direction
 from sluice.flow_samples import samples_of
 

@@ -7,10 +7,10 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from mesh.groups import Group
-from mesh.matrix import Column, Matrix
+from mesh.answers.groups import Group
+from mesh.answers.matrix import Column, Matrix
+from mesh.answers.reach import Access
 from mesh.model import WorkloadName
-from mesh.reach import Access
 from sluice.access_text import who
 from sluice.matrix_grid import grid_of
 from sluice.matrix_svg import svg

@@ -20,7 +20,7 @@ from mesh.model import (
     ObjectRef,
     WorkloadPeer,
 )
-from mesh.references import rules_of
+from mesh.policies.references import rules_of
 from tests.mesh.shop import mesh_of
 from xds.dialects import read
 

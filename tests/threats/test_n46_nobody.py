@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from mesh.answers.explain import party
 from mesh.assemble import Mesh
 from mesh.datapath import DIRECTIONS, Node
-from mesh.explain import party
 from mesh.identity import Allocations
 from mesh.model import Direction, Fragment, LearnedNames, ObjectRef, WorkloadName
-from mesh.policy import judge
+from mesh.policies.policy import judge
 from tests.agreement.test_tables import tables, words
 from tests.mesh.shop import SHOP, documents
 from xds.dialects import read

@@ -19,13 +19,13 @@ from agent.maglev_store import MaglevStore
 from agent.reconcile import Reconciler
 from agent.slots import SLOT_TABLES
 from bpf import layout
+from mesh.answers.explain import party
 from mesh.assemble import Mesh
 from mesh.datapath import DIRECTIONS, Node
-from mesh.explain import party
 from mesh.identity import Allocations
 from mesh.model import Direction
 from mesh.node import WORLD_ID
-from mesh.policy import Party, judge
+from mesh.policies.policy import Party, judge
 from tests.agreement.bulk import Bulk
 from tests.agreement.test_kernel import write
 from tests.agreement.test_tables import words

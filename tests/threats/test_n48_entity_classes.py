@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from mesh.answers.explain import party
 from mesh.assemble import Mesh
 from mesh.datapath import DIRECTIONS, Node
-from mesh.explain import party
 from mesh.identity import Allocations
 from mesh.model import Direction, Fragment, LearnedNames, ObjectRef, WorkloadName
-from mesh.policy import judge
+from mesh.policies.policy import judge
 from tests.agreement.test_tables import words
 from tests.threats.told import Told
 from xds.dialects import read

@@ -13,7 +13,7 @@ from mesh.dialects import read
 from mesh.dns_records import zone
 from mesh.identity import Allocations
 from mesh.model import Fragment, ObjectRef, ServiceName, WorkloadName
-from mesh.references import API_SERVER, Directory, resolved
+from mesh.policies.references import API_SERVER, Directory, resolved
 from tests.mesh.shop import SHOP, documents
 
 HERE, THERE = "10.64.0.1", "192.0.2.77"

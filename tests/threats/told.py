@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from mesh.classes import look_up
 from mesh.node import WORLD_ID, NodeState, PortVerdict
+from mesh.policies.classes import look_up
 
 #: Security id, and set of the blocks that cover the address.
 Peer = tuple[int, int]

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from mesh.answers.explain import explain
 from mesh.datapath import Node
-from mesh.explain import explain
 from mesh.model import Backend, ServiceName
 from mesh.proxy import Destination, ProxyView
 from mesh.request import Request

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mesh.request import Request
-from mesh.routing import choose
+from mesh.routes.routing import choose
 from tests.threats.http.tokens import Issuer, bearer, believing
 from tests.traffic.edge import GATE, Certificate, Edge, gate, istio_gateway, tokens
 from tests.traffic.shop import Object, Shop, to, versions, virtual_service

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mesh.describe import describe_pod
+from mesh.answers.describe import describe_pod
 from mesh.model import ServiceName, WorkloadName
 from tests.traffic.edge import Edge, istio_gateway
 from tests.traffic.shop import Object, Served, Shop, object_of

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from mesh.assemble import Mesh
-from mesh.balance import balanced_ports
-from mesh.bindings import Bindings
 from mesh.datapath import Node
 from mesh.identity import Allocations
 from mesh.model import Fragment, ObjectRef
+from mesh.routes.balance import balanced_ports
+from mesh.routes.bindings import Bindings
+from mesh.routes.steer import routed_ports
 from mesh.shared_records import SharedRecords
-from mesh.steer import routed_ports
 from tests.traffic.edge import gate, gateway, http_route, istio_gateway, tokens
 from tests.traffic.samples.security import mesh_config
 from tests.traffic.shop import (
@@ -312,7 +312,7 @@ def assert_made_anew_it_is_the_same(
 
 
 def assert_kinds_of_callers_get_one_answer(mesh: Mesh) -> None:
-    """What is kept for many (`mesh.bindings`) is what each of them gets alone."""
+    """What is kept for many (`mesh.routes.bindings`) is what each of them gets alone."""
     kept = Bindings(mesh)
     for name, service in mesh.services.items():
         for port in service.ports:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from mesh.explain import UNNAMED, party
-from mesh.matrix import who_can_reach
+from mesh.answers.explain import UNNAMED, party
+from mesh.answers.matrix import who_can_reach
 from mesh.model import Fragment, LearnedNames, ObjectRef, WorkloadName
 from mesh.node import PortVerdict
-from mesh.policy import Deny, judge
-from mesh.registry import Registries, registry_of
+from mesh.policies.policy import Deny, judge
+from mesh.policies.registry import Registries, registry_of
 from tests.traffic.shop import Object, Shop, object_of, pod, to, virtual_service
 from tests.traffic.test_service_entry import V1, V2, entry
 from tests.traffic.test_sidecar import sidecar

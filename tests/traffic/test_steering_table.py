@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from mesh.steering_table import CALLER, DESTINATION, KERNEL, NOWHERE, RESOLVER, RIDES, TABLE, Place, row_of
+from mesh.answers.steering_table import (
+    CALLER,
+    DESTINATION,
+    KERNEL,
+    NOWHERE,
+    RESOLVER,
+    RIDES,
+    TABLE,
+    Place,
+    row_of,
+)
 from tests.traffic.samples import SAMPLES
 from tests.traffic.shop import Object, Shop, destination_rule, to, versions, virtual_service
 from xds.dialects import read

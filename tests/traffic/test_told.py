@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mesh.describe import describe_pod
+from mesh.answers.describe import describe_pod
 from mesh.request import Request
 from tests.traffic.shop import (
     Object,

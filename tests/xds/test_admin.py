@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 import yaml
 
+from mesh.answers.flow import Flow, Peer
 from mesh.discovery.session import Acked
-from mesh.flow import Flow, Peer
 from mesh.resources import GENERATION_TYPE
 from tests.xds.manifests import PLACEMENTS, SHOP, http_policy, objects, policy
 from xds.admin import Admin

@@ -124,7 +124,8 @@ def _term(term: Term) -> Predicate:
 
 
 def _value(term: Term, value: TextMatch | CidrPeer | int) -> Predicate:
-    """Of the attributes that are known of such a connection (`mesh.authorization.PLAIN_ATTRIBUTES`)."""
+    """Of the attributes that are known of such a connection
+    (`mesh.policies.authorization.PLAIN_ATTRIBUTES`)."""
     if isinstance(value, CidrPeer):
         # There is no X-Forwarded-For: the remote address is the peer's own.
         side = matching.destination if term.attribute == "destination_ip" else matching.source

@@ -30,9 +30,9 @@ from envoy_data_plane.envoy.extensions.wasm.v3 import (
 from envoy_data_plane.google.protobuf import StringValue
 
 from mesh.discovery.envoy import EXTENSION
-from mesh.envoy_filters import inbound_port
 from mesh.model import EnvoyPatch, FailStrategy, PatchContext, PluginPhase
 from mesh.proxy import L7Class, PluginPart
+from mesh.routes.envoy_filters import inbound_port
 from xds.render import naming
 from xds.render.clusters import ads
 from xds.render.encoding import encode, typed

@@ -1,5 +1,5 @@
-"""Which requests a route is for (`mesh.model.RouteMatch`) in Envoy's terms; `mesh.routing.matches` says what
-that means."""
+"""Which requests a route is for (`mesh.model.RouteMatch`) in Envoy's terms; `mesh.routes.routing.matches`
+says what that means."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re2
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
-from mesh.authorization import has_port
 from mesh.model import TextMatch
+from mesh.policies.authorization import has_port
 
 #: Anything at all, and anything but nothing.
 ANYTHING, SOMETHING = r"\C*", r"\C+"
@@ -21,7 +21,7 @@ _BLANK = (" ", "\t")
 
 
 def matcher(text: TextMatch, *, ignore_case: bool = False) -> StringMatcher:
-    """A whole value, as `mesh.authorization.text_matches` has it. An empty one is an absent one."""
+    """A whole value, as `mesh.policies.authorization.text_matches` has it. An empty one is an absent one."""
     match text.kind:
         case "exact":
             return StringMatcher(exact=text.value, ignore_case=ignore_case)

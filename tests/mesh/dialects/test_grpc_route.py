@@ -17,8 +17,8 @@ from mesh.model import (
     ValueMatch,
 )
 from mesh.request import Request
-from mesh.routing import matches
-from mesh.steer import precedence
+from mesh.routes.routing import matches
+from mesh.routes.steer import precedence
 from tests.mesh.dialects.objects import gateway_route, refused, route
 
 CART = {"name": "cart", "port": 9000}

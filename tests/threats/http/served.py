@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
+from mesh.answers.explain import party
 from mesh.datapath import Node
-from mesh.explain import party
 from mesh.model import PathNormalization
 from mesh.node import PodRecord, PortVerdict
-from mesh.policy import judge
+from mesh.policies.policy import judge
 from mesh.proxy import ProxyView
 from sluice.offline import NODE, Manifests
 from tests.xds.render.conftest import Serve

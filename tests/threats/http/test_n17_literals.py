@@ -15,8 +15,8 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.authorization import host_matches, text_matches
 from mesh.model import NamePattern, PathChange, PathMatch, TextMatch
+from mesh.policies.authorization import host_matches, text_matches
 from tests.threats.http.application import Application
 from tests.threats.http.served import Caller, Compiled, Object, Served, network_policy, policy, to
 from tests.threats.http.speaking import ask, get

@@ -12,7 +12,7 @@ import pytest
 
 from mesh.discovery.envoy import LISTENER
 from mesh.model import RateLimit
-from mesh.rate_limit import counts
+from mesh.policies.rate_limit import counts
 from mesh.request import Request
 from tests.threats.http.application import Application
 from tests.threats.http.limits import hourly, rate_limit

@@ -16,7 +16,6 @@ from agent.flows import FlowLog, FlowTeller
 from agent.names import Names
 from agent.records import Change
 from agent.telemetry.telemetry import Telemetry
-from mesh.key_set import normalise
 from mesh.model import (
     AuthorizationProvider,
     HttpMatch,
@@ -30,6 +29,7 @@ from mesh.model import (
 )
 from mesh.model import Backend as Address
 from mesh.node import PolicyClass, PortVerdict
+from mesh.policies.key_set import normalise
 from mesh.proxy import AuthenticationPart, Destination, Part, RateLimitPart, Target
 from tests.agent.telemetry.samples import samples, value
 from tests.threats.http.rate_limit_service import RateLimitService as Counter

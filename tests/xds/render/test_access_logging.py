@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from istio_integration import log_format
-from mesh import cel
 from mesh.model import (
     BUILT_IN_LOG,
     AccessLogProvider,
@@ -24,6 +23,7 @@ from mesh.model import (
     HttpMatch,
     ServiceName,
 )
+from mesh.observability import cel
 from mesh.proxy import (
     AccessLog,
     ConnectionEntry,

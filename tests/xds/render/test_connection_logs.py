@@ -12,9 +12,9 @@ from agent.connection_logs import template
 from agent.connection_logs.connection import Connection, Endpoint
 from agent.connection_logs.log_sender import LogSender
 from istio_integration import log_format
-from mesh.cel import compiled
 from mesh.model import AccessLogProvider, ConnectionMatch, ConnectionRule, ServiceName
 from mesh.node import Collector, ConnectionLog
+from mesh.observability.cel import compiled
 from mesh.proxy import AccessLog, ConnectionEntry
 from tests.istio_integration.test_access_logging import RIGHT_EXPRESSIONS
 from tests.xds.render.collector import OtlpCollector

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.key_set import normalise
 from mesh.model import JwtRule, ObjectRef
+from mesh.policies.key_set import normalise
 from mesh.proxy import AuthenticationPart
 from tests.mesh.test_key_set import GOOD, SECRET, key_set
 from tests.xds.render.standalone import validate

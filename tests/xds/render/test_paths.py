@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from mesh.model import HttpMatch, PathNormalization
-from mesh.policy import permits
+from mesh.policies.policy import permits
 from mesh.proxy import L7Class
 from mesh.request import Request
 from mesh.request_path import normalise

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from mesh.envoy_filters import plugins
 from mesh.model import (
     EnvoyPatch,
     ListenerMatch,
@@ -27,6 +26,7 @@ from mesh.proxy import (
     ProxyView,
     VirtualHost,
 )
+from mesh.routes.envoy_filters import plugins
 from tests.wasm_module import adds
 from tests.xds.render.views import POD, entry, prefix, routed, to
 from xds.render import Rendered, readable, render

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mesh.model import HeaderMatch, HttpMatch, PathChange, Rewrite
-from mesh.policy import permits
+from mesh.policies.policy import permits
 from mesh.proxy import L7Class
 from tests.xds.render.backend import Backend
 from tests.xds.render.client import Client, ask, question

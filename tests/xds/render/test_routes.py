@@ -8,7 +8,7 @@ import pytest
 
 from mesh.model import HeaderChange, PathChange, PathMatch, Redirect, Rewrite, RouteMatch, ValueMatch
 from mesh.proxy import Destination, RouteEntry
-from mesh.routing import matches
+from mesh.routes.routing import matches
 from tests.xds.render.backend import Backend
 from tests.xds.render.client import ask, question
 from tests.xds.render.conftest import Serve

@@ -14,9 +14,9 @@ from envoy_data_plane.envoy.config.listener.v3 import FilterChain
 from envoy_data_plane.envoy.config.route.v3 import Route, VirtualHost
 
 from mesh.discovery.envoy import CLUSTER, LISTENER, ROUTES
-from mesh.envoy_filters import inbound_port, outbound_number
 from mesh.model import ClusterMatch, EnvoyPatch, ListenerMatch, PatchContext, PatchTarget, RoutesMatch
 from mesh.proxy import ProxyView
+from mesh.routes.envoy_filters import inbound_port, outbound_number
 from xds.render import naming
 from xds.render.resource import EnvoyResource
 

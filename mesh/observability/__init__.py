@@ -1,0 +1,1 @@
+"""What is told of a workload's traffic, and to whom: traces, metrics, logs."""

@@ -1,0 +1,2 @@
+"""Who is routed, where to and by whom: routes, DestinationRules and Gateways, and who needs an Envoy for
+it."""

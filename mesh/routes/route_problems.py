@@ -1,0 +1,76 @@
+"""What is wrong between a route and the services that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from mesh.caller import Caller
+from mesh.entry_hosts import EntryHosts, is_entry
+from mesh.model import MESH_GATEWAY, ConnectionRule, Problem, Route, RouteRule, Service, ServiceName
+from mesh.routes.destination_rules import DestinationRules
+
+
+def route_problems(
+    route: Route,
+    services: Mapping[ServiceName, Service],
+    hosts: EntryHosts,
+    rules: DestinationRules,
+    root: str,
+) -> Iterator[Problem]:
+    """Parents, backends and subsets that are not there, as callers in the route's namespace see it. The route
+    is in force for the others."""
+    # At a Gateway a host need not be a service's.
+    parents = route.parents if route.gateways == (MESH_GATEWAY,) else ()
+    for index, parent in enumerate(parents):
+        found = services.get(hosts.seen(parent.service, route.ref.namespace))
+        where = f"spec.hosts[{index}]" if route.in_order else f"spec.parentRefs[{index}]"
+        if found is None:
+            yield Problem(route.ref, where, f"there is no {_what(parent.service)}")
+        elif all(p.protocol != route.protocol or parent.port not in (None, p.port) for p in found.ports):
+            port = "" if parent.port is None else f" {parent.port}"
+            text = f"Service {parent.service} has no {route.protocol} port{port}"
+            yield Problem(route.ref, f"{where}.port", text)
+    for rule in route.all_rules:
+        yield from _of_rule(route, rule, services, hosts)
+        yield from _subsets(route, rule, rules, root)
+
+
+def _of_rule(
+    route: Route,
+    rule: RouteRule | ConnectionRule,
+    services: Mapping[ServiceName, Service],
+    hosts: EntryHosts,
+) -> Iterator[Problem]:
+    listed = "route" if route.in_order else "backendRefs"
+    lost = f"its share answers {rule.lost}" if isinstance(rule, RouteRule) else "its share is refused"
+    for index, backend in enumerate(rule.backends):
+        if backend.service is None:
+            continue
+        found = services.get(hosts.seen(backend.service, route.ref.namespace))
+        where = f"spec.{rule.field}.{listed}[{index}]"
+        if found is None:
+            yield Problem(route.ref, where, f"there is no {_what(backend.service)}; {lost}")
+        elif backend.port and not found.has_port(backend.port, route.protocol):
+            text = f"Service {backend.service} has no {route.protocol} port {backend.port}; {lost}"
+            yield Problem(route.ref, f"{where}.port", text)
+    for mirror in rule.mirrors if isinstance(rule, RouteRule) else ():
+        if mirror.service is not None and mirror.service not in services:
+            text = f"there is no Service {mirror.service}; copies of requests go nowhere"
+            yield Problem(route.ref, f"spec.{rule.field}", text)
+
+
+def _subsets(
+    route: Route, rule: RouteRule | ConnectionRule, rules: DestinationRules, root: str
+) -> Iterator[Problem]:
+    for target in rule.targets:
+        if target.service is None or not target.subset:
+            continue
+        found = rules.find(Caller(route.ref.namespace), target.service, root)
+        if found is None or all(subset.name != target.subset for subset in found.subsets):
+            by = f"DestinationRule {found.ref.namespace}/{found.ref.name}" if found else "a DestinationRule"
+            text = f"there is no subset {target.subset} of {target.service.host}: {by} must define it"
+            yield Problem(route.ref, f"spec.{rule.field}", text)
+
+
+def _what(name: ServiceName) -> str:
+    return f"ServiceEntry for {name.host}" if is_entry(name) else f"Service {name}"

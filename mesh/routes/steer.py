@@ -1,0 +1,324 @@
+"""Who goes through an Envoy, and why: routes and DestinationRules bind callers of a service address, L7 rules
+bind peers of a workload (rules 1-5, 20). Computes the parts of which `mesh.datapath` makes a `ProxyView`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from mesh import protocols
+from mesh.assemble import Mesh
+from mesh.caller import Caller
+from mesh.model import (
+    MESH_GATEWAY,
+    NO_TRAFFIC_POLICY,
+    Backend,
+    Callers,
+    ConnectionMatch,
+    ConnectionRule,
+    DestinationRule,
+    Route,
+    RouteBackend,
+    RouteMatch,
+    RouteRule,
+    ServiceName,
+    ServicePort,
+    TrafficPolicy,
+)
+from mesh.node import PortVerdict
+from mesh.protocols import Version, declared
+from mesh.proxy import (
+    AccessLog,
+    ConnectionEntry,
+    Destination,
+    GatewayPort,
+    L7Class,
+    Part,
+    RoutedPort,
+    RouteEntry,
+    Target,
+    Tracing,
+)
+from mesh.routes import connection_rules, delegation, nearness
+from mesh.routes.route_table import age
+
+#: Every request.
+_ANY = RouteMatch()
+
+
+def routed_ports(mesh: Mesh, caller: Caller, service: ServiceName) -> tuple[RoutedPort, ...]:
+    """The ports of a service at which a caller's connections go through its Envoy."""
+    found = mesh.services.get(service)
+    vips = mesh.vips.get(service)
+    if found is None or not vips:
+        return ()
+    ports = (
+        _routed_port(mesh, caller, service, port, vips)
+        for port in found.ports
+        if port.protocol == "TCP" and sees(mesh, caller, service, port)
+    )
+    return tuple(port for port in ports if port is not None)
+
+
+def _routed_port(
+    mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort, vips: tuple[str, ...]
+) -> RoutedPort | None:
+    kind = declared(port)
+    routes = bound(mesh, caller, service, port)
+    entries = tuple(_entries(mesh, caller, routes, port.port, plain=kind == "plain"))
+    connections = connection_rules.entries(mesh, caller, routes, service, port)
+    if not entries:
+        if connections:
+            alone = not _need_envoy(mesh, caller, connections)
+            return None if alone else RoutedPort(service, port.port, vips, (), connections)
+        rule = mesh.destination_rules.find(caller, service, mesh.config.root_namespace)
+        field = steering_field(rule, port.port, plain=kind == "plain") if rule else ""
+        itself = (RouteBackend(service, port.port),)
+        if rule is None or not field:
+            patch = mesh.envoy_filters.find(caller, service, port, mesh.config.root_namespace)
+            if patch is None:
+                return None
+            entries = (RouteEntry(patch.origin, _ANY, RouteRule(patch.field, (_ANY,), itself, lost=503)),)
+        elif kind == "plain":
+            through = ConnectionEntry(rule.ref, ConnectionMatch(), ConnectionRule(field, "tcp", (), itself))
+            return RoutedPort(service, port.port, vips, (), (through,))
+        else:
+            entries = (RouteEntry(rule.ref, _ANY, RouteRule(field, (_ANY,), itself, lost=503)),)
+    if kind == "http" or any(not route.in_order for route in routes):
+        return RoutedPort(service, port.port, vips, entries)
+    if not connections:
+        # On a port that says nothing of itself a VirtualService leaves alone what is not HTTP (rule 21).
+        through_it = ConnectionRule("", "tcp", (), (RouteBackend(service, port.port),))
+        connections = (ConnectionEntry(entries[0].origin, ConnectionMatch(), through_it),)
+    return RoutedPort(service, port.port, vips, entries, connections)
+
+
+def bound(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort) -> list[Route]:
+    """The routes that bind a caller of a service port."""
+    if not sees(mesh, caller, service, port):
+        return []
+    root = mesh.config.root_namespace
+    return mesh.routes.binding(caller, service, port.port, root, mesh.scopes.find(caller, root))
+
+
+def sees(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort) -> bool:
+    """Are rules about a service port for this caller? Not where its Sidecar leaves it out, or where it means
+    another service by the host."""
+    sidecar = mesh.scopes.find(caller, mesh.config.root_namespace)
+    told = sidecar is None or sidecar.tells(caller.namespace, service.namespace, service.host, port.port)
+    return told and mesh.entry_hosts.sees(caller.namespace, service)
+
+
+def led_to(
+    mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort
+) -> Iterator[tuple[ServiceName, int]]:
+    """The service ports to which rules send what a caller sends to this one, by Envoy or without."""
+    routes = bound(mesh, caller, service, port)
+    rules: list[RouteRule | ConnectionRule] = [
+        entry.rule for entry in _entries(mesh, caller, routes, port.port, plain=declared(port) == "plain")
+    ]
+    rules += [entry.rule for entry in connection_rules.entries(mesh, caller, routes, service, port)]
+    for rule in rules:
+        for target in rule.targets:
+            if target.service is not None:
+                yield target.service, target.port
+
+
+def _need_envoy(mesh: Mesh, caller: Caller, entries: Sequence[ConnectionEntry]) -> bool:
+    """Must somebody look into connections, or do for one of the targets what the kernel cannot?"""
+    if any(entry.match.server_names for entry in entries):
+        return True
+    targets = (Target.of(backend) for entry in entries for backend in entry.rule.backends)
+    reached = (members(mesh, caller, target) for target in targets if target)
+    return any(needs_envoy(found[1], plain=True) for found in reached if found)
+
+
+def _entries(
+    mesh: Mesh, caller: Caller, routes: Sequence[Route], port: int, *, plain: bool
+) -> Iterator[RouteEntry]:
+    """What requests are asked, in order. The `http` routes of a VirtualService are for ports of HTTP only."""
+    found = [
+        (
+            precedence(match) if not route.in_order else (),
+            age(route),
+            index,
+            RouteEntry(route.ref, match, resolved(mesh, caller, route, rule, port)),
+        )
+        for route in routes
+        if not (plain and route.in_order)
+        for index, rule in enumerate(delegation.expanded(route, mesh.routes.all))
+        for match in rule.matches or (_ANY,)
+        if match.port in (0, port) and not match.claims and _is_for(caller, match.callers)
+    ]
+    if any(order for order, *_ in found):
+        found.sort(key=lambda entry: entry[:3])
+    yield from (entry[3] for entry in found)
+
+
+def _is_for(caller: Caller, callers: Callers) -> bool:
+    return caller.is_among(callers) and (callers.gateways is None or MESH_GATEWAY in callers.gateways)
+
+
+def resolved(mesh: Mesh, caller: Caller, route: Route, rule: RouteRule, dialled: int) -> RouteRule:
+    """The rule with ports for all to whom it sends, and without those to whom it may not."""
+    return replace(
+        rule,
+        backends=tuple(connection_rules.aimed(mesh, caller, route, b, dialled) for b in rule.backends),
+        mirrors=tuple(connection_rules.aimed(mesh, caller, route, m, dialled) for m in rule.mirrors),
+    )
+
+
+def precedence(match: RouteMatch) -> tuple[int, int, int, int, int]:
+    """Gateway API, HTTPRouteRule.matches: exact path, then the longest prefix, a method, most
+    headers, most query parameters. Expressions, whose place is ours to choose, follow exact paths.
+    GRPCRouteRule.matches: most characters of the service, then of the method, most headers."""
+    if match.call is not None:
+        service, method = match.call
+        return 0 if match.path.kind == "exact" else 2, -service, -method, -len(match.headers), 0
+    kind = {"exact": 0, "regex": 1, "prefix": 2, "start": 2}[match.path.kind]
+    length = len(match.path.value.rstrip("/")) if match.path.kind == "prefix" else len(match.path.value)
+    headers = [header for header in match.headers if header.name != ":method"]
+    any_method = len(headers) == len(match.headers)
+    return kind, -length, any_method, -len(headers), -len(match.query)
+
+
+def steering_field(rule: DestinationRule, port: int, *, plain: bool) -> str:
+    """The field of a DestinationRule that only an Envoy can do for a whole service port; "" if the kernel
+    can do all of it, or if what is left rides along (rule 20)."""
+    policy = rule.policy_for("", port)
+    where = "trafficPolicy"
+    if any(number == port for number, _ in rule.ports):
+        where = "trafficPolicy.portLevelSettings"
+    return f"{where}.{found}" if (found := needs_envoy(policy, plain=plain)) else ""
+
+
+def needs_envoy(policy: TrafficPolicy, *, plain: bool) -> str:
+    """The part of a traffic policy for which a connection must meet an Envoy; "" if there is none. On a
+    `plain` port there are no requests, so what is said of them says nothing."""
+    balancer, pool, outliers, tls = policy.balancer, policy.pool, policy.outliers, policy.tls
+    if balancer and balancer.hash and balancer.hash.kind != "source_ip" and not plain:
+        return "loadBalancer.consistentHash"
+    if balancer and balancer.warmup_ms:
+        return "loadBalancer.warmup"
+    if pool and (pool.max_connections is not None or (pool.of_requests and not plain)):
+        return "connectionPool"
+    if outliers:
+        return "outlierDetection"
+    return "tls" if tls and tls.mode != "DISABLE" else ""
+
+
+def members(mesh: Mesh, caller: Caller, target: Target) -> tuple[tuple[Backend, ...], TrafficPolicy] | None:
+    """The ready backends of a target and how a caller reaches them; None where there is no such service port
+    or subset."""
+    backends = mesh.backends.get(target.service, {}).get((target.port, target.protocol))
+    if backends is None:
+        return None
+    rule = mesh.destination_rules.find(caller, target.service, mesh.config.root_namespace)
+    policy = rule.policy_for(target.subset, target.port) if rule else NO_TRAFFIC_POLICY
+    policy = _naming(policy, mesh.services[target.service].subject_names)
+    if not target.subset:
+        return backends, policy
+    subset = next((s for s in rule.subsets if s.name == target.subset), None) if rule else None
+    if subset is None:
+        return None
+    wanted = set(subset.labels)
+    return tuple(b for b in backends if wanted <= _labels(mesh, b)), policy
+
+
+def _labels(mesh: Mesh, backend: Backend) -> set[tuple[str, str]]:
+    pod = mesh.workloads.get(backend.workload) if backend.workload else None
+    return set(pod.labels if pod else backend.labels)
+
+
+def _naming(policy: TrafficPolicy, subject_names: tuple[str, ...]) -> TrafficPolicy:
+    """What a ServiceEntry says of certificates counts where a DestinationRule leaves it open."""
+    if not subject_names or policy.tls is None or policy.tls.names:
+        return policy
+    return replace(policy, tls=replace(policy.tls, names=subject_names))
+
+
+def destination(
+    mesh: Mesh, caller: Caller, target: Target, verdict_of: Callable[[Backend], PortVerdict]
+) -> Destination | None:
+    """A target as one caller may reach it: backends grouped by egress verdict (rule 4).
+
+    None where there is no such target."""
+    found = members(mesh, caller, target)
+    if found is None:
+        return None
+    backends, policy = found
+    verdicts = {backend: verdict_of(backend) for backend in backends}
+    allowed = tuple(backend for backend in backends if verdicts[backend].verdict != "deny")
+    order = nearness.preferred(mesh, caller, target.service, policy, allowed)
+    parts: dict[int, list[Backend]] = {0: []}
+    for backend in allowed if order is None else (one.backend for one in order):
+        parts.setdefault(verdicts[backend].listener, []).append(backend)
+    if len(parts) > 1 and not parts[0]:
+        del parts[0]
+    listeners = {backend: verdicts[backend].listener for backend in allowed}
+    places = nearness.places(order, listeners) if order else {}
+    made = (
+        Part(number, tuple(sorted(own)), tuple(places[backend] for backend in sorted(own) if places))
+        for number, own in sorted(parts.items())
+    )
+    return Destination(target, tuple(made), policy)
+
+
+def version(mesh: Mesh, target: Target) -> Version:
+    """In what a gateway speaks to a target, by what its Service says of the port, as in Istio."""
+    ports = mesh.services[target.service].ports
+    return next(
+        (
+            protocols.version(port)
+            for port in ports
+            if (port.port, port.protocol) == (target.port, target.protocol)
+        ),
+        "http/1.1",
+    )
+
+
+def providers(mesh: Mesh, l7: L7Class) -> set[Target]:
+    """The services of the mesh that a class asks: for consent, or to count."""
+    parts = (*l7.authorization, *(l7.plain or ()))
+    asked = {(part.provider.service, part.provider.port) for part in parts if part.provider}
+    asked |= {(p.counted_by.host, p.counted_by.port) for p in l7.limits if p.counted_by}
+    found: set[Target] = set()
+    for host, port in asked:
+        found |= in_mesh(mesh, host, port)
+    return found
+
+
+def collectors(mesh: Mesh, tracings: Iterable[Tracing | None]) -> set[Target]:
+    """The services of the mesh that take a pod's spans."""
+    found: set[Target] = set()
+    for tracing in tracings:
+        if tracing is not None:
+            found |= in_mesh(mesh, tracing.provider.service, tracing.provider.port)
+    return found
+
+
+def log_services(mesh: Mesh, logs: Iterable[AccessLog]) -> set[Target]:
+    """The services of the mesh that take a pod's access logs."""
+    found: set[Target] = set()
+    for log in logs:
+        if log.provider.service:
+            found |= in_mesh(mesh, log.provider.service, log.provider.port)
+    return found
+
+
+def in_mesh(mesh: Mesh, host: str, port: int) -> set[Target]:
+    """`namespace/name.namespace.svc.cluster.local` in full (MeshConfig, service of a provider)."""
+    name, _, namespace = host.rpartition("/")[2].partition(".")
+    service = ServiceName(namespace.partition(".")[0], name)
+    return {Target(service, port)} if service in mesh.services else set()
+
+
+def reasons(
+    routed: tuple[str, ...], found: Iterable[L7Class], gateway: Iterable[GatewayPort] = ()
+) -> tuple[str, ...]:
+    """Why a pod needs an Envoy: the routes (their keys, sorted) and rules that steer its connections, the
+    Gateways it serves."""
+    keys = {key for l7 in found for key in l7.keys}
+    keys |= {str(ref) for port in gateway for server in port.servers for ref in server.origins}
+    return tuple(sorted(keys.union(routed))) if keys else routed
