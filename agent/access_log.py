@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
 
 from mesh.discovery.wire import fields, text
 
@@ -33,12 +36,15 @@ _FLAGS = {
 }  # fmt: skip
 
 
-@dataclass(slots=True)
-class Address:
+class Address(NamedTuple):
     """A socket address; ip "" where the entry has none."""
 
     ip: str = ""
     port: int = 0
+
+
+_NOWHERE = Address()
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -51,9 +57,9 @@ class LoggedRequest:
     said of itself, digits or empty; `messages` of gRPC were sent with it and in answer. `traceparent` is the
     context of Envoy's span where it traces (W3C Trace Context); `common` is for `leg`."""
 
-    remote: Address = field(default_factory=Address)
-    local: Address = field(default_factory=Address)
-    upstream: Address = field(default_factory=Address)
+    remote: Address = _NOWHERE
+    local: Address = _NOWHERE
+    upstream: Address = _NOWHERE
     started: float = 0.0
     duration: float = 0.0
     method: str = ""
@@ -62,8 +68,8 @@ class LoggedRequest:
     status: int = 0
     details: str = ""
     route: str = ""
-    said: Mapping[str, str] = field(default_factory=dict)
-    tokens: Mapping[str, str] = field(default_factory=dict)
+    said: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    tokens: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     lasted: float = 0.0
     received: int = 0
     sent: int = 0
@@ -81,7 +87,7 @@ class Leg:
     """The connection to the backend that a request took: Envoy's end of it, and seconds from the request's
     start until its first byte left there and its last came."""
 
-    local: Address = field(default_factory=Address)
+    local: Address = _NOWHERE
     first_sent: float = 0.0
     last_got: float = 0.0
 
@@ -179,7 +185,8 @@ def _response(request: LoggedRequest, message: bytes) -> None:
                 request.details = text(data)
 
 
-def _said(metadata: bytes) -> tuple[dict[str, str], dict[str, str]]:
+@lru_cache(maxsize=1024)
+def _said(metadata: bytes) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """envoy.config.core.v3.Metadata: of the RBAC filters the strings, of `jwt_authn` the messages of
     failures, which have a Struct each. The claims beside them are nobody's business."""
     found: dict[str, str] = {}
@@ -196,7 +203,7 @@ def _said(metadata: bytes) -> tuple[dict[str, str], dict[str, str]]:
                 for failure in _submessages(value, _STRUCT):
                     messages = [v for k, v in _pairs(failure) if k == "message"]
                     tokens.update((key, text(t)) for v in messages for t in _submessages(v, _TEXT))
-    return found, tokens
+    return MappingProxyType(found), MappingProxyType(tokens)
 
 
 def _pairs(struct: bytes) -> Iterator[tuple[str, bytes]]:
@@ -206,6 +213,7 @@ def _pairs(struct: bytes) -> Iterator[tuple[str, bytes]]:
         yield text(parts.get(1, b"")), parts.get(2, b"")
 
 
+@lru_cache(maxsize=1024)
 def _flags(message: bytes) -> str:
     """envoy.data.accesslog.v3.ResponseFlags as %RESPONSE_FLAGS% prints them."""
     found = (_FLAGS[number] for number, _, _ in fields(message) if number in _FLAGS)
@@ -228,21 +236,24 @@ def _is_grpc(content_type: str) -> bool:
     return rest != content_type and (not rest or rest[0] in "+;")
 
 
+@lru_cache(maxsize=1024)
 def _entry(message: bytes) -> tuple[str, str]:
     """An entry of a map of strings."""
     parts = {number: data for number, _, data in fields(message)}
     return text(parts.get(1, b"")), text(parts.get(2, b""))
 
 
+@lru_cache(maxsize=8192)
 def _address(message: bytes) -> Address:
-    found = Address()
+    """Remembered, as all that is the same in most entries: reading them is most of what a request costs."""
+    ip, port = "", 0
     for socket_address in _submessages(message, 1):
         for number, integer, data in fields(socket_address):
             if number == 2:
-                found.ip = text(data)
+                ip = text(data)
             elif number == 3:
-                found.port = integer
-    return found
+                port = integer
+    return Address(ip, port)
 
 
 def _seconds(message: bytes) -> float:

@@ -16,7 +16,7 @@ from functools import partial
 
 from agent.access_log import LoggedRequest
 from agent.judgement import judge
-from agent.names import Names, pack, protocol_name
+from agent.names import Names, judges, pack, protocol_name
 from bpf.layout import Audit, DropReason, Event, EventFlags, EventType, Verdict, address_text
 from mesh.answers.flow import Flow, FlowPath, FlowVerdict, Peer, Request
 from mesh.dns import PORT, Observation
@@ -105,8 +105,23 @@ class FlowTeller:
 
     def tell_request(self, addresses: tuple[str, ...], request: LoggedRequest) -> None:
         """Take in one entry of the access log of the Envoy of the pod with these addresses."""
-        flow = self._of_request(addresses, request)
-        self._log.add(lambda: flow)
+        names = self._names
+        inbound = request.local.ip in addresses
+        target = request.local if inbound or not request.upstream.ip else request.upstream
+        # An application that was steered reached its Envoy over loopback: its address is the pod's.
+        caller = pack(request.remote.ip if inbound else next(iter(addresses), ""))
+        self._log.add(
+            partial(
+                _of_request,
+                request,
+                inbound,
+                (caller, request.remote.port, names.workload(caller)),
+                (pack(target.ip), target.port, names.workload(pack(target.ip))),
+                names.service(pack(request.local.ip)),
+                names.judging(request.route),
+                names.logs,
+            )
+        )
 
     def tell_query(self, query: Observation) -> None:
         """Take in what the resolver answered."""
@@ -143,44 +158,46 @@ class FlowTeller:
             names.logs,
         )
 
-    def _of_request(self, addresses: tuple[str, ...], request: LoggedRequest) -> Flow:
-        inbound = request.local.ip in addresses
-        service = self._names.service(pack(request.local.ip))
-        target = request.local if inbound or not request.upstream.ip else request.upstream
-        # An application that was steered reached its Envoy over loopback: its address is the pod's.
-        caller = request.remote.ip if inbound else next(iter(addresses), "")
-        source = self._peer(pack(caller), request.remote.port)
-        found = judge(request.details, request.said, request.tokens)
-        judges = self._names.judges
-        # Envoy's name of a route is the key of its rule; the others are those of classes.
-        route = (request.route,) if " " in request.route else ()
-        policies = (*route, *judges(request.route, found.rules, found.missing))
-        audit_policies = judges(request.route, found.audit_rules, found.audit_missing)
-        return Flow(
-            time=_rfc3339(request.started),
-            source=source,
-            destination=self._peer(pack(target.ip), target.port, 0, str(service) if service else ""),
-            verdict="DROPPED" if found.denied else "FORWARDED",
-            path="envoy",
-            direction="ingress" if inbound else "egress",
-            protocol="TCP",
-            type="L7",
-            drop_reason="L7_POLICY" if found.denied else "",
-            policies=policies,
-            audit=found.audit,
-            audit_policies=audit_policies,
-            policy_log=self._names.logs((*policies, *audit_policies)),
-            l7=Request(
-                request.method,
-                request.path,
-                request.authority,
-                request.status,
-                round(request.duration * 1000, 3),
-            ),
-        )
-
     def _peer(self, address: bytes, port: int, security_id: int = 0, service: str = "") -> Peer:
         return _peer(address, port, self._names.workload(address), security_id, service)
+
+
+def _of_request(
+    request: LoggedRequest,
+    inbound: bool,
+    source: tuple[bytes, int, WorkloadRecord | None],
+    destination: tuple[bytes, int, WorkloadRecord | None],
+    service: ServiceName | None,
+    known: tuple[str, ...],
+    logs: Callable[[Iterable[str]], tuple[str, ...]],
+) -> Flow:
+    found = judge(request.details, request.said, request.tokens)
+    # Envoy's name of a route is the key of its rule; the others are those of classes.
+    route = (request.route,) if " " in request.route else ()
+    policies = (*route, *judges(known, found.rules, found.missing))
+    audit_policies = judges(known, found.audit_rules, found.audit_missing)
+    return Flow(
+        time=_rfc3339(request.started),
+        source=_peer(*source),
+        destination=_peer(*destination, 0, str(service) if service else ""),
+        verdict="DROPPED" if found.denied else "FORWARDED",
+        path="envoy",
+        direction="ingress" if inbound else "egress",
+        protocol="TCP",
+        type="L7",
+        drop_reason="L7_POLICY" if found.denied else "",
+        policies=policies,
+        audit=found.audit,
+        audit_policies=audit_policies,
+        policy_log=logs((*policies, *audit_policies)),
+        l7=Request(
+            request.method,
+            request.path,
+            request.authority,
+            request.status,
+            round(request.duration * 1000, 3),
+        ),
+    )
 
 
 def _of_event(

@@ -94,19 +94,23 @@ class Names:
         policies = dict.fromkeys(" ".join(rule.split(" ")[:2]) for rule in rules)
         return tuple(text for policy in policies for text in self._logs.get(policy, ()))
 
-    def judges(self, route: str, rules: tuple[str, ...], missing: Missing = "") -> tuple[str, ...]:
-        """Who decided about a request: the rules that Envoy named and, if one was `missing`, those of that
-        kind for which the class of the route exists."""
+    def judging(self, route: str) -> tuple[str, ...]:
+        """The rules for which the class of a route exists."""
         _, _, number = route.partition("|")
-        if not missing or not number.isdigit():
-            return rules
-        known = self._listeners.get(int(number), ())
-        own = tuple(key for key in known if _KINDS.get(key.partition(" ")[0], "network") == missing)
-        return (*(own or known), *rules)
+        return self._listeners.get(int(number), ()) if number.isdigit() else ()
 
 
 def _backends(record: ServiceRecord) -> Iterator[tuple[str, int]]:
     return (backend for port in record.ports for backend in port.backends)
+
+
+def judges(known: tuple[str, ...], rules: tuple[str, ...], missing: Missing = "") -> tuple[str, ...]:
+    """Who decided about a request: the rules that Envoy named and, if one was `missing`, those of that kind
+    among the `known` rules of its class."""
+    if not missing:
+        return rules
+    own = tuple(key for key in known if _KINDS.get(key.partition(" ")[0], "network") == missing)
+    return (*(own or known), *rules)
 
 
 @lru_cache(maxsize=4096)

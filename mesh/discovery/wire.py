@@ -27,6 +27,7 @@ def fields(message: bytes) -> Iterator[tuple[int, int, bytes]]:
     A varint or fixed field has its unsigned integer and b"", a length-delimited one has 0 and its
     bytes. Raises `WireError` on a truncated message, a group or field number 0.
     """
+    # Most tags and sizes are single bytes, and a call for each would cost more than all else here.
     at, end = 0, len(message)
     while at < end:
         tag = message[at]
@@ -37,7 +38,11 @@ def fields(message: bytes) -> Iterator[tuple[int, int, bytes]]:
         if not number:
             raise WireError(f"field number 0 at byte {at}")
         if kind == _BYTES:
-            size, at = _read_varint(message, at)
+            if at < end and message[at] < 128:
+                size = message[at]
+                at += 1
+            else:
+                size, at = _read_varint(message, at)
             stop = at + size
             if stop > end:
                 raise WireError(f"field {number} has {end - at} of {size} bytes")
