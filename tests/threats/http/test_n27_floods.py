@@ -121,6 +121,14 @@ def flood(port: int, data: bytes, *, hold: float = 0.0) -> tuple[int, bytes]:
     return taken, heard
 
 
+def frames(heard: bytes) -> Iterator[tuple[int, int]]:
+    """Type and stream of each."""
+    while len(heard) >= 9:
+        size, kind = int.from_bytes(heard[:3], "big"), heard[3]
+        yield kind, int.from_bytes(heard[5:9], "big")
+        heard = heard[9 + size :]
+
+
 def resident(pid: int) -> int:
     """MiB."""
     text = Path(f"/proc/{pid}/status").read_text()
@@ -151,9 +159,11 @@ def test_a_header_block_without_an_end_ends_the_connection(attacked: tuple[Proxy
     before = resident(proxy.pid)
     piece = hpack.Encoder().encode([(f"x-{number}", "v" * 1000) for number in range(15)], huffman=False)
     data = frame(HeadersFrame, 1, hpack.Encoder().encode(fields("/")))
-    data += frame(ContinuationFrame, 1, piece) * 4000
-    taken, _ = flood(port, data)
-    assert taken < len(data), "all of it was taken"
+    # A megabyte: more than Envoy is to keep, and less than it could be told to.
+    _, heard = flood(port, data + frame(ContinuationFrame, 1, piece) * 70)
+    assert (RstStreamFrame.type, 1) in frames(heard), "the stream goes on"
+    taken, _ = flood(port, data + frame(ContinuationFrame, 1, piece) * 4000)
+    assert taken < len(data) + 4000 * len(piece), "all of it was taken"
     assert ask(port, "/", headers=[("host", "web")]).status == 200
     assert resident(proxy.pid) - before < bound
 
