@@ -391,11 +391,11 @@ class NodeAgent:
             self._spanning.follow(change)
             self._logging.follow(change)
             self.metrics.follow(change)
+        await self._logging.settle()
         await self._enforce(always=True)
         # Before anyone hears that it is in force, and before a new pod may begin.
         self._resolving.settle()
         self._spanning.settle()
-        await self._logging.settle()
         self._records.finish()
         if self._rollout.warming is not None:
             self._rollout.flipped(_now())

@@ -61,7 +61,7 @@ class ConnectionLogging:
         self._collectors.follow(change)
 
     async def settle(self) -> None:
-        """What was followed is in force. Raises KernelError."""
+        """What was followed comes into force. Raises KernelError."""
         if self._is_on != self._logged.any:
             await self._switch(self._logged.any)
             self._is_on = self._logged.any

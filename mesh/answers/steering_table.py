@@ -202,15 +202,12 @@ _GATEWAYS = (
 
 _OF_MODULE = (
     "sha256",
-    "imagePullPolicy",
-    "imagePullSecret",
     "pluginConfig",
     "pluginName",
     "phase",
     "priority",
     "failStrategy",
     "vmConfig",
-    "type",
 )
 _REQUESTS = (
     *_rows(
@@ -238,6 +235,8 @@ _REQUESTS = (
         ("", "url", DESTINATION, "inbound; only an Envoy runs a module"),
         ("", "match", CALLER, "where it names CLIENT or nothing; whoever serves Gateways runs it there"),
         ("", _OF_MODULE, RIDES, "what is run, and where among the filters"),
+        ("", ("imagePullPolicy", "imagePullSecret"), NOWHERE, "of images, which are not fetched"),
+        ("", "type", NOWHERE, "modules look at HTTP, or are refused"),
     ),
     *_rows(
         "Telemetry",

@@ -19,9 +19,11 @@ from mesh.answers.steering_table import (
     Place,
     row_of,
 )
+from mesh.model import Module
 from tests.traffic.samples import SAMPLES
 from tests.traffic.shop import Object, Shop, destination_rule, to, versions, virtual_service
 from xds.dialects import read
+from xds.modules import FetchedModule
 from xds.render import Rendered, render
 
 CASES = [
@@ -42,7 +44,11 @@ class Seen:
 def look(*objects: Object) -> Seen:
     for item in objects:
         assert read(item).valid, read(item).problems
-    node = Shop(*objects, accept=("",)).node
+    shop = Shop(*objects, accept=("",))
+    node = shop.node
+    for source in shop.mesh.policy_table.wanted_modules():
+        fetched = FetchedModule(source, Module(source, repr(source).encode()))
+        node.update(shop.mesh.apply({fetched.ref: fetched.fragment}))
     return Seen(
         node.state.tables(),
         {pod: render(view) for pod, view in node.proxies.items()},

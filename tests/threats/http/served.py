@@ -143,9 +143,11 @@ class Compiled:
 class Served(Compiled):
     """With an Envoy in front of an application."""
 
-    def __init__(self, serve: Serve, application: int, *objects: Object, **more: Any) -> None:
+    def __init__(
+        self, serve: Serve, application: int, *objects: Object, updated: bool = False, **more: Any
+    ) -> None:
         super().__init__(*objects, **more)
-        self.proxy: Proxy = serve(self.view, ("127.0.0.1", application))
+        self.proxy: Proxy = serve(self.view, ("127.0.0.1", application), updated=updated)
 
     def port(self, caller: Caller = ANN, port: int = HTTP) -> int:
         """Where on 127.0.0.1 the caller's connections to this port of the pod arrive."""

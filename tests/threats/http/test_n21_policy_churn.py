@@ -40,7 +40,7 @@ def test_what_is_always_denied_is_denied_while_policies_change(
     serve: Serve, application: Application
 ) -> None:
     views = [view(objects) for objects in VERSIONS]
-    proxy = serve(views[0], ("127.0.0.1", application.port))
+    proxy = serve(views[0], ("127.0.0.1", application.port), updated=True)
     port = proxy.ports["virtualInbound|300"]
     over, denied, others = threading.Event(), [0, 0], []
 

@@ -155,7 +155,7 @@ async def test_a_server_that_gives_no_keys_makes_no_token_good(
 ) -> None:
     async with serving(silent) as server:
         rule = {"issuer": ISSUER, "jwksUri": server.url(), "timeout": "300ms"}
-        served = Served(serve, application.port, authentication(rule))
+        served = Served(serve, application.port, authentication(rule), updated=True)
         source = KeySource(server.url(), timeout_ms=300)
         tokens = [KNOWN.token(), STRANGER.token(), with_secret(b"secret"), *FORGED.values()]
         for name, answer in NO_KEYS.items():
@@ -170,7 +170,8 @@ async def test_a_server_that_gives_no_keys_makes_no_token_good(
 async def test_keys_change_under_a_connection_that_is_kept(serve: Serve, application: Application) -> None:
     """Rule 6: whom to believe travels by route, so what lives already is bound, idle or not."""
     async with serving(saying(KNOWN.keys)) as server:
-        served = Served(serve, application.port, authentication({"issuer": ISSUER, "jwksUri": server.url()}))
+        rule = authentication({"issuer": ISSUER, "jwksUri": server.url()})
+        served = Served(serve, application.port, rule, updated=True)
         kept = http.client.HTTPConnection("127.0.0.1", served.port(), timeout=10)
         idle = http.client.HTTPConnection("127.0.0.1", served.port(), timeout=10)
 

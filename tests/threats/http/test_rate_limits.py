@@ -182,7 +182,7 @@ def test_what_is_no_request_does_not_pass_beside_a_limit(serve: Serve, applicati
 
 def test_an_edit_binds_connections_that_live(serve: Serve, application: Application) -> None:
     """Rule 6: limits travel by route, so what is kept alive and idle meets them with its next request."""
-    served = Served(serve, application.port, rate_limit(hourly(1000)))
+    served = Served(serve, application.port, rate_limit(hourly(1000)), updated=True)
     kept = http.client.HTTPConnection("127.0.0.1", served.port(), timeout=10)
 
     def ask_again() -> int:

@@ -1,4 +1,4 @@
-"""Every field of RateLimit, EnvoyFilter, Telemetry and ProxyConfig."""
+"""Every field of RateLimit, EnvoyFilter, WasmPlugin, Telemetry and ProxyConfig."""
 
 from __future__ import annotations
 
@@ -57,6 +57,14 @@ def _proxy_config(**spec: Any) -> Object:
     return object_of("networking.istio.io/v1beta1", "ProxyConfig", "web", "shop", spec)
 
 
+def _plugin(name: str = "web", **spec: Any) -> Object:
+    whole = {"url": "https://modules.example/a.wasm", "sha256": "a" * 64, **spec}
+    return object_of("extensions.istio.io/v1alpha1", "WasmPlugin", name, "shop", whole)
+
+
+_A = {"selector": {"matchLabels": {"team": "a"}}}
+_PLUGIN = _plugin(**_A)
+_ELSEWHERE = TARGET | {"name": "shadow"}
 _LIMITED = _rate_limit(limits=_LIMITS)
 _LOGGED = _telemetry(accessLogging=[{"disabled": True}])
 _UNCOUNTED = _telemetry(metrics=[{"overrides": [{"disabled": True}]}])
@@ -96,6 +104,30 @@ SAMPLES: Mapping[str, Mapping[str, Sample]] = {
         "configPatches[].match.cluster": new(
             _envoy_filter("web", "CLUSTER", {"alt_stat_name": "web"}, cluster={"service": _WEB})
         ),
+    },
+    "WasmPlugin": {
+        "selector": same_but_for(_PLUGIN, "spec.selector", {"matchLabels": {"team": "b"}}),
+        "targetRef": same_but_for(_plugin(targetRef=_ELSEWHERE), "spec.targetRef", TARGET),
+        "targetRefs": same_but_for(_plugin(targetRefs=[_ELSEWHERE]), "spec.targetRefs", [TARGET]),
+        "url": new(_plugin(match=[{"mode": "SERVER"}], **_A)),
+        "match": new(_plugin(match=[{"mode": "CLIENT"}], **_A)),
+        **{
+            name: same_but_for(_PLUGIN, f"spec.{name}", value)
+            for name, value in (
+                ("sha256", "b" * 64),
+                ("imagePullPolicy", "Always"),
+                ("imagePullSecret", "registry"),
+                ("pluginConfig", {"limit": 5}),
+                ("pluginName", "limiter"),
+                ("failStrategy", "FAIL_OPEN"),
+                ("vmConfig", {"env": [{"name": "TIER", "value": "gold"}]}),
+                ("type", "HTTP"),
+            )
+        },
+        **{
+            name: Sample((_PLUGIN, _plugin("xeb", **_A)), (_PLUGIN, _plugin("xeb", **_A, **{name: value})))
+            for name, value in (("phase", "AUTHN"), ("priority", 5))
+        },
     },
     "Telemetry": {
         "selector": same_but_for(
