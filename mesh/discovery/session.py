@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from mesh.discovery.envoy import FORCED, REMOVED_LAST, referred
@@ -72,8 +73,9 @@ class Session:
         self._only = order[0] if len(order) == 1 else ""
         self._delta = delta
         self._forced = forced
-        self._steps = _steps(order)
         self._watches: dict[str, Watch] = {}
+        #: Those of the types that the client has asked for.
+        self._steps: list[tuple[_Step, Watch]] = []
         self._referred: defaultdict[str, set[str]] = defaultdict(set)
         self._snapshot: Snapshot | None = None
         self._nonce = 0
@@ -101,9 +103,8 @@ class Session:
         if self._snapshot is None:
             return None
         passing: str | None = None
-        for step in self._steps:
-            watch = self._watches.get(step.type_url)
-            if watch is None or passing not in (None, step.type_url):
+        for step, watch in self._steps:
+            if passing not in (None, step.type_url):
                 continue
             changes = step.changes and watch.due(removals=False)
             removals = step.removals and watch.due(removals=True)
@@ -163,10 +164,11 @@ class Session:
             return watch, False
         if type_url not in self._order:
             self._order.append(type_url)
-            self._steps = _steps(self._order)
         resources = self._snapshot.get(type_url, _NO_RESOURCES) if self._snapshot else _NO_RESOURCES
         expected = self._referred[type_url]
         watch = self._watches[type_url] = Watch(type_url, resources, expected, delta=self._delta)
+        steps = _steps(tuple(self._order))
+        self._steps = [(s, self._watches[s.type_url]) for s in steps if s.type_url in self._watches]
         return watch, True
 
     def _receive_delta(self, message: bytes) -> list[Event]:
@@ -207,7 +209,8 @@ def _answer(watch: Watch, flight: Flight, error: str | None) -> Event:
     return Nacked(watch.type_url, flight.nonce, error, tuple(flight.versions))
 
 
-def _steps(order: Sequence[str]) -> tuple[_Step, ...]:
+@lru_cache(maxsize=64)
+def _steps(order: tuple[str, ...]) -> tuple[_Step, ...]:
     """Make before break: removals of a type in `REMOVED_LAST` go after the type named there."""
     steps: list[_Step] = []
     for index, type_url in enumerate(order):
