@@ -119,10 +119,11 @@ def test_each_request_on_a_pooled_connection_has_its_span_and_a_link_to_the_one_
     mesh: RunningMesh,
 ) -> None:
     known = collected(mesh)
-    assert mesh.get("shop/client", "http://front/", "http://front/")[0] == 200  # one connection of curl's
-    new = by_kernel(told(mesh, known, 10), "shop/front")
-    *_, span = sorted(new, key=lambda span: span["start"])
-    assert span["attributes"]["sluice.connection.reused"] == "True"
+    # One connection of curl's. Envoy may open another for the next request if the first is not free yet.
+    assert mesh.get("shop/client", *["http://front/"] * 4)[0] == 200
+    new = by_kernel(told(mesh, known, 20), "shop/front")
+    assert len(new) == 4
+    span = next(span for span in new if span["attributes"]["sluice.connection.reused"] == "True")
     (link,) = span["links"]
     (opened,) = (s for s in by_kernel(collected(mesh), "shop/front") if [s["trace"], s["id"]] == link)
     assert opened["attributes"]["sluice.connection.reused"] == "False"
