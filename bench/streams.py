@@ -24,6 +24,7 @@ from mesh.discovery.resource import Resource, Snapshot, Table
 from mesh.discovery.session import Acked, Event
 from mesh.discovery.wire import DeltaRequest, fields
 from mesh.model import NO_TRAFFIC_POLICY, Backend
+from xds import garbage
 from xds.render import clusters, endpoints
 from xds.server import AdsServer
 
@@ -99,6 +100,7 @@ async def measured(folder: Path, changes: int) -> list[Figure]:
     server = AdsServer(fleet.snapshot_for, fleet.heard, order=ENVOY_TYPES)
     address = f"unix:{folder}/xds.sock"
     await server.start([address])
+    garbage.settle()  # as the control plane does
     before = _resident()
     others = os.cpu_count() or 1
     client = await asyncio.create_subprocess_exec(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import signal
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from mesh.change import Change
 from mesh.discovery.resource import Snapshot
 from mesh.dns import FOLDER, LEARNED, RECORDS
+from xds import garbage
 from xds.admin import Admin
 from xds.allocations import Locked, lock
 from xds.allowed import Allowed
@@ -176,9 +176,7 @@ async def _serve(options: argparse.Namespace) -> None:
         len(pipeline.store.refs()),
         len(pipeline.problems),
     )
-    # What is here now stays for good: the collector need not walk it at every full pass.
-    gc.collect()
-    gc.freeze()
+    garbage.settle()
     threading.Thread(target=preload, daemon=True).start()
     await _until_signal(pipeline, sources)
     await admin.stop()

@@ -168,7 +168,8 @@ class AdsServer:
                 self._streams[stream.node].add(stream)
             for event in events:
                 self._on_event(stream.node, event)
-            stream.wake.set()
+            if not stream.session.settled():
+                stream.wake.set()
 
     async def _write(self, stream: _Stream, context: Any) -> None:
         while True:

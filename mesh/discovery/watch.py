@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mesh.discovery.envoy import BY_NAME, ENDPOINTS, ENVOY_TYPES, EXTENSION, REMOVED_LAST, no_endpoints
 from mesh.discovery.resource import Resource, content_version, differing
-from mesh.discovery.wire import DeltaResponse, DiscoveryResponse
+from mesh.discovery.wire import DeltaResponse, DiscoveryResponse, answered
 
+#: Bytes of a resource up to which a response with nothing else is remembered.
+_SMALL = 4096
 #: The version of what the client was told does not exist.
 _GONE = ""
 
@@ -252,18 +255,13 @@ class Watch:
             removed = tuple(name for name in removed if name not in content)
         else:
             content = dict(changed)
-        version = content_version(
-            tuple(f"{name}\0{content[name].version}\0".encode() for name in sorted(content))
-            + tuple(name.encode() for name in removed)
-        )
+        if self._delta and len(content) == 1 and not removed:
+            (resource,) = content.values()
+            if len(resource.any) <= _SMALL:
+                return answered(_alone(self.type_url, resource), nonce)
+        version = _version(content, removed)
         if self._delta:
-            return DeltaResponse(
-                self.type_url,
-                version,
-                nonce,
-                tuple((name, resource.version, resource.any) for name, resource in content.items()),
-                removed,
-            ).encode()
+            return _delta(self.type_url, version, nonce, content.values(), removed).encode()
         anys = tuple(resource.any for resource in content.values())
         return DiscoveryResponse(self.type_url, version, nonce, anys).encode()
 
@@ -302,3 +300,24 @@ class Watch:
     def _is_suspect(self, name: str) -> bool:
         resource = self._resources.get(name)
         return resource is not None and self.rejected.get(name) == resource.version
+
+
+
+def _delta(
+    type_url: str, version: str, nonce: str, content: Iterable[Resource], removed: tuple[str, ...] = ()
+) -> DeltaResponse:
+    resources = tuple((resource.name, resource.version, resource.any) for resource in content)
+    return DeltaResponse(type_url, version, nonce, resources, removed)
+
+
+def _version(content: Mapping[str, Resource], removed: tuple[str, ...]) -> str:
+    """Of a response."""
+    parts = (f"{name}\0{content[name].version}\0".encode() for name in sorted(content))
+    return content_version((*parts, *(name.encode() for name in removed)))
+
+
+@lru_cache(maxsize=1024)
+def _alone(type_url: str, resource: Resource) -> bytes:
+    """A response with one resource, but for its nonce: what one change says to a thousand streams."""
+    version = _version({resource.name: resource}, ())
+    return _delta(type_url, version, "", (resource,)).encode()

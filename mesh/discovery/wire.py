@@ -331,6 +331,11 @@ class DeltaResponse:
         return cls(type_url, version, nonce, tuple(resources), tuple(removed))
 
 
+def answered(response: bytes, nonce: str) -> bytes:
+    """An encoded response of either kind, which had no nonce, with this one."""
+    return response + text_field(5, nonce)
+
+
 def _delta_resources(resources: Iterable[tuple[str, str, bytes]]) -> Iterator[bytes]:
     # A thousand streams are sent the same thousand resources: nothing is copied that can be joined.
     tag = varint(2 << 3 | _BYTES)
