@@ -13,6 +13,8 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import compress
+from operator import ne
 from typing import Any, TypeVar
 
 from agent import last_good
@@ -369,7 +371,8 @@ class NodeAgent:
         for type_url, names in serving.resources.items():
             old, table = known.resources.get(type_url, {}), before.get(type_url, Table())
             if names is not old:
-                news = {n: self._resource(n, v) for n, v in names.items() if old.get(n) != v}
+                changed = compress(names, map(ne, map(old.get, names), names.values()))
+                news = {name: self._resource(name, names[name]) for name in changed}
                 table = table.after(news, old.keys() - names.keys())
             snapshot[type_url] = table
         return snapshot

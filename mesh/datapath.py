@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import filterfalse
 from typing import TypeVar
 
 from mesh.assemble import Mesh
@@ -295,10 +296,9 @@ class Node:
         if targets:
             wanted = sorted(targets.union(routing.targets))
         known = self._reached[egress, caller]
-        for target in wanted:
-            if target not in known:
-                known[target] = self._destination(egress, caller, target)
-        destinations = tuple(found for target in wanted if (found := known[target]))
+        for target in filterfalse(known.__contains__, wanted):
+            known[target] = self._destination(egress, caller, target)
+        destinations = tuple(filter(None, map(known.__getitem__, wanted)))
         if gateway:
             # Browsers speak HTTP/2 to whoever offers it, and most of what stands behind does not.
             destinations = tuple(outward(mesh, name, self._from_outside(found)) for found in destinations)

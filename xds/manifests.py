@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import compress
-from operator import not_
+from operator import is_not, not_
 from zlib import crc32
 
 from mesh.model import WorkloadName
@@ -62,6 +62,10 @@ class Manifests:
 
 def difference(old: Rendered, new: Rendered) -> tuple[list[EnvoyResource], list[EnvoyResource]]:
     """What only `new` has, and what only `old` has. What did not change is the same object in both."""
+    if len(old) == len(new):
+        # Most stand where they stood.
+        moved = [*map(is_not, old, new)]
+        old, new = tuple(compress(old, moved)), tuple(compress(new, moved))
     before, after = set(map(id, old)), set(map(id, new))
     return _without(new, before), _without(old, after)
 

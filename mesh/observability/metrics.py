@@ -17,7 +17,7 @@ def metrics_record(applied: Iterable[Telemetry], pod: WorkloadName) -> MetricsRe
     """What the agent is told of a pod by the Telemetries about it (`mesh.observability.telemetry.applying`);
     None: its metrics are the standard ones."""
     rules = [rule for telemetry in applied for rule in telemetry.metrics]
-    changes = tuple(_changes(rules))
+    changes = tuple(_changes(rules)) if rules else ()
     return MetricsRecord(pod, changes) if changes else None
 
 

@@ -4,14 +4,13 @@ change of one costs about one.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
 
 from mesh.model import ServiceName
 from mesh.proxy import RoutedPort, Target
+from mesh.sorted_bag import SortedBag
 
 Ports = tuple[RoutedPort, ...]
 
@@ -32,9 +31,9 @@ class CallerRouting:
     def __init__(self, services: Iterable[ServiceName]) -> None:
         self._stale = set(services)
         self._ports: dict[ServiceName, Ports] = {}
-        self._services: list[ServiceName] = []
-        self._senders: Counter[Target] = Counter()
-        self._targets: list[Target] = []
+        self._services: SortedBag[ServiceName] = SortedBag()
+        self._targets: SortedBag[Target] = SortedBag()
+        self._keys: SortedBag[str] = SortedBag()
         self._routing = Routing()
 
     def forget(self, services: Iterable[ServiceName]) -> None:
@@ -46,29 +45,23 @@ class CallerRouting:
         changed = [service for service in self._stale if self._replace(service, ask(service))]
         self._stale.clear()
         if changed:
-            ports = tuple(chain.from_iterable(map(self._ports.__getitem__, self._services)))
-            keys = frozenset().union(*(port.keys for port in ports))
-            self._routing = Routing(ports, tuple(self._targets), tuple(sorted(keys)))
+            ports = chain.from_iterable(map(self._ports.__getitem__, self._services.sorted))
+            self._routing = Routing(tuple(ports), tuple(self._targets.sorted), tuple(self._keys.sorted))
         return self._routing
 
     def _replace(self, service: ServiceName, ports: Ports) -> bool:
         before = self._ports.get(service, ())
         if ports == before:
             return False
-        if not before:
-            insort(self._services, service)
-        if ports:
-            self._ports[service] = ports
-        else:
+        self._ports[service] = ports
+        for port in ports:
+            self._services.add([service])
+            self._targets.add(port.targets)
+            self._keys.add(port.keys)
+        for port in before:
+            self._services.remove([service])
+            self._targets.remove(port.targets)
+            self._keys.remove(port.keys)
+        if not ports:
             del self._ports[service]
-            del self._services[bisect_left(self._services, service)]
-        for target in chain.from_iterable(port.targets for port in ports):
-            self._senders[target] += 1
-            if self._senders[target] == 1:
-                insort(self._targets, target)
-        for target in chain.from_iterable(port.targets for port in before):
-            self._senders[target] -= 1
-            if not self._senders[target]:
-                del self._senders[target]
-                del self._targets[bisect_left(self._targets, target)]
         return True
