@@ -193,7 +193,8 @@ def _said(metadata: bytes) -> tuple[Mapping[str, str], Mapping[str, str]]:
     tokens: dict[str, str] = {}
     for entry in _submessages(metadata, 1):
         name = next((text(data) for number, _, data in fields(entry) if number == 1), "")
-        if name not in (_RBAC, _JWT):
+        # Nearly always there are only claims, of which each token brings others to be read.
+        if name not in (_RBAC, _JWT) or (name == _JWT and b"message" not in entry):
             continue
         for struct in _submessages(entry, 2):
             for key, value in _pairs(struct):
