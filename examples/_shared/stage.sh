@@ -45,9 +45,11 @@ run() {
     eval "$*"
 }
 
+# Also called by a signal while it begins, for a command that was interrupted ends the script by itself, too.
 finish() {
-    local status=$?
+    local status=${1:-$?}
     trap '' INT TERM
+    trap - EXIT
     if [[ $keep == yes && $status == 0 ]]; then
         say "The mesh stays: \`sluice status --name $mesh\` looks at it, \`sluice down --name $mesh --purge\` ends it."
     else
@@ -57,7 +59,7 @@ finish() {
     exit "$status"
 }
 trap finish EXIT
-trap 'exit 130' INT TERM
+trap 'finish 130' INT TERM
 
 # In a session of its own: half a mesh, after Ctrl-C, could not be found by `down`.
 say "${intro:-A small shop: the pod catalog, and two versions of reviews behind one Service.}"
