@@ -1,5 +1,5 @@
-"""Takes messages to a collector, over gRPC or HTTP, to an address that is asked for each time,
-because backends come and go.
+"""Takes messages to a collector, over gRPC or HTTP, to an address that is asked for each time, because
+backends come and go. What cannot be sent at once is lost and counted.
 
 OpenTelemetry's own exporters dial one endpoint for ever and are told headers by the environment, which is the
 operator's and not the mesh's.
@@ -8,12 +8,15 @@ operator's and not the mesh's.
 from __future__ import annotations
 
 import http.client
+import logging
 from typing import Any
 
 import grpc
 
 from agent.collectors import Addresses
 from mesh.node import Collector
+
+log = logging.getLogger(__name__)
 
 #: Seconds, where the provider sets none.
 _TIMEOUT = 1.0
@@ -26,23 +29,24 @@ _TYPES = {
 _TRIES = 2
 
 
-class CollectorError(Exception):
-    """A collector did not take a message; the text says where it is and why."""
-
-
 class Sender:
-    """To one collector, from one thread at a time; `method` is that of gRPC."""
+    """Of `what` (spans, say) to one collector, from one thread at a time; `method` is that of gRPC."""
 
-    def __init__(self, collector: Collector, addresses: Addresses, method: str) -> None:
+    def __init__(self, what: str, collector: Collector, addresses: Addresses, method: str) -> None:
+        self._what = what
         self._collector = collector
         self._addresses = addresses
         self._method = method
+        self._is_failing = False
+        #: Of `what`, how many nobody took.
+        self.lost = 0
         self._timeout = collector.timeout_ms / 1000 or _TIMEOUT
         self._dialled: tuple[str, int] | None = None
         self._channel: Any = None
 
-    def send(self, body: bytes) -> None:
-        """To the first backend that takes it. Raises CollectorError."""
+    def send(self, body: bytes, count: int) -> bool:
+        """A message with so many, to the first backend that takes it. False if none does; the first time is
+        logged."""
         to = self._collector
         why: object = "no backend is ready"
         for address in self._addresses(to)[:_TRIES]:
@@ -54,8 +58,13 @@ class Sender:
             except (OSError, http.client.HTTPException, grpc.RpcError) as error:
                 why = error
             else:
-                return
-        raise CollectorError(f"{to.host}:{to.port}: {why}")
+                self._is_failing = False
+                return True
+        self.lost += count
+        if not self._is_failing:
+            log.warning("send %s to %s:%d failed: %s", self._what, to.host, to.port, why)
+        self._is_failing = True
+        return False
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -104,8 +104,7 @@ class Node:
         self._subjects: dict[int, _Subject] = {}
         self._selecting: dict[int, frozenset[ObjectRef]] = {}
         self._compiled_for: Peers | None = None
-        whole = everything(mesh)
-        self._bring_up_to_date(whole, whole.services | whole.routed)
+        self._bring_up_to_date(everything(mesh))
 
     # --- reading -------------------------------------------------------------------------
 
@@ -122,10 +121,11 @@ class Node:
     def update(self, change: Change) -> NodeState:
         """Bring the records up to date with the mesh after `change`."""
         self.shared.update(change)
-        self._bring_up_to_date(change, self.shared.touched)
+        self._forget_destinations(self.shared.touched)
+        self._bring_up_to_date(change)
         return self.state
 
-    def _bring_up_to_date(self, change: Change, touched: Iterable[ServiceName]) -> None:
+    def _bring_up_to_date(self, change: Change) -> None:
         shared = self.shared
         self.state = replace(
             self.state,
@@ -136,7 +136,6 @@ class Node:
         )
         for name in change.workloads:
             self._settle(name)
-        self._forget_destinations(touched)
         stale = self._compiled_for is not shared.peers
         self._compiled_for = shared.peers
         if change:

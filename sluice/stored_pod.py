@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from agent.log_rotation import older
 from mesh.model import WorkloadName
 from sluice.failure import Failure
 from sluice.mesh_directory import MeshDirectory
@@ -51,11 +50,6 @@ def supervisor_report(mesh: MeshDirectory) -> dict[str, Any]:
 def envoy_log(mesh: MeshDirectory, name: WorkloadName) -> Path:
     """What the Envoy of a pod has written, whenever it ran: warnings, and access logs to /dev/stdout."""
     return mesh.logs / f"envoy-{name.namespace}_{name.name}.log"
-
-
-def older_log(path: Path) -> Path:
-    """What the agent has cut off of a log (`agent.log_rotation`); it need not exist."""
-    return older(path)
 
 
 def log_files(mesh: MeshDirectory, name: WorkloadName) -> dict[str, Path]:

@@ -1,19 +1,14 @@
-"""Takes connections to a collector as log records of OpenTelemetry. What cannot be sent at once is lost and
-counted.
-"""
+"""Takes connections to a collector as log records of OpenTelemetry."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 
 from agent.collectors import Addresses
 from agent.connection_logs import template
 from agent.connection_logs.connection import Connection
-from agent.sender import CollectorError, Sender
+from agent.sender import Sender
 from mesh.node import Collector, ConnectionLog
-
-log = logging.getLogger(__name__)
 
 #: Connections, and the log that they are for.
 Batch = list[tuple[ConnectionLog, Collection[Connection]]]
@@ -25,22 +20,16 @@ class LogSender:
     """To one collector."""
 
     def __init__(self, collector: Collector, addresses: Addresses) -> None:
-        self._sender = Sender(collector, addresses, _METHOD)
-        self._is_failing = False
-        #: Records that were lost.
-        self.lost = 0
+        self._sender = Sender("connection logs", collector, addresses, _METHOD)
+
+    @property
+    def lost(self) -> int:
+        """Records that nobody took."""
+        return self._sender.lost
 
     def send(self, batch: Batch) -> None:
         """Send what logs say of connections."""
-        try:
-            self._sender.send(encoded(batch))
-        except CollectorError as error:
-            self.lost += sum(len(connections) for _, connections in batch)
-            if not self._is_failing:
-                log.warning("send connection logs failed: %s", error)
-            self._is_failing = True
-        else:
-            self._is_failing = False
+        self._sender.send(encoded(batch), sum(len(connections) for _, connections in batch))
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -302,7 +302,6 @@ class Watch:
         return resource is not None and self.rejected.get(name) == resource.version
 
 
-
 def _delta(
     type_url: str, version: str, nonce: str, content: Iterable[Resource], removed: tuple[str, ...] = ()
 ) -> DeltaResponse:

@@ -48,8 +48,6 @@ class Bindings:
         self._bound: defaultdict[ServiceName, dict[Caller, _Bound]] = defaultdict(dict)
         self._routings: dict[Caller, CallerRouting] = {}
         self._services: set[ServiceName] | None = None
-        #: The last change, and what came of it: several nodes ask.
-        self._last: tuple[Change, set[ServiceName]] | None = None
         #: Whom callers may reach at all; did the last change make another of some?
         self.registries = Registries(mesh)
         self.reregistered = False
@@ -98,13 +96,8 @@ class Bindings:
     # --- changing ----------------------------------------------------------------------------
 
     def forget(self, change: Change) -> set[ServiceName]:
-        """What may be otherwise after a change, each of which must be told once or more, in turn. Returns the
+        """What may be otherwise after a change, each of which must be told once, in turn. Returns the
         services about which an answer may be another."""
-        if self._last is None or self._last[0] is not change:
-            self._last = change, self._forget(change)
-        return self._last[1]
-
-    def _forget(self, change: Change) -> set[ServiceName]:
         routes = self._mesh.routes
         touched = change.services | change.routed
         touched |= routes.leading_to(touched)

@@ -18,10 +18,11 @@ import argparse
 import os
 from pathlib import Path
 
+from agent.log_rotation import older
 from sluice.commands.options import add_name, pod_name
 from sluice.failure import Failure
 from sluice.mesh_directory import MeshDirectory
-from sluice.stored_pod import envoy_log, log_files, older_log
+from sluice.stored_pod import envoy_log, log_files
 
 #: What Istio calls a pod's Envoy.
 PROXY = "istio-proxy"
@@ -39,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     path = _path(MeshDirectory(options.name), options.what, options.container)
     # Following, tail would print the older file anew whenever the agent makes another of it.
-    before = [] if options.follow or not older_log(path).exists() else [str(older_log(path))]
+    before = [] if options.follow or not older(path).exists() else [str(older(path))]
     follow = ["-F"] if options.follow else []
     os.execvp("tail", ["tail", "-q", "-n", "+1", *follow, "--", *before, str(path)])
 
