@@ -1,7 +1,8 @@
 """ServiceEntry of networking.istio.io, v1, v1beta1 and v1alpha3 (istio/api, service_entry.proto).
 
-Each host becomes a service like any other: with an address, ports and what stands behind them. One that
-cannot be read has no effect. This file knows nothing of who asks for a host, nor of DNS.
+Each host becomes a service like any other: with an address, ports and what stands behind them; of a pattern
+that is resolved dynamically each name that somebody asks for. One that cannot be read has no effect. This
+file knows nothing of who asks for a host, nor of DNS.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from istio_integration.endpoint import endpoint, in_cluster, is_host
 from istio_integration.hosts import exported, is_address, refuse_doubles
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import address, created, is_label, labels, port, printable
-from mesh.model import Endpoint, ObjectRef, Service, ServiceName, ServicePort
+from mesh.model import Endpoint, HostPattern, ObjectRef, Service, ServiceName, ServicePort
 
 OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields(
@@ -32,15 +33,15 @@ PORT = Fields(("number", "name", "protocol", "targetPort"))
 WORKLOADS = Fields(("labels",))
 
 PROTOCOLS = ("HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "TCP", "TLS", "MONGO", "MYSQL", "REDIS", "UDP")
-RESOLUTIONS = ("NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN")
+RESOLUTIONS = ("NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS")
 
 
-def read_service_entry(root: Reader, ref: ObjectRef) -> tuple[Service, ...]:
+def read_service_entry(root: Reader, ref: ObjectRef) -> tuple[Service | HostPattern, ...]:
     root.fields(OBJECT)
     spec = root.at("spec").fields(SPEC)
     spec.require()
     hosts = _hosts(spec.at("hosts"))
-    resolution = _resolution(spec.at("resolution"))
+    resolution = spec.at("resolution").choice(RESOLUTIONS, "NONE") or "NONE"
     spec.at("location").choice(("MESH_EXTERNAL", "MESH_INTERNAL"))
     vips = tuple(own for item in spec.at("addresses").items() if (own := _address(item)))
     selector = _selector(spec.at("workloadSelector"))
@@ -60,10 +61,12 @@ def read_service_entry(root: Reader, ref: ObjectRef) -> tuple[Service, ...]:
         endpoints = tuple(Endpoint(own) for own in vips)
     elif resolution == "STATIC":
         _static(spec, hosts, vips, given=bool(endpoints or selector))
+    elif resolution == "DYNAMIC_DNS":
+        _by_asking(spec, hosts, vips)
     else:
         _by_dns(spec, hosts, resolution, endpoints)
     _own_ports(spec.at("endpoints"), ports)
-    return tuple(
+    services = (
         Service(
             ServiceName(ref.namespace, host),
             ports,
@@ -76,6 +79,7 @@ def read_service_entry(root: Reader, ref: ObjectRef) -> tuple[Service, ...]:
         )
         for host in hosts
     )
+    return tuple(HostPattern(own) if resolution == "DYNAMIC_DNS" else own for own in services)
 
 
 def _itself(host: str, resolution: str, selector: object) -> tuple[Endpoint, ...]:
@@ -84,16 +88,6 @@ def _itself(host: str, resolution: str, selector: object) -> tuple[Endpoint, ...
 
 
 # --- resolution ----------------------------------------------------------------------------------
-
-
-def _resolution(reader: Reader) -> str:
-    if reader.value == "DYNAMIC_DNS":
-        reader.refuse(
-            "DYNAMIC_DNS asks for the name that each request bears, but connections are judged by address: "
-            "write DNS for each host"
-        )
-        return "NONE"
-    return reader.choice(RESOLUTIONS, "NONE") or "NONE"
 
 
 def _unresolved(spec: Reader, hosts: tuple[str, ...], vips: tuple[str, ...]) -> None:
@@ -122,6 +116,23 @@ def _by_dns(spec: Reader, hosts: tuple[str, ...], resolution: str, endpoints: tu
     if resolution == "DNS_ROUND_ROBIN" and len(endpoints) > 1:
         spec.at("endpoints").refuse("of DNS_ROUND_ROBIN are one at most: write resolution: DNS")
     _patterns(spec, hosts, "the hosts that are meant")
+
+
+def _by_asking(spec: Reader, hosts: tuple[str, ...], vips: tuple[str, ...]) -> None:
+    """Each name that is asked for has an address of its own and stands at itself."""
+    for field in ("endpoints", "workloadSelector"):
+        if spec.at(field).present:
+            spec.at(field).refuse(
+                "DYNAMIC_DNS stands at the names that are asked for: leave it out, or write STATIC"
+            )
+    if vips:
+        spec.at("addresses").refuse("each name that is asked for gets an address of its own: leave them out")
+    if spec.at("location").value == "MESH_INTERNAL":
+        spec.at("location").refuse("DYNAMIC_DNS is for MESH_EXTERNAL hosts")
+    if names := [host for host in hosts if not host.startswith("*")]:
+        spec.at("hosts").refuse(
+            f"{shown(names[0])} is no pattern, and DYNAMIC_DNS is for those: write resolution: DNS"
+        )
 
 
 def _patterns(spec: Reader, hosts: tuple[str, ...], instead: str) -> None:

@@ -31,6 +31,7 @@ from mesh.model import (
     Fragment,
     Gateway,
     GatewayClass,
+    HostPattern,
     KeySet,
     KeySource,
     LearnedNames,
@@ -73,7 +74,7 @@ from mesh.routes.envoy_filters import problems as envoy_filter_problems
 from mesh.routes.gateway_problems import gateway_problems, returning
 from mesh.routes.gateways import Gateways
 from mesh.routes.route_problems import route_problems
-from mesh.routes.route_table import RouteTable
+from mesh.routes.route_table import RouteTable, entry_hosts
 from mesh.scope import Scopes
 from mesh.service_table import ServiceTable
 from mesh.topology import LOCALITY
@@ -279,6 +280,8 @@ class Mesh:
                 change.services |= self.service_table.put(ref, noun)
                 self._ask_callers(asked_of_callers(noun), change)
                 self._serve(noun.name, change)
+            case HostPattern():
+                self._serve_all(self.service_table.put_pattern(ref, noun), change)
             case EndpointSlice():
                 self.service_table.slices[noun.service][ref] = noun
                 change.services.add(noun.service)
@@ -290,7 +293,7 @@ class Mesh:
                 self.groups[noun.name] = noun
                 self.policy_table.look_again("groups")
             case LearnedNames():
-                self._learn(noun, change)
+                self._learn(ref, noun, change)
             case KeySet():
                 self.keys[noun.source] = noun
                 self.policy_table.look_again("keys")
@@ -313,6 +316,7 @@ class Mesh:
                 self.proxy_configs[ref] = noun
                 change.proxies = True
             case Route():
+                self._serve_all(self.service_table.ask(ref, entry_hosts(noun)), change)
                 change.routed |= self.routes.put(noun, self.services)
                 self._ask_callers(_caller_labels(noun), change)
             case DestinationRule():
@@ -359,6 +363,8 @@ class Mesh:
                 change.services |= self.service_table.remove(ref, noun.name)
                 self._forget_callers(asked_of_callers(noun), change)
                 self._serve(noun.name, change)
+            case HostPattern():
+                self._serve_all(self.service_table.remove_pattern(ref, noun), change)
             case EndpointSlice():
                 self.service_table.slices[noun.service].pop(ref, None)
                 change.services.add(noun.service)
@@ -370,7 +376,7 @@ class Mesh:
                 self.groups.pop(noun.name, None)
                 self.policy_table.look_again("groups")
             case LearnedNames():
-                self._learn(LearnedNames(), change)
+                self._learn(ref, LearnedNames(), change)
             case KeySet():
                 self.keys.pop(noun.source, None)
                 self.policy_table.look_again("keys")
@@ -393,6 +399,7 @@ class Mesh:
                 del self.proxy_configs[ref]
                 change.proxies = True
             case Route():
+                self._serve_all(self.service_table.ask(ref, ()), change)
                 change.routed |= self.routes.remove(ref, self.services)
                 self._forget_callers(_caller_labels(noun), change)
             case DestinationRule():
@@ -419,6 +426,12 @@ class Mesh:
         """A service came, went or is another."""
         change.routed |= self.routes.leading_to((name,))
         self.policy_table.look_again("services")
+
+    def _serve_all(self, names: Iterable[ServiceName], change: Change) -> None:
+        """The same of those that come and go as they are asked for."""
+        for name in names:
+            change.services.add(name)
+            self._serve(name, change)
 
     def _rescoped(self, change: Change) -> None:
         """Callers are told of other services."""
@@ -455,11 +468,12 @@ class Mesh:
         for workload in self.workloads.values():
             self.callers.put(workload)
 
-    def _learn(self, learned: LearnedNames, change: Change) -> None:
+    def _learn(self, ref: ObjectRef, learned: LearnedNames, change: Change) -> None:
         self.names.clear()
         self.names.update({name: frozenset(addresses) for name, addresses in learned.names})
         self.learned = learned.sequence
         change.services |= self.service_table.learn(learned.current)
+        self._serve_all(self.service_table.ask(ref, learned.asked), change)
         for name, addresses in self.service_table.current.items():
             self.names[name] = self.names.get(name, frozenset()).union(addresses)
         self.policy_table.look_again("names")

@@ -51,13 +51,15 @@ class Server:
 class Zone:
     """The records of the mesh: name -> addresses, SRV owner -> servers, address -> name. For callers of some
     namespaces (`scoped`) a name has other addresses. `upstream` are names whose addresses stand behind
-    services, so the resolver is to ask for them, and goes on asking."""
+    services, so the resolver is to ask for them, and goes on asking. Under the `patterns`, each for some
+    namespaces (`*`: each), a name becomes one of the mesh once somebody asks for it."""
 
     addresses: Mapping[str, tuple[str, ...]]
     servers: Mapping[str, tuple[Server, ...]]
     pointers: Mapping[str, str]
     scoped: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     upstream: tuple[str, ...] = ()
+    patterns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return _text(
@@ -70,6 +72,7 @@ class Zone:
                 "pointers": self.pointers,
                 "scoped": self.scoped,
                 "upstream": self.upstream,
+                "patterns": self.patterns,
             }
         )
 
@@ -89,6 +92,7 @@ class Zone:
                     for namespace, own in value.get("scoped", {}).items()
                 },
                 _texts(value.get("upstream", ())),
+                {str(own): _texts(to) for own, to in value.get("patterns", {}).items()},
             )
 
 
@@ -148,14 +152,24 @@ class LearnedAddress:
     sequence: int
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class AskedName:
+    """A name under a pattern of the zone, asked for; the report `sequence` was the first to say so."""
+
+    name: str
+    expiry: float
+    sequence: int
+
+
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Report number `sequence`: every name that was learned and is not forgotten, and the last answer of each
-    name that the zone has as `upstream`."""
+    """Report number `sequence`: every name that was learned and is not forgotten, the last answer of each
+    name that the zone has as `upstream`, and which names under its patterns were asked for."""
 
     sequence: int = 0
     addresses: tuple[LearnedAddress, ...] = ()
     current: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    asked: tuple[AskedName, ...] = ()
 
     def live(self, now: float) -> LearnedNames:
         """What policies may know of it at a time."""
@@ -167,11 +181,14 @@ class Learned:
                 for name, same in groupby(good, key=lambda known: known.name)
             ),
             self.current,
+            tuple(sorted(known.name for known in self.asked if known.expiry > now)),
         )
 
     def to_json(self) -> str:
         found = [[k.name, k.address, round(k.expiry, 3), k.sequence] for k in self.addresses]
-        return _text({"sequence": self.sequence, "addresses": found, "current": self.current})
+        asked = [[k.name, round(k.expiry, 3), k.sequence] for k in self.asked]
+        whole = {"sequence": self.sequence, "addresses": found, "current": self.current, "asked": asked}
+        return _text(whole)
 
     @staticmethod
     def from_json(text: str | bytes) -> Learned:
@@ -184,6 +201,10 @@ class Learned:
                     for name, address, expiry, sequence in value["addresses"]
                 ),
                 tuple((str(name), _texts(found)) for name, found in value.get("current", ())),
+                tuple(
+                    AskedName(str(name), float(expiry), int(sequence))
+                    for name, expiry, sequence in value.get("asked", ())
+                ),
             )
 
 

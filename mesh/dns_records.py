@@ -39,12 +39,14 @@ class Records:
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._own: dict[ServiceName, _Own] = {}
+        self._patterns = mesh.service_table.patterns()
         for name in mesh.services:
             self._look(name)
 
     def update(self, change: Change) -> bool:
         """Follow a change of the mesh; has the zone changed?"""
-        return bool({name for name in change.services if self._look(name)})
+        before, self._patterns = self._patterns, self._mesh.service_table.patterns()
+        return bool({name for name in change.services if self._look(name)}) or self._patterns != before
 
     def zone(self) -> Zone:
         """A Service's own address has its name, a pod's one that its namespace gives; an address behind
@@ -68,7 +70,7 @@ class Records:
             for namespace in ("", *sorted(self._mesh.entry_hosts.namespaces(host))):
                 self._entry(host, namespace, addresses, scoped, pointers)
         upstream = {name for own in self._own.values() for name in own.upstream}
-        return Zone(addresses, servers, pointers, scoped, tuple(sorted(upstream)))
+        return Zone(addresses, servers, pointers, scoped, tuple(sorted(upstream)), self._patterns)
 
     def _entry(
         self,
@@ -134,7 +136,7 @@ def _of_entry(mesh: Mesh, service: Service) -> _Own:
     ready = {":" in b.address for found in mesh.backends.get(service.name, {}).values() for b in found}
     own = tuple(vip for vip in vips if (":" in vip) in ready) or vips
     addresses = {host: own} if own and not is_pattern(host) else {}
-    return _Own(addresses, rank=(service.created, *service.exported))
+    return _Own(addresses, rank=(service.pattern, service.created, *service.exported))
 
 
 def _headless(mesh: Mesh, service: Service) -> _Own:

@@ -1,8 +1,8 @@
 """Which services stand for a host outside the cluster's own domain, and which of them is meant by whom.
 
 ServiceEntries of several namespaces may speak of one host. Who names it means the one of the own namespace,
-or without one there the oldest that is exported to it. A Service of the cluster is always itself. Knows no
-route, no address and no DNS.
+without one there of those exported to it one that names the host rather than a pattern, then the oldest. A
+Service of the cluster is always itself. Knows no route, no address and no DNS.
 """
 
 from __future__ import annotations
@@ -11,11 +11,17 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 
 from mesh.model import Service, ServiceName
+from mesh.routes.host_pattern import specificity
 
 
 def is_entry(name: ServiceName) -> bool:
     """Does it stand for a host of a ServiceEntry?"""
     return "." in name.name
+
+
+def named_by(service: Service) -> tuple[bool, int]:
+    """Sorts services of one host: those that name it, then the longest pattern."""
+    return specificity(service.pattern or service.name.host)
 
 
 class EntryHosts:
@@ -34,7 +40,11 @@ class EntryHosts:
         found = [s for s in self._of.get(name.name, {}).values() if {"*", namespace} & set(s.exported)]
         if not found:
             return name
-        return min(found, key=lambda s: (s.name.namespace != namespace, s.created or "9", s.name)).name
+
+        def rank(own: Service) -> tuple[object, ...]:
+            return own.name.namespace != namespace, named_by(own), own.created or "9", own.name
+
+        return min(found, key=rank).name
 
     def sees(self, namespace: str, name: ServiceName) -> bool:
         """Is this the service that callers of a namespace mean by its host?"""

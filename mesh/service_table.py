@@ -1,5 +1,5 @@
 """Services, their addresses and what stands behind them, kept current. An address that several ask for
-belongs to one of them, and a host of several ServiceEntries of a namespace to the oldest.
+belongs to one of them, and a host of several ServiceEntries of a namespace to one that names it, the oldest.
 
 Knows pods by their labels, ports and addresses, and no route, policy or identity.
 """
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
+from mesh.asked_hosts import AskedHosts, Offer
 from mesh.backends import WorkloadEntries, each_once, selected, target_port
-from mesh.entry_hosts import EntryHosts, is_entry
+from mesh.entry_hosts import EntryHosts, is_entry, named_by
 from mesh.identity import Allocations, Exhausted
 from mesh.index import discard
 from mesh.model import (
@@ -19,6 +20,7 @@ from mesh.model import (
     CidrPeer,
     Endpoint,
     EndpointSlice,
+    HostPattern,
     Locality,
     ObjectRef,
     Problem,
@@ -73,6 +75,7 @@ class ServiceTable:
         self._resolving: defaultdict[str, set[ServiceName]] = defaultdict(set)
         self._labelled: defaultdict[tuple[str, str, str], set[WorkloadName]] = defaultdict(set)
         self._entries = WorkloadEntries()
+        self._asked = AskedHosts()
         self._selecting: defaultdict[tuple[str, str, str], set[ServiceName]] = defaultdict(set)
         self._claims: defaultdict[str, set[ServiceName]] = defaultdict(set)
         self._allocated: dict[str, ServiceName] = {}
@@ -82,6 +85,10 @@ class ServiceTable:
     def claiming(self, address: str) -> set[ServiceName]:
         """The services that ask for an address."""
         return self._claims.get(address, set())
+
+    def patterns(self) -> dict[str, tuple[str, ...]]:
+        """Whose names are services once they are asked for, with the namespaces that each pattern is for."""
+        return self._asked.patterns()
 
     def selecting(self, workload: Workload) -> Iterator[Service]:
         """The Services whose selector matches a pod, by name."""
@@ -138,6 +145,17 @@ class ServiceTable:
         discard(self._offered, ref, name)
         return self._elect(name)
 
+    def put_pattern(self, ref: ObjectRef, pattern: HostPattern) -> set[ServiceName]:
+        return self._offer(self._asked.put(ref, pattern))
+
+    def remove_pattern(self, ref: ObjectRef, pattern: HostPattern) -> set[ServiceName]:
+        return self._take_back(self._asked.remove(ref, pattern))
+
+    def ask(self, asker: ObjectRef, hosts: Iterable[str]) -> set[ServiceName]:
+        """All the hosts that an object asks for, under whatever pattern."""
+        gone, new = self._asked.ask(asker, hosts)
+        return self._take_back(gone) | self._offer(new)
+
     def put_workload(self, workload: Workload) -> None:
         for pair in workload.labels:
             self._labelled[workload.name.namespace, *pair].add(workload.name)
@@ -168,6 +186,12 @@ class ServiceTable:
                 touched |= services
         return touched
 
+    def _offer(self, offers: Iterable[Offer]) -> set[ServiceName]:
+        return {touched for ref, service in offers for touched in self.put(ref, service)}
+
+    def _take_back(self, offers: Iterable[Offer]) -> set[ServiceName]:
+        return {touched for ref, service in offers for touched in self.remove(ref, service.name)}
+
     def _elect(self, name: ServiceName) -> set[ServiceName]:
         touched = {name}
         if name in self.all:
@@ -179,9 +203,9 @@ class ServiceTable:
         return touched | set(self._hosts.of(name))
 
     def _elected(self, name: ServiceName) -> ObjectRef:
-        """The oldest."""
+        """Who names it before who has a pattern, then the oldest."""
         offers = self._offers[name]
-        return min(offers, key=lambda ref: (offers[ref].created or "9", ref))
+        return min(offers, key=lambda ref: (named_by(offers[ref]), offers[ref].created or "9", ref))
 
     def _install(self, service: Service) -> set[ServiceName]:
         touched: set[ServiceName] = set()
@@ -235,7 +259,7 @@ class ServiceTable:
         ref = self._elected(name)
         field = "spec.addresses" if is_entry(name) else "spec.clusterIP"
         found = {ref: [Problem(ref, field, text) for text in wrong]}
-        for other in self._offers[name].keys() - {ref}:
+        for other in (of for of, offer in self._offers[name].items() if of != ref and not offer.pattern):
             found[other] = [Problem(other, "spec.hosts", f"{name.host} already belongs to {ref}")]
         return self._told(name, found)
 

@@ -1,5 +1,5 @@
 """Names that services lead to (a ServiceEntry's, resolved by DNS): asked for whether a pod does or not, and
-again when an answer's time is over.
+again when an answer's time is over. So are names under patterns, once a pod did ask.
 
 The last answer counts whole: what it does not have any more stands behind no service any more. While nobody
 answers, the one before stays (as with Envoy's STRICT_DNS). Policies that speak of such a name learn its
@@ -18,7 +18,7 @@ import dns.rdatatype
 from agent.dns.chain import BrokenChain, Chain
 from agent.dns.files import Document
 from agent.dns.learning import Learning
-from agent.dns.resolver import Resolver
+from agent.dns.resolver import ADDRESSES, Resolver
 from agent.dns.upstream import UpstreamFailed
 from agent.dns.zone import Authority
 
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 LOOK, SHORTEST, LONGEST = 0.5, 5.0, 300.0
 #: Names that are asked for at a time.
 AT_ONCE = 64
-
-_KINDS = (dns.rdatatype.A, dns.rdatatype.AAAA)
 
 
 class Following:
@@ -48,7 +46,10 @@ class Following:
 
     async def _round(self, now: float) -> None:
         authority = self._zone.read()
-        names = authority.upstream if authority else ()
+        if authority is None:
+            return
+        self._learning.drop([name for name in self._learning.asked if not authority.invites(name)])
+        names = {*authority.upstream, *self._learning.asked}
         self._due = {name: self._due.get(name, now) for name in names}
         due = [name for name, when in self._due.items() if when <= now]
         found = dict(zip(due, await asyncio.gather(*map(self._addresses, due)), strict=True))
@@ -60,7 +61,7 @@ class Following:
         """What is said of a name now, or was before if nobody says anything."""
         try:
             async with self._slots:
-                chains = [await self._ask(name, kind) for kind in _KINDS]
+                chains = [await self._ask(name, kind) for kind in ADDRESSES]
         except (UpstreamFailed, BrokenChain) as error:
             log.warning("%s keeps its addresses: %s", name, error)
             self._due[name] = time.monotonic() + SHORTEST

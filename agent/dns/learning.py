@@ -1,5 +1,5 @@
 """Names and addresses that policies and services speak of, as answers taught them: remembered, reported,
-let go.
+let go. And the names under patterns of ServiceEntries that became services because somebody asked.
 
 An answer that teaches something new may leave only when the report that says so is in force; until then
 its caller could not connect anyway. What is in force already costs nothing, whoever else is down. What was
@@ -11,19 +11,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from asyncinotify import Inotify, Mask
 
 from agent.dns import files
 from agent.dns.files import Document
-from mesh.dns import InForce, Learned, LearnedAddress
+from mesh.dns import AskedName, InForce, Learned, LearnedAddress
 
 log = logging.getLogger(__name__)
 
 #: Addresses of one name (of more, those that would be forgotten first go), and of all names.
 MOST_PER_NAME, MOST = 1000, 65_536
+#: Seconds that a name under a pattern stays a service after it was asked for, and how many there may be: each
+#: costs an address of the mesh.
+ASKED_LIFETIME, MOST_ASKED = 86400.0, 1000
 #: Seconds by which an expiry must grow to be worth a line on disk, and between looks for what expired.
 GROWTH, LOOK = 60.0, 1.0
 #: Seconds until a report that could not be written is tried again.
@@ -47,6 +51,7 @@ class Memory:
         self._written: dict[tuple[str, str], float] = {}
         self._count = 0
         self._current = dict(learned.current)
+        self._asked = {known.name: known for known in learned.asked}
         for known in learned.addresses:
             self._put(known)
             self._written[known.name, known.address] = known.expiry
@@ -82,10 +87,44 @@ class Memory:
         self._put(fresh)
         return fresh.sequence
 
+    def ask(self, name: str, addresses: tuple[str, ...], now: float) -> int:
+        """Somebody asked for a name under a pattern, which has these addresses; the report that must be in
+        force before it is answered. Raises Full."""
+        if (needed := self.ask_again(name, now)) is not None:
+            return needed
+        if len(self._asked) >= MOST_ASKED:
+            raise Full(f"{MOST_ASKED} names under patterns of ServiceEntries were asked for already")
+        self._current.setdefault(name, addresses)
+        self._asked[name] = AskedName(name, now + ASKED_LIFETIME, self.sequence + 1)
+        self.news = True
+        return self.sequence + 1
+
+    def ask_again(self, name: str, now: float) -> int | None:
+        """The same of a name that was asked for before; None if it was not."""
+        known = self._asked.get(name)
+        if known is None or known.expiry <= now:
+            return None
+        if now + ASKED_LIFETIME - known.expiry > ASKED_LIFETIME / 24:
+            self._asked[name] = replace(known, expiry=now + ASKED_LIFETIME)
+            self.stale = True
+        return known.sequence
+
+    @property
+    def asked(self) -> Collection[str]:
+        return self._asked.keys()
+
+    def drop(self, names: Iterable[str]) -> None:
+        """These were asked for, and no pattern stands for them any more."""
+        for name in names:
+            del self._asked[name]
+            self.news = True
+
     def keep(self, answers: Mapping[str, tuple[str, ...]]) -> None:
-        """The last answers of all the names that services lead to."""
-        if answers != self._current:
-            self._current = dict(answers)
+        """The last answers of all the names that services lead to. A name that became one meanwhile keeps its
+        own."""
+        own = {name: self._current[name] for name in self._asked if name in self._current}
+        if (whole := own | dict(answers)) != self._current:
+            self._current = whole
             self.news = True
 
     @property
@@ -97,6 +136,7 @@ class Memory:
         gone = [k for same in self._known.values() for k in same.values() if k.expiry <= now]
         for known in gone:
             self._forget(known)
+        self.drop([known.name for known in self._asked.values() if known.expiry <= now])
         self.news = self.news or bool(gone)
 
     def report(self) -> Learned:
@@ -106,7 +146,8 @@ class Memory:
         self.news = self.stale = False
         found = sorted(known for same in self._known.values() for known in same.values())
         self._written = {(known.name, known.address): known.expiry for known in found}
-        return Learned(self.sequence, tuple(found), tuple(sorted(self._current.items())))
+        asked = tuple(sorted(self._asked.values()))
+        return Learned(self.sequence, tuple(found), tuple(sorted(self._current.items())), asked)
 
     def _put(self, known: LearnedAddress) -> None:
         same = self._known.setdefault(known.name, {})
@@ -136,7 +177,32 @@ class Learning:
     async def take(self, names: Iterable[str], addresses: Iterable[str], ttl: int) -> bool:
         """Learn, and wait until what was learned is in force; False if that takes too long. Raises Full."""
         now = time.time()
-        needed = self._memory.learn(names, addresses, now, now + max(ttl, self._minimum))
+        return await self._in_force_in_time(
+            self._memory.learn(names, addresses, now, now + max(ttl, self._minimum))
+        )
+
+    async def ask(self, name: str, addresses: tuple[str, ...]) -> bool:
+        """Somebody asked for a name under a pattern, which has these addresses: wait until it is a service;
+        False if that takes too long. Raises Full."""
+        return await self._in_force_in_time(self._memory.ask(name, addresses, time.time()))
+
+    async def ask_again(self, name: str) -> bool | None:
+        """The same, if it was asked for before; None if it was not."""
+        needed = self._memory.ask_again(name, time.time())
+        return None if needed is None else await self._in_force_in_time(needed)
+
+    @property
+    def asked(self) -> Collection[str]:
+        """The names under patterns that were asked for."""
+        return self._memory.asked
+
+    def drop(self, names: Iterable[str]) -> None:
+        """No pattern stands for these any more."""
+        self._memory.drop(names)
+        if self._memory.news:
+            self._due.set()
+
+    async def _in_force_in_time(self, needed: int) -> bool:
         if self._memory.news or self._memory.stale:
             self._due.set()
         if needed <= self._acknowledged():

@@ -11,7 +11,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import dns.name
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 #: Questions that may wait for an upstream or for the kernel, of all callers and of one.
 MOST_WAITING, MOST_OF_ONE = 1024, 256
+
+#: The kinds of records that are addresses.
+ADDRESSES = (dns.rdatatype.A, dns.rdatatype.AAAA)
 
 _SERVFAIL = Reply(dns.rcode.SERVFAIL)
 _REFUSED = Reply(dns.rcode.REFUSED)
@@ -87,11 +91,15 @@ class Resolver:
             judgement = _judge(policy, authority, question.name, asker)
             if not judgement.allowed:
                 chain = Chain(_REFUSED, (question.name,), (), 0)
-            elif authority.owns(question.name, namespace := policy.namespace(asker.address)):
-                reply = authority.answer(question.qname, question.name, question.kind, namespace)
-                chain = Chain(reply, (question.name,), (), 0)
             else:
-                chain = await self._outside(question, asker, policy)
+                namespace = policy.namespace(asker.address)
+                if authority.invites(question.name, namespace):
+                    authority = await self._invite(question, asker, authority, namespace)
+                if authority.owns(question.name, namespace):
+                    reply = authority.answer(question.qname, question.name, question.kind, namespace)
+                    chain = Chain(reply, (question.name,), (), 0)
+                else:
+                    chain = await self._outside(question, asker, policy)
         except _Failed as error:
             log.warning("%s for %s: SERVFAIL: %s", question.name, asker.address, error)
         except Exception:
@@ -100,17 +108,47 @@ class Resolver:
         self._tell(_observed(question, asker, judgement, chain))
         return message.encode(question, chain.reply, asker.transport)
 
+    async def _invite(
+        self, question: Question, asker: Asker, authority: Authority, namespace: str
+    ) -> Authority:
+        """The records, once a name under a pattern is a service: as it is to be if the world has addresses
+        for it, and no object names it."""
+        with self._waits(asker):
+            in_time = await self._learning.ask_again(question.name)
+            if in_time is None:
+                if authority.owns(question.name, namespace):
+                    return authority
+                chains = [await self.ask(question.qname, question.name, kind) for kind in ADDRESSES]
+                addresses = {address for chain in chains for address in chain.addresses}
+                if not addresses:
+                    return authority
+                for chain in chains:
+                    self.remember(chain)
+                in_time = await self._learning.ask(question.name, tuple(sorted(addresses)))
+        if not in_time:
+            raise _Failed("it is no service of the mesh in time")
+        authority = self._zone.read() or authority
+        if not authority.owns(question.name, namespace):
+            raise _Failed("the mesh has no address for it")
+        return authority
+
     async def _outside(self, question: Question, asker: Asker, policy: Policy) -> Chain:
-        if self._waiting.total() >= MOST_WAITING or self._waiting[asker.address] >= MOST_OF_ONE:
-            raise _Failed("too many questions wait already")
-        self._waiting[asker.address] += 1
-        try:
+        with self._waits(asker):
             chain = await self.ask(question.qname, question.name, question.kind)
             wanted = [name for name in chain.names if policy.wanted.fit(name)]
             if wanted and chain.addresses:
                 if not await self._learning.take(wanted, chain.addresses, chain.ttl):
                     raise _Failed(f"its addresses are not in force in time: {', '.join(chain.addresses)}")
             return chain
+
+    @contextmanager
+    def _waits(self, asker: Asker) -> Iterator[None]:
+        """For an upstream or for the kernel, among not too many."""
+        if self._waiting.total() >= MOST_WAITING or self._waiting[asker.address] >= MOST_OF_ONE:
+            raise _Failed("too many questions wait already")
+        self._waiting[asker.address] += 1
+        try:
+            yield
         except (UpstreamFailed, BrokenChain, Full) as error:
             raise _Failed(str(error)) from None
         finally:

@@ -66,6 +66,13 @@ class Authority:
         """Is it for us to say to a pod of a namespace what a canonical name is?"""
         return is_inside(name) or name in self._pointers or self._addresses(name, namespace) is not None
 
+    def invites(self, name: str, namespace: str | None = None) -> bool:
+        """Does a name become one of the mesh if a pod of the namespace (None: of some) asks for it?"""
+        for pattern, to in self._zone.patterns.items():
+            if name.endswith(pattern.removeprefix("*")) and (namespace is None or {"*", namespace} & {*to}):
+                return True
+        return False
+
     def exists(self, name: str) -> bool:
         return name in self._names or name in self._pointers
 

@@ -13,6 +13,7 @@ from mesh.model.gateway import Gateway, GatewayClass, ReferenceGrant
 from mesh.model.inventory import (
     CidrGroup,
     EndpointSlice,
+    HostPattern,
     LearnedNames,
     Namespace,
     Node,
@@ -35,6 +36,7 @@ Noun = (
     | Workload
     | WorkloadEntry
     | Service
+    | HostPattern
     | EndpointSlice
     | Node
     | CidrGroup

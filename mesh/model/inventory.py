@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from mesh.model.names import ObjectRef, Protocol, ServiceName, WorkloadName
@@ -110,7 +110,8 @@ class Service:
     `headless` is `clusterIP: None`; `affinity_seconds` is 0 without session affinity. `labels` are
     the Service's own; `near`: its callers prefer backends of their own zone, or of their own node before
     those. A ServiceEntry may name `endpoints` and what their certificates are to say, `subject_names`; it is
-    for the namespaces `exported` (`*` is each), and the older one comes first.
+    for the namespaces `exported` (`*` is each), and the older one comes first. `pattern` is the host of its
+    HostPattern, if it is of one.
     """
 
     name: ServiceName
@@ -126,9 +127,23 @@ class Service:
     exported: tuple[str, ...] = ("*",)
     created: str = ""
     near: Literal["", "zone", "node"] = ""
+    pattern: str = ""
 
     def has_port(self, number: int, protocol: Protocol) -> bool:
         return any((port.port, port.protocol) == (number, protocol) for port in self.ports)
+
+
+@dataclass(frozen=True, slots=True)
+class HostPattern:
+    """A pattern among the hosts of a ServiceEntry, resolved by the name that is asked for (DYNAMIC_DNS): each
+    such name is a service like `template`, whose host is the pattern, and stands at itself."""
+
+    template: Service
+
+    def service(self, host: str) -> Service:
+        name = ServiceName(self.template.name.namespace, host)
+        own = (Endpoint(name=host),)
+        return replace(self.template, name=name, endpoints=own, pattern=self.template.name.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +192,13 @@ class Node:
 class LearnedNames:
     """What DNS answers said of names (lower case, no final dot): addresses that are still good. The
     resolver counts its reports with `sequence`, by which it learns what is in force. `current` is the last
-    answer of those names that ServiceEntries lead to."""
+    answer of those names that ServiceEntries lead to; `asked` are names that pods asked for and that
+    HostPatterns of some namespace stand for."""
 
     sequence: int = 0
     names: tuple[tuple[str, tuple[str, ...]], ...] = ()
     current: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

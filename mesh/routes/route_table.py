@@ -162,6 +162,11 @@ def mentioned(route: Route) -> set[ServiceName]:
     return {service for service in targets if service is not None} | {p.service for p in route.parents}
 
 
+def entry_hosts(route: Route) -> Iterator[str]:
+    """The hosts outside the cluster's own domain that a route names."""
+    return (service.host for service in mentioned(route) if is_entry(service))
+
+
 def _host(route: Route, service: ServiceName, port: int) -> str:
     """The most specific of a route's hosts that a service port is one of; empty if none is."""
     if any(_key(parent.service) == _key(service) and parent.port in (None, port) for parent in route.parents):

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from mesh.model import Endpoint, Fragment, Service, ServiceName, ServicePort
+from mesh.model import Endpoint, Fragment, HostPattern, Service, ServiceName, ServicePort
 from tests.mesh.dialects.objects import obj
 from xds.dialects import read
 
 HTTP = {"number": 80, "name": "http", "protocol": "HTTP"}
 STATIC = {"hosts": ["api.example.com"], "ports": [HTTP], "resolution": "STATIC"}
+DYNAMIC = {"hosts": ["*.example.com"], "resolution": "DYNAMIC_DNS", "endpoints": None}
 ONE = {"endpoints": [{"address": "192.0.2.1"}]}
 
 
@@ -32,6 +33,20 @@ def refused(**spec: Any) -> dict[str, str]:
     found = fragment(STATIC | ONE | spec)
     assert not found.valid and not found.nouns
     return {problem.field.removeprefix("spec."): problem.message for problem in found.problems}
+
+
+def test_a_pattern_is_resolved_by_the_name_that_is_asked_for() -> None:
+    spec = {"hosts": ["*.Example.com"], "ports": [HTTP], "resolution": "DYNAMIC_DNS", "exportTo": ["."]}
+    found = fragment(spec)
+    assert found.valid
+    (pattern,) = found.nouns
+    assert isinstance(pattern, HostPattern)
+    own = pattern.service("a.b.example.com")
+    assert (own.name, own.endpoints) == (
+        ServiceName("shop", "a.b.example.com"),
+        (Endpoint(name="a.b.example.com"),),
+    )
+    assert (own.pattern, own.exported, own.vips) == ("*.example.com", ("shop",), ())
 
 
 @pytest.mark.parametrize("version", ["v1", "v1beta1", "v1alpha3"])
@@ -128,7 +143,11 @@ def test_what_has_no_effect_is_said_and_keeps_nothing_else_from_having_one() -> 
             "addresses",
             "the address that is dialled is kept",
         ),
-        ({"resolution": "DYNAMIC_DNS"}, "resolution", "write DNS for each host"),
+        (DYNAMIC | {"hosts": ["a.example.com"]}, "hosts", "is no pattern"),
+        (DYNAMIC | {"endpoints": [{"address": "192.0.2.1"}]}, "endpoints", "names that are asked for"),
+        (DYNAMIC | {"workloadSelector": {"labels": {"app": "web"}}}, "workloadSelector", "names that are"),
+        (DYNAMIC | {"addresses": ["192.0.2.9"]}, "addresses", "an address of its own"),
+        (DYNAMIC | {"location": "MESH_INTERNAL"}, "location", "for MESH_EXTERNAL hosts"),
         ({"endpoints": None}, "resolution", "needs endpoints or a workloadSelector"),
         ({"resolution": "DNS", "hosts": ["*.example.com"]}, "hosts", "no known address"),
         (

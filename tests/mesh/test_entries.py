@@ -13,6 +13,7 @@ from mesh.caller import Caller
 from mesh.change import Change
 from mesh.datapath import Node
 from mesh.dns_records import Records, zone
+from mesh.entry_hosts import is_entry
 from mesh.identity import Allocations
 from mesh.model import Backend, Fragment, LearnedNames, ObjectRef, ServiceName, WorkloadName
 from mesh.routes.balance import balanced_ports
@@ -64,10 +65,16 @@ def mesh_with(*objects: Any) -> Mesh:
     return mesh
 
 
-def told(mesh: Mesh, **current: tuple[str, ...]) -> Change:
-    """The resolver reports the last answers."""
+def told(mesh: Mesh, *asked: str, **current: tuple[str, ...]) -> Change:
+    """The resolver reports the last answers, and which names under patterns were asked for."""
     names = tuple((name.replace("_", "."), addresses) for name, addresses in current.items())
-    return mesh.apply({LEARNED: Fragment(LEARNED, (LearnedNames(1, (), names),))})
+    return mesh.apply({LEARNED: Fragment(LEARNED, (LearnedNames(1, (), names, asked),))})
+
+
+def dynamic(name: str, namespace: str = "shop", host: str = "*.example.com", **more: Any) -> Any:
+    whole = entry(name, namespace, hosts=[host], resolution="DYNAMIC_DNS", **more)
+    del whole["spec"]["endpoints"]
+    return whole
 
 
 def behind(mesh: Mesh, name: ServiceName = API, port: int = 80) -> list[str]:
@@ -223,6 +230,67 @@ def test_cilium_rules_about_services_are_about_those_of_the_cluster() -> None:
     assert mesh_with(policy, entry(workloadSelector={"labels": {"app": "storefront"}})).policies == before
 
 
+# --- patterns -----------------------------------------------------------------------------------------
+
+
+def hosts(mesh: Mesh) -> set[ServiceName]:
+    return {name for name in mesh.services if is_entry(name)}
+
+
+def test_a_name_under_a_pattern_is_a_service_once_it_is_asked_for() -> None:
+    mesh = mesh_with()
+    records = Records(mesh)
+    assert records.update(apply(mesh, dynamic("any")))
+    assert not hosts(mesh) and zone(mesh).patterns == {"*.example.com": ("*",)}
+    change = told(mesh, API.name, "other.org", api_example_com=("192.0.2.5",))
+    assert API in change.services and hosts(mesh) == {API}
+    assert (behind(mesh), zone(mesh).upstream) == (["192.0.2.5:80"], (API.name,))
+    assert zone(mesh).addresses[API.name] == mesh.vips[API][:1]
+    told(mesh)
+    assert not hosts(mesh) and not zone(mesh).upstream
+
+
+def test_a_route_that_names_a_host_asks_for_it() -> None:
+    mesh = mesh_with(dynamic("any"), *_ROUTES)
+    assert hosts(mesh) == {API} and zone(mesh).upstream == (API.name,)
+    assert not mesh.problems
+    mesh.apply({read(_ROUTES[0]).ref: None})
+    assert hosts(mesh) == {API}, "the other one leads there, too"
+    mesh.apply({read(_ROUTES[1]).ref: None})
+    assert not hosts(mesh)
+
+
+def test_who_names_a_host_comes_before_who_has_a_pattern_of_it() -> None:
+    named = entry(created="2026-01-03T00:00:00Z")
+    old = dynamic("any", created="2026-01-01T00:00:00Z")
+    longer = dynamic(
+        "longer", host="*.api.example.com", created="2026-01-02T00:00:00Z", ports=[HTTP | {"number": 81}]
+    )
+    below = ServiceName("shop", "a.api.example.com")
+    for order in ((named, old, longer), (longer, old, named)):
+        mesh = mesh_with(*order)
+        told(mesh, API.name, below.name)
+        assert behind(mesh) == ["192.0.2.1:80"] and not mesh.problems
+        assert mesh.services[below].ports[0].port == 81
+        mesh.apply({read(named).ref: None})
+        assert mesh.services[API].endpoints[0].name == API.name
+
+
+def test_of_two_namespaces_the_one_that_names_the_host_is_meant() -> None:
+    mesh = mesh_with(dynamic("any", created="2026-01-01T00:00:00Z"), entry("far", "far"))
+    told(mesh, API.name)
+    assert mesh.entry_hosts.seen(ServiceName("street", API.name), "street").namespace == "far"
+    assert mesh.entry_hosts.seen(API, "shop") == API, "but a namespace's own comes first"
+
+
+def test_a_pattern_is_for_those_to_whom_it_is_exported() -> None:
+    mesh = mesh_with(dynamic("any", exportTo=["."]), dynamic("far", "far", exportTo=["street", "far"]))
+    assert zone(mesh).patterns == {"*.example.com": ("far", "shop", "street")}
+    told(mesh, API.name)
+    found = zone(mesh)
+    assert API.name not in found.addresses and set(found.scoped) == {"shop", "street", "far"}
+
+
 # --- step by step -----------------------------------------------------------------------------------
 
 _ENTRIES = [
@@ -234,6 +302,9 @@ _ENTRIES = [
     entry("pods", hosts=["pods.example.com"], workloadSelector={"labels": {"app": "reviews"}}),
     workload_entry("vm", address="192.0.2.7", labels={"app": "reviews"}, weight=2),
     workload_entry("vm", address="real.example.com", labels={"app": "reviews", "version": "v2"}),
+    dynamic("any"),
+    dynamic("any", exportTo=["."], created="2025-01-01T00:00:00Z"),
+    dynamic("all", "far"),
     entry("rival", hosts=["rival.example.com"], addresses=["192.0.2.80"]),
 ]
 _ROUTES = [
@@ -278,11 +349,12 @@ _SIDECARS = [
     st.lists(st.tuples(st.sampled_from([*_ENTRIES, *_ROUTES, _RULE, *_SIDECARS]), st.booleans()), max_size=16)
 )
 def test_step_by_step_gives_what_is_built_at_once(steps: list[tuple[Any, bool]]) -> None:
-    """Decision 8: also for hosts that several entries claim."""
+    """Decision 8: also for hosts that several entries claim, or have under patterns."""
     base = [*yaml.safe_load_all(SHOP)]
     stepwise = Mesh(Allocations(RANGES))
     apply(stepwise, *base)
-    told(stepwise, api_example_com=("192.0.2.5",), real_example_com=("192.0.2.6", "2001:db8::6"))
+    answers = {"api_example_com": ("192.0.2.5",), "real_example_com": ("192.0.2.6", "2001:db8::6")}
+    told(stepwise, "real.example.com", **answers)
     node, records = Node(stepwise, "here"), Records(stepwise)
     left: dict[ObjectRef, Any] = {}
     for item, there in steps:
@@ -298,7 +370,7 @@ def test_step_by_step_gives_what_is_built_at_once(steps: list[tuple[Any, bool]])
     allocations.restore(stepwise.allocations.to_json())
     fresh = Mesh(allocations)
     apply(fresh, *base, *left.values())
-    told(fresh, api_example_com=("192.0.2.5",), real_example_com=("192.0.2.6", "2001:db8::6"))
+    told(fresh, "real.example.com", **answers)
     again = Node(fresh, "here")
     assert stepwise.problems == fresh.problems
     assert (node.state, node.proxies) == (again.state, again.proxies)

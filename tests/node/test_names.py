@@ -94,6 +94,29 @@ spec:
   ports: [{number: 80, name: http, protocol: HTTP}]
 """
 
+ANY = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: any, namespace: shop}
+spec:
+  hosts: ["*.example.com"]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  location: MESH_EXTERNAL
+  resolution: DYNAMIC_DNS
+  exportTo: ["."]
+"""
+
+TEAPOT = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: teapot, namespace: shop}
+spec:
+  hosts: ["*.example.com"]
+  http:
+  - fault: {abort: {httpStatus: 418, percentage: {value: 100}}}
+    route: [{destination: {host: www.example.com}}]
+"""
+
 TO_ONE = """
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -353,6 +376,30 @@ def test_hosts_of_service_entries_have_addresses_of_the_mesh_and_lead_out_of_it(
         mesh.delete(ENTRIES)
     assert until(lambda: look_up(mesh, "www.example.com") == NAMED, "it is the world's again")
     assert look_up(mesh, "static.example.net") == "nothing"
+
+
+def test_a_pattern_is_resolved_by_the_name_that_is_asked_for(mesh: RunningMesh, world: None) -> None:
+    """DYNAMIC_DNS, in the kernel alone: the first answer leaves when the way is open, and policy judges where
+    that leads. A route for the pattern brings an Envoy."""
+    mesh.apply(ANY, TO_ONE)
+    try:
+        vip = look_up(mesh, "www.example.com")
+        assert vip not in ("nothing", NAMED)
+        assert connect(mesh, vip) == "open"
+        assert look_up(mesh, "alias.example.com") not in ("nothing", NEW, vip)
+        assert connect(mesh, "alias.example.com") == "closed", "that is another place"
+        assert look_up(mesh, "none.example.com") == "nothing"
+        assert look_up(mesh, "www.example.com", "street/stranger") == NAMED, "it is not for that namespace"
+        assert mesh.processes("shop/client").count("envoy") == 0
+        assert mesh.explain("shop/client", "shop/www.example.com:80")["path"] == "kernel"
+        mesh.apply(TEAPOT)
+        try:
+            assert until(lambda: mesh.get("shop/client", "http://www.example.com/")[0] == 418, "it is routed")
+        finally:
+            mesh.delete(TEAPOT)
+    finally:
+        mesh.delete(ANY, TO_ONE)
+    assert until(lambda: look_up(mesh, "www.example.com") == NAMED, "it is the world's again")
 
 
 def test_policy_judges_where_a_service_entry_leads(mesh: RunningMesh, world: None) -> None:
