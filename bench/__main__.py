@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import acks, change, figures, memory, paths, requests, scale, streams, traffic, verdict
+from bench import acks, change, figures, memory, nodes, paths, requests, scale, streams, traffic, verdict
 from bench.figures import Figure
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
@@ -22,6 +22,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "scale": lambda folder, options: scale.figures(folder, options.changes),
     "traffic": lambda folder, options: traffic.figures(folder, options.changes),
     "streams": lambda folder, options: streams.figures(folder, options.changes),
+    "nodes": lambda _, options: nodes.figures(options.changes),
     "acks": lambda folder, options: acks.figures(folder, options.changes),
     "requests": lambda folder, options: requests.figures(folder, options.rounds),
     "memory": lambda folder, _: memory.figures(folder),

@@ -561,6 +561,8 @@ class Mesh:
         if moved:
             change.peers = True
             change.workloads.add(name)
+            if workload is not None:
+                change.services |= self.service_table.reaching(workload)
 
     def _own(self, address: str, change: Change) -> set[WorkloadName]:
         """An address belongs to one workload, of several that claim it to the first by name.
@@ -573,7 +575,7 @@ class Mesh:
             self.owners.pop(address, None)
         if self.owners.get(address) != before:
             change.peers = True
-            change.services |= self.service_table.claiming(address)
+            change.services |= self.service_table.claiming(address) | self.service_table.standing_at(address)
         for name in {*claimants, before}:
             if name is not None and name in self.workloads:
                 self._touch(self.workloads[name], change)

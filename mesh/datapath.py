@@ -6,14 +6,11 @@ last `NodeState`, mapping by mapping. It knows records, not map entries, and no 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import filterfalse
 from typing import TypeVar
 
 from mesh.assemble import Mesh
-from mesh.caller import Caller
 from mesh.change import Change
 from mesh.identity import PORTS_KEY
 from mesh.model import (
@@ -56,6 +53,7 @@ from mesh.proxy_config import launch
 from mesh.routes import steer
 from mesh.routes.backend_tls import backend_tls
 from mesh.routes.caller_routing import Routing
+from mesh.routes.destinations import Destinations
 from mesh.routes.envoy_filters import parts as filter_parts
 from mesh.routes.envoy_filters import plugins as plugin_parts
 from mesh.routes.gateway_ports import credentials, gateway_ports, outward
@@ -96,11 +94,8 @@ class Node:
         #: Pod -> what its Envoy has to do, for the pods that need one.
         self.proxies: Mapping[str, ProxyView] = {}
         self._locals: set[WorkloadName] = set()
-        self._destinations: defaultdict[
-            ServiceName, defaultdict[Target, dict[tuple[int, Caller], Destination | None]]
-        ] = defaultdict(lambda: defaultdict(dict))
-        #: By egress set and caller: what the caller's routes lead to.
-        self._reached: defaultdict[tuple[int, Caller], dict[Target, Destination | None]] = defaultdict(dict)
+        #: For callers whom egress policies restrict.
+        self._judged = Destinations(mesh, self.shared.bindings, self._routed_to)
         self._subjects: dict[int, _Subject] = {}
         self._selecting: dict[int, frozenset[ObjectRef]] = {}
         self._compiled_for: Peers | None = None
@@ -121,7 +116,9 @@ class Node:
     def update(self, change: Change) -> NodeState:
         """Bring the records up to date with the mesh after `change`."""
         self.shared.update(change)
-        self._forget_destinations(self.shared.touched)
+        self._judged.forget(self.shared.touched)
+        if change.callers:
+            self._judged.forget_callers()
         self._bring_up_to_date(change)
         return self.state
 
@@ -150,12 +147,6 @@ class Node:
         else:
             self._locals.discard(name)
 
-    def _forget_destinations(self, services: Iterable[ServiceName]) -> None:
-        for service in services:
-            for target in self._destinations.pop(service, ()):
-                for known in self._reached.values():
-                    known.pop(target, None)
-
     def _select(self, change: Change) -> None:
         """Which policies select each local identity."""
         mesh = self._mesh
@@ -179,9 +170,8 @@ class Node:
                     self._selecting[number] = selecting ^ {ref}
 
     def _pods(self, change: Change, stale: bool) -> None:
-        if change.peers or change.policies or change.config or self.shared.bindings.reregistered:
-            self._destinations.clear()
-            self._reached.clear()
+        if stale or change.policies or change.config or self.shared.bindings.reregistered:
+            self._judged.clear()
         used: dict[int, _Subject] = {}
         sets = {name: self._sets(name, used, stale) for name in sorted(self._locals)}
         self._subjects = used
@@ -291,13 +281,10 @@ class Node:
             for direction in (DIRECTIONS[1], DIRECTIONS[0])
         )
         targets |= steer.collectors(mesh, (sent, got)) | steer.log_services(mesh, (*sent_logs, *got_logs))
-        wanted: Iterable[Target] = routing.targets
+        wanted: Sequence[Target] = routing.targets
         if targets:
             wanted = sorted(targets.union(routing.targets))
-        known = self._reached[egress, caller]
-        for target in filterfalse(known.__contains__, wanted):
-            known[target] = self._destination(egress, caller, target)
-        destinations = tuple(filter(None, map(known.__getitem__, wanted)))
+        destinations = (self._judged if egress else self.shared.unjudged).reached(egress, caller, wanted)
         if gateway:
             # Browsers speak HTTP/2 to whoever offers it, and most of what stands behind does not.
             destinations = tuple(outward(mesh, name, self._from_outside(found)) for found in destinations)
@@ -350,15 +337,6 @@ class Node:
             # What was dialled is the gateway itself, and nobody else.
             policy = replace(policy, balancer=replace(policy.balancer, simple="LEAST_REQUEST"))
         return replace(found, version=steer.version(mesh, target), policy=policy)
-
-    def _destination(self, egress: int, caller: Caller, target: Target) -> Destination | None:
-        kind = self.shared.bindings.kind(caller, target.service)
-        known = self._destinations[target.service][target]
-        if (egress, kind) not in known:
-            known[egress, kind] = steer.destination(
-                self._mesh, kind, target, lambda backend: self._routed_to(egress, backend, target.protocol)
-            )
-        return known[egress, kind]
 
     def _routed_to(self, egress: int, backend: Backend, protocol: Protocol) -> PortVerdict:
         """The verdict on a backend that a route sends to, HTTP if it is TCP."""

@@ -79,6 +79,7 @@ class ServiceTable:
         self._selecting: defaultdict[tuple[str, str, str], set[ServiceName]] = defaultdict(set)
         self._claims: defaultdict[str, set[ServiceName]] = defaultdict(set)
         self._allocated: dict[str, ServiceName] = {}
+        self._standing: defaultdict[str, set[ServiceName]] = defaultdict(set)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -89,6 +90,14 @@ class ServiceTable:
     def patterns(self) -> dict[str, tuple[str, ...]]:
         """Whose names are services once they are asked for, with the namespaces that each pattern is for."""
         return self._asked.patterns()
+
+    def standing_at(self, address: str) -> set[ServiceName]:
+        """The services behind which an address stands that they name themselves, a pod's or not."""
+        return self._standing.get(address, set())
+
+    def reaching(self, workload: Workload) -> set[ServiceName]:
+        """The services behind which a pod stands, or may, selected or by its address."""
+        return self.touched_by(workload).union(*map(self.standing_at, workload.addresses))
 
     def selecting(self, workload: Workload) -> Iterator[Service]:
         """The Services whose selector matches a pod, by name."""
@@ -248,6 +257,8 @@ class ServiceTable:
             if service is None or vip not in service.vips:
                 self._allocations.let_go(vip, name)
         self._look_up(name, service)
+        for address in self._named(name):
+            discard(self._standing, address, name)
         if service is None:
             self.backends.pop(name, None)
             self._allocations.release(name)
@@ -256,12 +267,19 @@ class ServiceTable:
         self.backends[name] = {
             (port.port, port.protocol): each_once(self._backends(service, port)) for port in service.ports
         }
+        for address in self._named(name):
+            self._standing[address].add(name)
         ref = self._elected(name)
         field = "spec.addresses" if is_entry(name) else "spec.clusterIP"
         found = {ref: [Problem(ref, field, text) for text in wrong]}
         for other in (of for of, offer in self._offers[name].items() if of != ref and not offer.pattern):
             found[other] = [Problem(other, "spec.hosts", f"{name.host} already belongs to {ref}")]
         return self._told(name, found)
+
+    def _named(self, name: ServiceName) -> set[str]:
+        """The addresses behind a service that it names itself."""
+        ports = self.backends.get(name, {}).values()
+        return {backend.address for found in ports for backend in found if backend.workload is None}
 
     def _addresses(self, service: Service) -> tuple[tuple[str, ...], list[str]]:
         """Those that it has, and why it has not got others."""

@@ -12,21 +12,23 @@ from typing import TypeVar
 
 from mesh.assemble import Mesh
 from mesh.change import Change
-from mesh.model import ServiceName, WorkloadName
+from mesh.model import Backend, Protocol, ServiceName, WorkloadName
 from mesh.node import (
     HOST_ID,
     REMOTE_NODE_ID,
     WORLD_ID,
     BlockRecord,
     NamesRecord,
+    PortVerdict,
     ServicePortRecord,
     ServiceRecord,
     WorkloadRecord,
 )
 from mesh.observability.canonical import canonical
 from mesh.policies.cidr import contains, prefix_of
-from mesh.policies.classes import PeerKey, Peers
+from mesh.policies.classes import PeerKey, Peers, look_up
 from mesh.routes.bindings import Bindings
+from mesh.routes.destinations import Destinations
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -42,6 +44,8 @@ class SharedRecords:
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self.bindings = Bindings(mesh)
+        #: What targets are for callers whom no egress policy restricts.
+        self.unjudged = Destinations(mesh, self.bindings, _unrestricted)
         self.workloads: Mapping[str, WorkloadRecord] = {}
         self.blocks: Mapping[str, BlockRecord] = {}
         self.services: Mapping[str, ServiceRecord] = {}
@@ -84,6 +88,11 @@ class SharedRecords:
 
     def _take(self, change: Change, touched: set[ServiceName]) -> None:
         self.touched = touched
+        if change.config:
+            self.unjudged.clear()
+        self.unjudged.forget(touched)
+        if change.callers:
+            self.unjudged.forget_callers()
         if change.workloads:
             self.workloads = _patched(self.workloads, change.workloads, self._workload)
             for name in change.workloads:
@@ -171,6 +180,10 @@ class SharedRecords:
         keys.update((block.security_id, block.cidr_set) for block in self.blocks.values())
         identities = self._mesh.identities
         return Peers(keys, identities.all, identities.select, self._mesh.cidrs)
+
+
+def _unrestricted(egress: int, backend: Backend, protocol: Protocol) -> PortVerdict:
+    return look_up(None, protocol, backend.port)
 
 
 def everything(mesh: Mesh) -> Change:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
 
+from mesh.hashed import HashedTuple
 from mesh.model import ServiceName
 from mesh.proxy import RoutedPort, Target
 from mesh.sorted_bag import SortedBag
@@ -46,7 +47,7 @@ class CallerRouting:
         self._stale.clear()
         if changed:
             ports = chain.from_iterable(map(self._ports.__getitem__, self._services.sorted))
-            self._routing = Routing(tuple(ports), tuple(self._targets.sorted), tuple(self._keys.sorted))
+            self._routing = Routing(HashedTuple(ports), tuple(self._targets.sorted), tuple(self._keys.sorted))
         return self._routing
 
     def _replace(self, service: ServiceName, ports: Ports) -> bool:

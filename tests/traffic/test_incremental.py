@@ -4,7 +4,7 @@ made of what is there now."""
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -52,6 +52,23 @@ def service(**spec: Any) -> dict[str, Any]:
     return found | {"spec": found["spec"] | spec}
 
 
+def entry(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+    ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+    content = {"hosts": ["api.example.com"], "ports": ports, "resolution": "STATIC"} | spec
+    return object_of("networking.istio.io/v1", "ServiceEntry", name, namespace, content)
+
+
+def namespace(name: str, **labels: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def may_call(*peers: dict[str, Any]) -> dict[str, Any]:
+    """The only ones to whom the client of the shop may."""
+    spec = {"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Egress"]}
+    content = spec | {"egress": [{"to": list(peers)}]}
+    return object_of("networking.k8s.io/v1", "NetworkPolicy", "calls", "shop", content)
+
+
 def far_away() -> dict[str, Any]:
     """A pod behind `web` on another node."""
     found = pod("late", "10.64.2.1", {"app": "web", "version": "v1"})
@@ -76,11 +93,6 @@ def everything() -> list[dict[str, Any]]:
     route_api = "gateway.networking.k8s.io"
     istio = "networking.istio.io/v1"
 
-    def entry(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
-        ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
-        content = {"hosts": ["api.example.com"], "ports": ports, "resolution": "STATIC"} | spec
-        return object_of(istio, "ServiceEntry", name, namespace, content)
-
     def envoy_filter(name: str, namespace: str, *matches: dict[str, Any], **spec: Any) -> dict[str, Any]:
         patch = {"operation": "ADD", "value": {"name": "x"}}
         patches = [{"applyTo": "HTTP_FILTER", "match": match, "patch": patch} for match in matches]
@@ -103,6 +115,19 @@ def everything() -> list[dict[str, Any]]:
     def proxies(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
         return object_of("networking.istio.io/v1beta1", "ProxyConfig", name, namespace, spec)
 
+    gets = {
+        "endpointSelector": {"matchLabels": {"app": "client"}},
+        "egress": [
+            {"toEndpoints": [{"matchLabels": {"version": "v1"}}]},
+            {
+                "toEndpoints": [{}],
+                "toPorts": [
+                    {"ports": [{"port": "8080", "protocol": "TCP"}], "rules": {"http": [{"method": "GET"}]}}
+                ],
+            },
+        ],
+    }
+    late = "late.example.com"
     only = {"mode": "REGISTRY_ONLY"}
     zone = "topology.kubernetes.io/zone"
     return [
@@ -222,6 +247,18 @@ def everything() -> list[dict[str, Any]]:
         ),
         pod("late", "10.64.2.1", {"app": "web", "version": "v1"}),
         pod("late", "10.64.2.1", {"app": "web", "version": "v2"}),
+        pod("late", "10.64.2.3", {"app": "web", "version": "v2"}),
+        pod("late", "10.64.2.1", {"app": "late"}, "street"),
+        # A host that stands at the address of a pod, which may come, go and be another.
+        entry("late", "shop", hosts=[late], endpoints=[{"address": "10.64.2.1"}, {"address": "10.64.2.3"}]),
+        virtual_service({"route": [to(late)]}, name="late", hosts=[late]),
+        may_call({"podSelector": {"matchLabels": {"version": "v1"}}}),
+        may_call({"ipBlock": {"cidr": "10.64.2.0/31"}}, {"podSelector": {"matchLabels": {"app": "web"}}}),
+        may_call({"namespaceSelector": {"matchLabels": {"tier": "gold"}}, "podSelector": {}}),
+        object_of("cilium.io/v2", "CiliumNetworkPolicy", "gets", "shop", gets),
+        namespace("shop", tier="gold"),
+        namespace("street", tier="gold"),
+        namespace("street"),
         pod("walker", "10.64.2.2", {"team": "b", "app": "other"}, "street"),
         pod("walker", "10.64.2.2", {"team": "a"}, "street"),
     ]
@@ -272,12 +309,10 @@ def test_a_mesh_that_followed_equals_one_that_is_made_anew(seed: int) -> None:
 )
 def test_each_change_of_places_is_followed(beside: list[dict[str, Any]]) -> None:
     """One at a time, with nothing else that could make somebody look again."""
-    followed = Mesh(Allocations(RANGES))
-    node = Node(followed, "local", default=True)
-    present: dict[ObjectRef, Fragment] = {}
     share = "localityLbSetting: {{distribute: [{{from: {0}, to: {{east: 70, west: 30}}}}]}}"
-    here = [*base(), *placed(client="east.a", one="east.a", two="west.b"), far_away(), *beside]
-    for batch in (
+    near = placed(client="east.a", one="east.a", two="west.b", three="east.a")
+    here = [*base(), *near, pod("four", "10.64.0.9", {"app": "shadow", "team": "a"}), far_away(), *beside]
+    assert_each_is_followed(
         here,
         [node_object(region="east", zone="a")],
         [node_object(region="west", zone="b")],
@@ -289,8 +324,39 @@ def test_each_change_of_places_is_followed(beside: list[dict[str, Any]]) -> None
         [mesh_config("localityLbSetting: {failoverPriority: [team]}")],
         [service(trafficDistribution="PreferSameNode")],
         [service()],
-    ):
+    )
+
+
+def test_each_change_of_who_is_at_an_address_is_followed() -> None:
+    """One at a time, where an egress policy restricts the caller of a host that stands at the address; nobody
+    comes who is of a new kind, for whom all would be looked at again."""
+    late, web = "late.example.com", {"podSelector": {"matchLabels": {"version": "v1"}}}
+    v1, v2 = ({"app": "web", "version": version} for version in ("v1", "v2"))
+    world = {"endpointSelector": {"matchLabels": {"app": "client"}}, "egress": [{"toCIDR": ["10.64.2.0/31"]}]}
+    machine = node_object() | {"status": {"addresses": [{"type": "InternalIP", "address": "10.64.2.1"}]}}
+    assert_each_is_followed(
+        [*base(), node_object(), may_call(web)],
+        [entry("late", "shop", hosts=[late], endpoints=[{"address": "10.64.2.1"}])],
+        [virtual_service({"route": [to(late)]}, name="late", hosts=[late])],
+        [pod("late", "10.64.2.1", v1)],
+        [pod("late", "10.64.2.1", v2)],
+        [pod("late", "10.64.2.3", v2)],
+        [pod("late", "10.64.2.3", v1)],
+        [pod("late", "10.64.2.1", v1)],
+        [pod("late", "10.64.2.3", v1)],
+        [object_of("cilium.io/v2", "CiliumNetworkPolicy", "outside", "shop", world)],
+        [machine],
+        [node_object()],
+    )
+
+
+def assert_each_is_followed(*batches: Iterable[dict[str, Any]]) -> None:
+    followed = Mesh(Allocations(RANGES))
+    node = Node(followed, "local", default=True)
+    present: dict[ObjectRef, Fragment] = {}
+    for batch in batches:
         fragments = {fragment.ref: fragment for fragment in map(read, batch)}
+        assert all(fragment.valid for fragment in fragments.values())
         present |= fragments
         node.update(followed.apply(fragments))
         assert_made_anew_it_is_the_same(followed, node, present)

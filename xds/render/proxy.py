@@ -5,7 +5,7 @@ so that rendering a changed view costs about what has changed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import attrgetter
 from typing import Literal
@@ -57,8 +57,8 @@ Protocol = Literal["grpc", "http"]
 
 def resources(view: ProxyView) -> Rendered:
     """See `xds.render.render`."""
-    found: Iterable[EnvoyResource] = (
-        *_routing(view),
+    routing = _routing(view)
+    others = (
         *_classes(view),
         *_keyless(view),
         *_providers(view),
@@ -66,7 +66,11 @@ def resources(view: ProxyView) -> Rendered:
         *map(plugins.resource, view.plugins),
     )
     if view.patches:
-        found = patched(found, view)
+        return _in_order(patched((*routing, *others), view))
+    return _in_order((*routing, *others)) if others else routing
+
+
+def _in_order(found: Iterable[EnvoyResource]) -> Rendered:
     return tuple(sorted(found, key=attrgetter("order")))
 
 
@@ -95,23 +99,77 @@ def _routed(
     standing: tuple[Slot, ...],
 ) -> tuple[EnvoyResource, ...]:
     """Pods for which the same is routed share it. Made of parts that are remembered, so that a change of one
-    route in a thousand costs about one."""
-    senders = _senders(ports, gateway)
-    found = [
-        resource
-        for destination in destinations
-        for resource in _reaching(destination, senders.get(destination.target, ()))
-    ]
-    if not ports:
-        return tuple(found)
-    reached = {one.target: one for one in _reached(destinations, egress)}
-    policies = tuple(_policies(destinations))
-    found.append(_listener(ports, policies, normalization, tracing.structure(spans), logs, standing))
-    for routed in ports:
-        if routed.entries:
-            own = tuple(reached[target] for target in sorted(routed.targets) if target in reached)
-            found.append(_routes(routed, own, spans))
-    return tuple(found)
+    route, or of what stands behind one, costs about one."""
+    made = _making(ports, gateway, egress, spans)
+    shaped = made.shaped(destinations)
+    found = [resource for one in shaped for resource in one.resources]
+    if ports:
+        policies = tuple(one.policy for one in shaped if one.policy)
+        found.append(_listener(ports, policies, normalization, tracing.structure(spans), logs, standing))
+        found.extend(made.routes([one.reached for one in shaped]))
+    return _in_order(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shaped:
+    """What one destination shapes: its own resources, what routes know of it, and the listener, if somebody
+    says something of it."""
+
+    resources: tuple[EnvoyResource, ...]
+    reached: Reached
+    policy: tuple[Target, TrafficPolicy] | None
+
+
+class _Making:
+    """What is made where the same is routed, kept as long as what it is made of stays."""
+
+    def __init__(
+        self,
+        ports: tuple[RoutedPort, ...],
+        senders: Mapping[Target, tuple[ObjectRef, ...]],
+        egress: tuple[L7Class, ...],
+        spans: Tracing | None,
+    ) -> None:
+        self._ports, self._senders, self._spans = ports, senders, spans
+        self._judges = {found.number: found for found in egress}
+        self._shaped: dict[Destination, _Shaped] = {}
+        self._reached: list[Reached] | None = None
+        self._routes: tuple[EnvoyResource, ...] = ()
+
+    def shaped(self, destinations: Iterable[Destination]) -> list[_Shaped]:
+        known = self._shaped
+        self._shaped = {one: known.get(one) or self._shape(one) for one in destinations}
+        return [*self._shaped.values()]
+
+    def _shape(self, destination: Destination) -> _Shaped:
+        target, policy = destination.target, destination.policy
+        return _Shaped(
+            _reaching(destination, self._senders.get(target, ())),
+            _reached(destination, self._judges),
+            (target, policy) if policy != NO_TRAFFIC_POLICY else None,
+        )
+
+    def routes(self, reached: list[Reached]) -> tuple[EnvoyResource, ...]:
+        """Where requests go is mostly the same, whatever stands behind it."""
+        if reached != self._reached:
+            known = {one.target: one for one in reached}
+            self._reached = reached
+            self._routes = tuple(
+                _routes(routed, tuple(known[to] for to in sorted(routed.targets) if to in known), self._spans)
+                for routed in self._ports
+                if routed.entries
+            )
+        return self._routes
+
+
+@lru_cache(maxsize=256)
+def _making(
+    ports: tuple[RoutedPort, ...],
+    gateway: tuple[GatewayPort, ...],
+    egress: tuple[L7Class, ...],
+    spans: Tracing | None,
+) -> _Making:
+    return _Making(ports, _senders(ports, gateway), egress, spans)
 
 
 @lru_cache(maxsize=256)
@@ -250,8 +308,9 @@ def _asked(view: ProxyView) -> Iterator[tuple[tuple[ObjectRef, ...], providers.P
 def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
     if not view.gateway:
         return
-    reached = {found.target: found for found in _reached(view.destinations, view.egress)}
-    policies = _policies(view.destinations)
+    judges = {found.number: found for found in view.egress}
+    reached = {found.target: _reached(found, judges) for found in view.destinations}
+    policies = tuple((d.target, d.policy) for d in view.destinations if d.policy != NO_TRAFFIC_POLICY)
     standing = plugins.slots(view.plugins, "GATEWAY")
     for port in view.gateway:
         blame = _unique(origin for server in port.servers for origin in server.origins)
@@ -268,8 +327,8 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
         for server in port.servers:
             if server.http:
                 own = tuple(reached[target] for target in sorted(server.targets) if target in reached)
-                judges = (part.origin for part in server.authentication)
-                senders = _unique((*server.origins, *judges, *(entry.origin for entry in server.all)))
+                tokens = (part.origin for part in server.authentication)
+                senders = _unique((*server.origins, *tokens, *(entry.origin for entry in server.all)))
                 yield EnvoyResource(
                     ROUTES, server.name, gateways.routes(server, port.port, own, view.egress_tracing), senders
                 )
@@ -303,7 +362,7 @@ def _parts(destination: Destination) -> tuple[Part, ...]:
     return tuple(part for part in destination.parts if part.backends) or (Part(0, ()),)
 
 
-def _shares(destination: Destination, egress: dict[int, L7Class]) -> tuple[Share, ...]:
+def _shares(destination: Destination, egress: Mapping[int, L7Class]) -> tuple[Share, ...]:
     parts = _parts(destination)
     judges = [egress[part.l7] if part.l7 else None for part in parts]
     if len(parts) == 1:
@@ -311,11 +370,9 @@ def _shares(destination: Destination, egress: dict[int, L7Class]) -> tuple[Share
     return tuple(Share(judge, part.count) for judge, part in zip(judges, parts, strict=True))
 
 
-def _reached(destinations: Iterable[Destination], egress: Iterable[L7Class]) -> Iterator[Reached]:
-    judges = {found.number: found for found in egress}
-    for destination in destinations:
-        judged = any(part.l7 for part in destination.parts)
-        yield _judged(destination, judges) if judged else _unjudged(destination)
+def _reached(destination: Destination, judges: Mapping[int, L7Class]) -> Reached:
+    judged = any(part.l7 for part in destination.parts)
+    return _judged(destination, judges) if judged else _unjudged(destination)
 
 
 @lru_cache(maxsize=65536)
@@ -324,14 +381,9 @@ def _unjudged(destination: Destination) -> Reached:
     return _judged(destination, {})
 
 
-def _judged(destination: Destination, judges: dict[int, L7Class]) -> Reached:
+def _judged(destination: Destination, judges: Mapping[int, L7Class]) -> Reached:
     balancer = destination.policy.balancer
     return Reached(destination.target, _shares(destination, judges), balancer.hash if balancer else None)
-
-
-def _policies(destinations: Iterable[Destination]) -> tuple[tuple[Target, TrafficPolicy], ...]:
-    """Of those of whom somebody says something."""
-    return tuple((d.target, d.policy) for d in destinations if d.policy != NO_TRAFFIC_POLICY)
 
 
 def _chain(
