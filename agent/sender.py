@@ -14,16 +14,18 @@ from typing import Any
 import grpc
 
 from agent.collectors import Addresses
-from mesh.node import Collector
+from mesh.node import Collector, Form
 
 log = logging.getLogger(__name__)
 
 #: Seconds, where the provider sets none.
 _TIMEOUT = 1.0
-_TYPES = {
-    "otlp": "application/x-protobuf",
-    "zipkin": "application/json",
-    "zipkin-64": "application/json",
+#: Method and content type of each form over HTTP.
+_HTTP: dict[Form, tuple[str, str]] = {
+    "otlp": ("POST", "application/x-protobuf"),
+    "zipkin": ("POST", "application/json"),
+    "zipkin-64": ("POST", "application/json"),
+    "datadog": ("PUT", "application/json"),
 }
 #: Backends that are tried.
 _TRIES = 2
@@ -52,7 +54,7 @@ class Sender:
         for address in self._addresses(to)[:_TRIES]:
             try:
                 if to.path:
-                    self._post(address, body)
+                    self._request(address, body, count)
                 else:
                     self._call(address, body)
             except (OSError, http.client.HTTPException, grpc.RpcError) as error:
@@ -80,12 +82,16 @@ class Sender:
             self._channel, self._dialled = grpc.insecure_channel(target, options), address
         self._channel.unary_unary(self._method)(body, timeout=self._timeout, metadata=self._collector.headers)
 
-    def _post(self, address: tuple[str, int], body: bytes) -> None:
+    def _request(self, address: tuple[str, int], body: bytes, count: int) -> None:
         to = self._collector
-        headers = {"host": f"{to.host}:{to.port}", "content-type": _TYPES[to.form]}
+        method, content = _HTTP[to.form]
+        headers = {"host": f"{to.host}:{to.port}", "content-type": content}
+        if to.form == "datadog":
+            # Without the second the answer is 200 also to what is dropped.
+            headers |= {"x-datadog-trace-count": str(count), "datadog-send-real-http-status": "true"}
         connection = http.client.HTTPConnection(*address, timeout=self._timeout)
         try:
-            connection.request("POST", to.path, body, headers | dict(to.headers))
+            connection.request(method, to.path, body, headers | dict(to.headers))
             status = connection.getresponse().status
         finally:
             connection.close()

@@ -12,6 +12,8 @@ from mesh.dialects.syntax import port, printable, token
 from mesh.model import AuthorizationProvider, TextMatch, TracingProvider
 
 _ZIPKIN_PATH = "/api/v2/spans"
+#: Where Envoy's own tracer sends.
+_DATADOG_PATH = "/v0.4/traces"
 
 BODY = Fields(("maxRequestBytes", "allowPartialMessage"), refused=("packAsBytes",))
 GRPC = Fields(
@@ -104,6 +106,7 @@ def tracing_provider(item: Reader) -> TracingProvider | None:
             long_ids = not reader.at("enable64bitTraceId").boolean()
         case "datadog":
             reader.fields(DATADOG)
+            path = _DATADOG_PATH
     reader.at("service").require()
     reader.at("port").require()
     return TracingProvider(

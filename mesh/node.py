@@ -24,7 +24,7 @@ FIRST_WORKLOAD_ID = 256
 EVERYONE = "*"
 
 #: What a collector speaks.
-Form = Literal["otlp", "zipkin", "zipkin-64"]
+Form = Literal["otlp", "zipkin", "zipkin-64", "datadog"]
 
 Verdict = Literal["allow", "deny", "steer"]
 

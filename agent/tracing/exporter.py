@@ -1,4 +1,4 @@
-"""Takes OpenTelemetry's spans to a collector, as OTLP or as Zipkin's JSON."""
+"""Takes OpenTelemetry's spans to a collector, as OTLP, as Zipkin's JSON or as Datadog's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from agent.collectors import Addresses
 from agent.sender import Sender
-from agent.tracing import zipkin
+from agent.tracing import datadog, zipkin
 from mesh.node import Collector
 
 _METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -34,10 +34,13 @@ class Exporter(SpanExporter):
         return SpanExportResult.SUCCESS if sent else SpanExportResult.FAILURE
 
     def _encoded(self, spans: Sequence[ReadableSpan]) -> bytes:
-        form = self._collector.form
-        if form == "otlp":
-            return bytes(encode_spans(spans).SerializeToString())
-        return zipkin.encode_spans(spans, long_ids=form == "zipkin")
+        match self._collector.form:
+            case "otlp":
+                return bytes(encode_spans(spans).SerializeToString())
+            case "datadog":
+                return datadog.encode_spans(spans)
+            case form:
+                return zipkin.encode_spans(spans, long_ids=form == "zipkin")
 
     def shutdown(self) -> None:
         self._sender.close()

@@ -12,10 +12,10 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
+from agent.tracing.tags import service, tags
+
 #: Attributes that name both ends of a connection.
 _LOCAL, _PEER = "network.local", "network.peer"
-#: What a pod's Envoy calls the pod's resource.
-_SERVICE = "service.name"
 
 
 def encode_spans(spans: Sequence[ReadableSpan], *, long_ids: bool = True) -> bytes:
@@ -24,7 +24,7 @@ def encode_spans(spans: Sequence[ReadableSpan], *, long_ids: bool = True) -> byt
 
 
 def _span(span: ReadableSpan, digits: int) -> Iterator[tuple[str, Any]]:
-    context, attributes, resource = span.get_span_context(), dict(span.attributes or {}), span.resource
+    context, attributes = span.get_span_context(), dict(span.attributes or {})
     assert context is not None and span.start_time is not None and span.end_time is not None
     yield "traceId", f"{context.trace_id:032x}"[-digits:]
     yield "id", f"{context.span_id:016x}"
@@ -36,26 +36,18 @@ def _span(span: ReadableSpan, digits: int) -> Iterator[tuple[str, Any]]:
     # Microseconds, and no span is shorter than one.
     yield "timestamp", span.start_time // 1000
     yield "duration", max(1, (span.end_time - span.start_time) // 1000)
-    yield (
-        "localEndpoint",
-        {"serviceName": str(resource.attributes.get(_SERVICE, "")), **_end(attributes, _LOCAL)},
-    )
+    yield "localEndpoint", {"serviceName": service(span), **_end(attributes, _LOCAL)}
     yield "remoteEndpoint", _end(attributes, _PEER)
-    tags = {name: _text(value) for name, value in attributes.items()}
-    tags |= {name: str(value) for name, value in resource.attributes.items() if name != _SERVICE}
+    found = tags(span)
     if span.status.status_code is StatusCode.ERROR:
-        tags["error"] = span.status.description or "true"
+        found["error"] = span.status.description or "true"
     # Zipkin has no links.
     for number, link in enumerate(span.links):
         at = link.context
-        tags[f"link.{number}"] = f"{at.trace_id:032x}-{at.span_id:016x}"
-    yield "tags", tags
+        found[f"link.{number}"] = f"{at.trace_id:032x}-{at.span_id:016x}"
+    yield "tags", found
 
 
 def _end(attributes: dict[str, Any], which: str) -> dict[str, Any]:
     ip, port = str(attributes.get(f"{which}.address", "")), attributes.get(f"{which}.port", 0)
     return {"ipv6" if ":" in ip else "ipv4": ip, "port": port} if ip else {}
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

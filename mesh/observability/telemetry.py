@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
-from mesh.model import Direction, MeshConfig, ServiceName, Telemetry, Workload
+from mesh.model import Direction, MeshConfig, ServiceName, Telemetry, TracingProvider, Workload
 from mesh.node import Collector, Form, TracingRecord
 from mesh.observability.canonical import canonical
 from mesh.proxy import Tracing
@@ -40,18 +40,24 @@ def tracing(
     return Tracing(chosen, sampling, tags, workload.name, f"{own.service}.{namespace}", own)
 
 
-def connections(sent: Tracing, service: ServiceName | None) -> TracingRecord | None:
-    """What makes spans of a pod's connections where no Envoy does; None where the provider is Datadog.
-    `service`: the provider, if it is a Service of the mesh."""
+def connections(sent: Tracing, service: ServiceName | None) -> TracingRecord:
+    """What makes spans of a pod's connections where no Envoy does. `service`: the provider, if it is a
+    Service of the mesh."""
     to = sent.provider
-    if to.kind == "datadog":
-        return None
-    form: Form = "otlp" if to.kind == "opentelemetry" else "zipkin" if to.long_ids else "zipkin-64"
     host = to.service.rpartition("/")[2]
-    collector = Collector(host, to.port, service, to.path, to.headers, to.timeout_ms, form)
+    collector = Collector(host, to.port, service, to.path, to.headers, to.timeout_ms, _form(to))
     # The others are of a request, or of Envoy's environment.
     tags = tuple((tag.name, tag.value) for tag in sent.tags if tag.kind == "literal")
     return TracingRecord(sent.pod, collector, sent.sampling, sent.service_name, sent.canonical.revision, tags)
+
+
+def _form(provider: TracingProvider) -> Form:
+    match provider.kind:
+        case "opentelemetry":
+            return "otlp"
+        case "zipkin":
+            return "zipkin" if provider.long_ids else "zipkin-64"
+    return "datadog"
 
 
 def unknown_providers(config: MeshConfig, telemetry: Telemetry) -> Iterator[tuple[int, str]]:

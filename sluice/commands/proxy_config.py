@@ -1,6 +1,6 @@
 """What a pod's Envoy has, as it says itself, in the shape of `istioctl proxy-config`: its clusters,
-listeners, routes, endpoints, secrets or bootstrap, or all of it. A pod without an Envoy is on the kernel
-path; that is no error.
+listeners, routes, endpoints, secrets, extension configurations (ecds) or bootstrap, or all of it. A pod
+without an Envoy is on the kernel path; that is no error.
 
 Examples:
   sluice proxy-config clusters shop/web --fqdn catalog --port 80
@@ -28,7 +28,7 @@ from sluice.commands.options import add_format, add_name, count, pod_name
 from sluice.data_text import data_text
 from sluice.live_envoy import UNSTEERED, LiveEnvoy, envoy_of
 from sluice.mesh_directory import MeshDirectory
-from sluice.proxy_text import clusters, endpoints, listeners, routes, secrets
+from sluice.proxy_text import clusters, ecds, endpoints, listeners, routes, secrets
 from sluice.proxy_text.dump import part
 from sluice.proxy_text.wanted import Wanted
 from sluice.text_table import text_table
@@ -57,6 +57,7 @@ _SECTIONS = {
         ("address", "port", "cluster", "status"),
     ),
     "secrets": _Section(secrets, "secrets", ("secret", "s")),
+    "ecds": _Section(ecds, "extension configurations, those of WasmPlugins", ("ec",)),
 }
 
 #: What each filter fits, for `--help`.
@@ -134,7 +135,7 @@ def _show(section: _Section) -> Callable[[LiveEnvoy, argparse.Namespace], str]:
     return show
 
 
-def _table(section: _Section, selected: list[Any]) -> str:
+def _table(section: _Section, selected: Any) -> str:
     return text_table(section.module.HEAD, section.module.rows(selected))
 
 

@@ -138,7 +138,7 @@ defaultConfig: {tracing: {sampling: 2.5, customTags: {a: {literal: {value: b}}}}
     otel = "otel.o.svc.cluster.local"
     assert found == MeshTracing(
         (
-            TracingProvider("d", "datadog", "datadog.example.com", 8126),
+            TracingProvider("d", "datadog", "datadog.example.com", 8126, "/v0.4/traces"),
             TracingProvider("g", "opentelemetry", otel, 4317, max_tag_length=99),
             TracingProvider("h", "opentelemetry", otel, 4318, "/v1/traces", 3000, (("x-token", "a"),)),
             TracingProvider(

@@ -24,7 +24,6 @@ data:
 """
 DEFAULT = CONFIG.replace("DEFAULT", "defaultProviders: {tracing: [otel]}")
 CONFIG = CONFIG.replace("DEFAULT", "")
-DATADOG = CONFIG.replace("zipkin: {service: zipkin", "datadog: {service: zipkin")
 
 OTEL = """
 apiVersion: v1
@@ -124,12 +123,8 @@ def test_the_agent_is_told_whose_connections_it_traces_and_who_takes_the_spans()
     )
 
 
-@pytest.mark.parametrize(
-    "texts", [(), (CONFIG,), (DEFAULT, GOT.replace("SERVER", "CLIENT")), (DATADOG, ROOT, ONES)]
-)
-def test_the_agent_traces_nobody_whose_provider_it_cannot_speak_to(
-    texts: tuple[str, ...],
-) -> None:
+@pytest.mark.parametrize("texts", [(), (CONFIG,), (DEFAULT, GOT.replace("SERVER", "CLIENT"))])
+def test_the_agent_traces_nobody_of_whose_connections_no_spans_are_asked_for(texts: tuple[str, ...]) -> None:
     node = Node(mesh_of(SHOP, OTEL, *texts), "here")
     assert "shop/storefront" not in node.state.tracings
 
@@ -139,6 +134,14 @@ def test_the_agent_tells_zipkin_in_its_own_form(more: str, form: Form) -> None:
     node = Node(mesh_of(SHOP, CONFIG.replace("9411}", f"9411{more}}}"), ROOT, ONES), "here")
     collector = node.state.tracings["shop/storefront"].collector
     assert collector == Collector("zipkin.example.com", 9411, path="/api/v2/spans", form=form)
+
+
+def test_the_agent_tells_datadog_where_envoys_tracer_does() -> None:
+    datadog = CONFIG.replace(
+        "zipkin: {service: zipkin.example.com, port: 9411", "datadog: {service: d, port: 8126"
+    )
+    collector = Node(mesh_of(SHOP, datadog, ROOT, ONES), "here").state.tracings["shop/storefront"].collector
+    assert collector == Collector("d", 8126, path="/v0.4/traces", form="datadog")
 
 
 def test_tracing_rides_along_and_steers_nobody() -> None:

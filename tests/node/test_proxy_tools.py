@@ -54,7 +54,7 @@ def shown(mesh: RunningMesh, *args: str) -> Any:
 
 
 def test_a_pod_without_an_envoy_is_no_error(mesh: RunningMesh) -> None:
-    for section in ("clusters", "listeners", "routes", "endpoints", "secrets", "bootstrap", "all"):
+    for section in ("clusters", "listeners", "routes", "endpoints", "secrets", "ecds", "bootstrap", "all"):
         assert mesh.run("proxy-config", section, "shop/client").strip() == f"pod shop/client: {KERNEL}"
         assert shown(mesh, section, "shop/client") == {"reason": KERNEL}
     assert mesh.run("proxy-status", "shop/client").strip() == f"pod shop/client: {KERNEL}"
@@ -134,7 +134,7 @@ def test_all_is_envoys_own_dump_in_json_and_in_yaml(steered: RunningMesh) -> Non
     (route,) = shown(steered, "routes", "shop/client", "--name", ROUTE)
     assert yaml.safe_load(steered.run("pc", "r", "shop/client", "--name", ROUTE, "-o", "yaml")) == [route]
     text = steered.run("pc", "all", "shop/client")
-    for head in ("SERVICE FQDN", "ADDRESSES", "VHOST NAME", "OUTLIER CHECK"):
+    for head in ("SERVICE FQDN", "ADDRESSES", "VHOST NAME", "OUTLIER CHECK", "ECDS NAME"):
         assert head in text
 
 

@@ -1,5 +1,6 @@
 """Spans in a running mesh (rule 26): what a collector is told by Envoys and by the agent about one request
-that goes through three services, the last hop without any Envoy."""
+that goes through three services, the last hop without any Envoy; the same of a collector of OpenTelemetry's
+and of Datadog's."""
 
 from __future__ import annotations
 
@@ -19,6 +20,14 @@ pytestmark = pytest.mark.root
 
 EXAMPLE = Path(__file__).parents[2] / "examples/trace"
 MESH = (EXAMPLE / "mesh.yaml").read_text().replace("PYTHON", sys.executable).replace("HERE", str(EXAMPLE))
+#: What is different where Datadog takes the spans.
+DATADOGS = {
+    "opentelemetry: {service: collector.shop.svc.cluster.local, port: 4317}": (
+        "datadog: {service: collector.shop.svc.cluster.local, port: 8126}"
+    ),
+    "{name: grpc-otlp, port: 4317}": "{name: http-datadog, port: 8126}",
+    f"{EXAMPLE}/collector.py": str(EXAMPLE.parents[1] / "tests/trace_agent.py"),
+}
 
 Span = dict[str, Any]
 
@@ -39,11 +48,20 @@ spec: {tracing: [{disableSpanReporting: true}]}
 """
 
 
+@pytest.fixture(scope="module", params=["OpenTelemetry", "Datadog"])
+def manifest(request: pytest.FixtureRequest) -> str:
+    found = MESH
+    for old, new in (DATADOGS if request.param == "Datadog" else {}).items():
+        assert old in found
+        found = found.replace(old, new)
+    return found
+
+
 @pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
+def mesh(tmp_path_factory: pytest.TempPathFactory, manifest: str) -> Iterator[RunningMesh]:
     running = RunningMesh()
     try:
-        running.up(MESH, folder=tmp_path_factory.mktemp("mesh"))
+        running.up(manifest, folder=tmp_path_factory.mktemp("mesh"))
         yield running
     finally:
         sluice("down", "--name", running.name, "--purge", timeout=60)
@@ -60,6 +78,10 @@ def collected(mesh: RunningMesh) -> list[Span]:
 def by_kernel(spans: list[Span], service: str) -> list[Span]:
     kernel = [span for span in spans if span["attributes"].get("sluice.path") == "kernel"]
     return [span for span in kernel if span["attributes"].get("sluice.service") == service]
+
+
+def is_reused(span: Span) -> bool:
+    return bool(span["attributes"]["sluice.connection.reused"].lower() == "true")
 
 
 def told(mesh: RunningMesh, known: list[Span], count: int) -> list[Span]:
@@ -89,7 +111,8 @@ def test_a_request_through_three_services_is_one_trace_with_the_kernels_part_in_
     assert (to_middle["service"], to_middle["parent"]) == ("front.shop", second["id"])
     assert {span["trace"] for span in (second, to_front, to_middle)} == {first["trace"]}
     assert first["start"] <= to_front["start"] <= to_front["end"] <= first["end"]
-    assert to_front["resource"].items() <= first["resource"].items()
+    # Datadog's spans have a service, and no resource beside it.
+    assert to_front.get("resource", {}).items() <= first.get("resource", {}).items()
 
     assert (to_back["service"], to_back["parent"], to_back["links"]) == ("middle.shop", "", [])
     assert to_back["trace"] != first["trace"]
@@ -123,10 +146,10 @@ def test_each_request_on_a_pooled_connection_has_its_span_and_a_link_to_the_one_
     assert mesh.get("shop/client", *["http://front/"] * 4)[0] == 200
     new = by_kernel(told(mesh, known, 20), "shop/front")
     assert len(new) == 4
-    span = next(span for span in new if span["attributes"]["sluice.connection.reused"] == "True")
+    span = next(span for span in new if is_reused(span))
     (link,) = span["links"]
     (opened,) = (s for s in by_kernel(collected(mesh), "shop/front") if [s["trace"], s["id"]] == link)
-    assert opened["attributes"]["sluice.connection.reused"] == "False"
+    assert not is_reused(opened)
     port = "network.local.port"
     assert opened["attributes"][port] == span["attributes"][port] and opened["trace"] != span["trace"]
 
@@ -144,12 +167,12 @@ def test_what_the_kernel_refuses_is_told_with_the_policy_that_did(mesh: RunningM
         mesh.delete(CLOSED)
 
 
-def test_nothing_is_told_once_no_telemetry_asks_for_it(mesh: RunningMesh) -> None:
+def test_nothing_is_told_once_no_telemetry_asks_for_it(mesh: RunningMesh, manifest: str) -> None:
     mesh.apply(UNTOLD)
     known = collected(mesh)
     assert mesh.get("shop/client", "http://back/") == (200, "back")
     assert mesh.get("shop/client", "http://front/")[0] == 200
-    mesh.apply(MESH)
+    mesh.apply(manifest)
     assert mesh.get("shop/client", "http://back/") == (200, "back")
     (span,) = told(mesh, known, 1)
     assert span["name"] == "TCP back.shop.svc.cluster.local:80"

@@ -152,6 +152,15 @@ def settled(mesh: RunningMesh) -> None:
     mesh.run("status", "--wait")
 
 
+def filters(mesh: RunningMesh) -> dict[str, str]:
+    """What stands in the place of each plugin at a pod: name -> type."""
+    text = mesh.run("proxy-config", "ecds", "shop/web-v1")
+    dump = json.loads(mesh.run("pc", "ec", "shop/web-v1", "-o", "json"))
+    rows = dict(line.split() for line in text.splitlines()[1:])
+    assert rows.keys() == {entry["ecds_filter"]["name"] for entry in dump["ecds_filters"]}
+    return {name.rpartition("/")[2]: kind.rpartition(".")[2] for name, kind in rows.items()}
+
+
 def test_a_module_touches_what_a_pod_gets(mesh: RunningMesh, folder: Path) -> None:
     url = f"http://{mesh.pod('shop/web-v1')['ip']}:8080/"
     assert header(mesh, url, "x-config") is None
@@ -162,6 +171,7 @@ def test_a_module_touches_what_a_pod_gets(mesh: RunningMesh, folder: Path) -> No
         assert ask() == [0, "ended"], "nobody goes past it (rule 9)"
     settled(mesh)
     assert until(lambda: header(mesh, url, "x-config"), "it is served") == '{"a":1}'
+    assert filters(mesh) == {"shop.touch": "Wasm"}
     # A new configuration and a new module bind a connection that is there (rule 6).
     with kept_alive(mesh, url) as ask:
         assert ask() == [200, '{"a":1}']
@@ -194,8 +204,10 @@ def test_without_its_module_requests_are_refused_unless_it_may_fail_open(
     until(lambda: "No such file" in said(mesh), "it was looked for")
     assert "until then requests pass without it" in said(mesh)
     assert header(mesh, url, "x-late") is None
+    assert filters(mesh) == {"shop.touch": "RBAC"}, "one that lets all pass"
     mesh.apply(plugin(late, "match: [{mode: SERVER}]"))
     assert mesh.get("shop/client", url)[0] == 503
+    assert filters(mesh) == {"shop.touch": "Lua"}, "one that answers"
     assert "until then requests that must meet it get 503" in said(mesh)
     written(folder, "late.wasm", adds("x-late", "yes"))
     until(lambda: mesh.get("shop/client", url)[0] == 200, "it is asked for again")

@@ -2,7 +2,8 @@
 
 `config_dumps/` are answers of real Envoys, of the mesh of tests/node with its canary and egress rule and two
 AuthorizationPolicies: of `shop/client`, which routes and judges what it sends, and of `shop/web-v1`, whose
-classes tell HTTP from the rest. What they were started with is left out.
+classes tell HTTP from the rest. What they were started with is left out. `plugins.json` is the part about
+three WasmPlugins, two of which have no module; that of the third is left out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from sluice.data_text import data_text
-from sluice.proxy_text import clusters, endpoints, listeners, routes, secrets
+from sluice.proxy_text import clusters, ecds, endpoints, listeners, routes, secrets
 from sluice.proxy_text.predicates import ALL, chain_match, predicate
 from sluice.proxy_text.wanted import Wanted
 
@@ -163,6 +164,21 @@ def test_an_endpoint_that_outlier_detection_took_out_says_so() -> None:
 
 def test_without_secrets_their_table_is_empty() -> None:
     assert table(secrets, dump("client")) == []
+
+
+def test_extension_configurations_tell_a_module_from_what_stands_in_for_it() -> None:
+    filters, names = "envoy.extensions.filters.http", "extensions.istio.io/wasmplugin/shop"
+    assert table(ecds, dump("plugins")) == [
+        (f"{names}.late", f"{filters}.lua.v3.Lua"),
+        (f"{names}.open", f"{filters}.rbac.v3.RBAC"),
+        (f"{names}.touch", f"{filters}.wasm.v3.Wasm"),
+    ]
+    (part,) = dump("plugins")["configs"]
+    assert ecds.select(dump("plugins"), EVERYTHING) == part, "as Envoy printed it"
+
+
+def test_without_extension_configurations_their_table_is_empty() -> None:
+    assert table(ecds, dump("client")) == []
 
 
 def test_predicates_that_are_not_known_are_not_passed_over() -> None:

@@ -3,7 +3,7 @@ live connections and drains none (rule 6).
 
 How many are made stands at the routes as well, but for OpenTelemetry: its tracer drops the child of a sampled
 parent where the route's own sampling says no, so there the listener has a sampler that asks the parent first.
-Trace context goes on as W3C's `traceparent`, with Zipkin as B3 beside it, with Datadog as its own. A client's
+Trace context goes on as W3C's `traceparent`, with Zipkin and Datadog as their own beside it. A client's
 `x-request-id` is never changed.
 """
 

@@ -15,6 +15,7 @@ from agent.tracing.tracers import Tracers
 from mesh.model import ALL, WorkloadName
 from mesh.node import Collector, Form, TracingRecord
 from tests.node.mesh import until
+from tests.trace_agent import TraceAgent
 from tests.xds.render.collector import HttpCollector, OtlpCollector, spans
 
 GRPC = Collector("otel.example.com", 4317, headers=(("x-token", "a"),))
@@ -118,6 +119,65 @@ def test_zipkin_gets_a_span_in_its_own_form(stopping: Callable[[Any], None], for
         | {"link.0": f"{3:032x}-{4:016x}"},
     }
     assert "parentId" not in root and root["duration"] == 1 and root["tags"]["error"] == "POLICY_EGRESS"
+    tracers.keep([])
+
+
+DATADOG = replace(
+    RECORD, collector=Collector("datadog.example.com", 8126, path="/v0.4/traces", form="datadog")
+)
+
+
+def test_datadog_gets_a_span_in_its_own_form(stopping: Callable[[Any], None]) -> None:
+    agent = TraceAgent(0)
+    stopping(agent)
+    tracers = Tracers(lambda _: (("127.0.0.1", agent.port),))
+    said = {"network.peer.port": 8080, "sluice.connection.reused": False}
+    parent, link = Context(0xA << 124 | 0xB, 1 << 63), Context(0xC << 64 | 0xD, (1 << 64) - 1)
+    span = replace(SPAN, record=DATADOG, attributes=said, parent=parent, links=(link,))
+    told = tracers.emit(span)
+    short = tracers.emit(replace(span, parent=Context(7, 8), links=()))
+    refused = tracers.emit(replace(SPAN, record=DATADOG, parent=None, links=(), error="POLICY_EGRESS"))
+    child, of_64_bits, root = agent.take(3)
+    resource = {
+        "service.version": "v1",
+        "k8s.namespace.name": "shop",
+        "k8s.pod.name": "client",
+        "tier": "gold",
+        "span.kind": "client",
+    }
+    assert child == {
+        "trace": f"{parent.trace:032x}",
+        "id": f"{told.span:016x}",
+        "parent": "8000000000000000",
+        "operation": "tcp.connection",
+        "name": "TCP web:80",
+        "type": "custom",
+        "start": 10**18,
+        "end": 10**18 + 5,
+        "error": False,
+        "service": "client.shop",
+        "attributes": resource
+        | {"network.peer.port": "8080", "sluice.connection.reused": "false", "_dd.p.tid": "a000000000000000"},
+        "metrics": {"_sampling_priority_v1": 1},
+        "links": [[f"{link.trace:032x}", "ffffffffffffffff"]],
+    }
+    assert (of_64_bits["trace"], of_64_bits["id"]) == (f"{7:032x}", f"{short.span:016x}")
+    assert "_dd.p.tid" not in of_64_bits["attributes"]
+    assert (root["trace"], root["parent"], root["links"]) == (f"{refused.trace:032x}", "", [])
+    assert root["error"] and root["attributes"]["error.message"] == "POLICY_EGRESS"
+    assert tracers.lost == 0
+    tracers.keep([])
+
+
+def test_what_datadogs_agent_drops_is_lost_though_it_answers_200_to_who_does_not_ask(
+    stopping: Callable[[Any], None],
+) -> None:
+    agent = TraceAgent(0)
+    stopping(agent)
+    agent.overloaded = True
+    tracers = Tracers(lambda _: (("127.0.0.1", agent.port),))
+    tracers.emit(replace(SPAN, record=DATADOG))
+    until(lambda: tracers.lost == 1, "counted")
     tracers.keep([])
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 
 from mesh.discovery.wire import fields, text
+from tests.trace_agent import body
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 LOGS = "opentelemetry.proto.collector.logs.v1.LogsService"
@@ -136,14 +137,8 @@ def _handler(collector: HttpCollector) -> type[BaseHTTPRequestHandler]:
             pass
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            if "chunked" in self.headers.get("transfer-encoding", ""):
-                while size := int(self.rfile.readline(), 16):
-                    body += self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
             headers = {name.lower(): value for name, value in self.headers.items()}
-            collector.received.put((self.path, headers, body))
+            collector.received.put((self.path, headers, body(self)))
             self.send_response(202)
             self.send_header("content-length", "0")
             self.end_headers()

@@ -13,6 +13,7 @@ from mesh.discovery.envoy import LISTENER
 from mesh.model import ALL, Backend, CustomTag, HttpMatch, ServiceName, TracingProvider, WorkloadName
 from mesh.node import Canonical
 from mesh.proxy import Destination, Part, ProxyView, Target, Tracing
+from tests.trace_agent import TraceAgent
 from tests.xds.render import backend
 from tests.xds.render.client import ask
 from tests.xds.render.collector import HttpCollector, OtlpCollector, Span, spans, zipkin
@@ -23,6 +24,7 @@ from xds.render import render
 
 OTEL = TracingProvider("otel", "opentelemetry", "otel.shop.svc.cluster.local", 4317)
 ZIPKIN = TracingProvider("z", "zipkin", "otel.shop.svc.cluster.local", 9411, "/api/v2/spans")
+DATADOG = TracingProvider("d", "datadog", "otel.shop.svc.cluster.local", 8126, "/v0.4/traces")
 CLIENT, WEB = WorkloadName("shop", "client-1"), WorkloadName("shop", "web-1")
 POLICY = "CiliumNetworkPolicy-ns[shop]-policy[web]-rule[ingress[0].toPorts[0]]"
 
@@ -189,7 +191,26 @@ def test_zipkin_gets_b3_and_w3c_and_a_span_of_each_end(
     assert len(got.trace) == 32
 
 
+def test_datadogs_spans_have_the_ids_that_go_on_in_its_headers_and_in_w3cs(
+    serve: Serve, servers: dict[str, backend.Backend]
+) -> None:
+    agent = TraceAgent(0)
+    try:
+        web = serve(judge(agent.port, traced(DATADOG, WEB)), ("127.0.0.1", servers["one"].port))
+        client = serve(caller(web.ports[JUDGED], agent.port, traced(DATADOG, CLIENT)))
+        answer = ask(client.ports[ROUTED], "/a")
+        found = {span["service"]: span for span in agent.take(2)}
+    finally:
+        agent.stop()
+    sent, got = found["client.shop"], found["web.shop"]
+    assert (sent["parent"], got["parent"], got["trace"]) == ("", sent["id"], sent["trace"])
+    assert answer.sent("traceparent") == [f"00-{got['trace']}-{got['id']}-01"]
+    assert answer.sent("x-datadog-trace-id") == [str(int(got["trace"][16:], 16))]
+    assert answer.sent("x-datadog-parent-id") == [str(int(got["id"], 16))]
+    assert got["attributes"]["sluice.policy"] == POLICY
+
+
 def test_envoy_takes_datadog_and_a_collector_outside_the_mesh(folder: Path) -> None:
-    provider = TracingProvider("d", "datadog", "datadog.example.com", 8126, max_tag_length=99)
+    provider = replace(DATADOG, service="datadog.example.com", max_tag_length=99)
     shown = replace(judge(9, traced(provider, WEB)), destinations=())
     assert validate(render(shown), folder) == ""
