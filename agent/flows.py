@@ -172,8 +172,8 @@ def _of_request(
     logs: Callable[[Iterable[str]], tuple[str, ...]],
 ) -> Flow:
     found = judge(request.details, request.said, request.tokens)
-    # Envoy's name of a route is the key of its rule; the others are those of classes.
-    route = (request.route,) if " " in request.route else ()
+    # Envoy's name of a route is the key of its rule, before the number of a class; the others have no rule.
+    route = (request.route.partition("|")[0],) if " " in request.route else ()
     policies = (*route, *judges(known, found.rules, found.missing))
     audit_policies = judges(known, found.audit_rules, found.audit_missing)
     return Flow(

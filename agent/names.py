@@ -95,8 +95,8 @@ class Names:
         return tuple(text for policy in policies for text in self._logs.get(policy, ()))
 
     def judging(self, route: str) -> tuple[str, ...]:
-        """The rules for which the class of a route exists."""
-        _, _, number = route.partition("|")
+        """The rules for which the class of a route exists, whose number stands at the end of its name."""
+        _, _, number = route.rpartition("|")
         return self._listeners.get(int(number), ()) if number.isdigit() else ()
 
 

@@ -19,6 +19,7 @@ from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.subject import SUBJECT, read_subject
 from mesh.dialects.syntax import port, printable
 from mesh.model import (
+    NAMESPACE_KEY,
     EnvoyPatch,
     FailStrategy,
     ListenerMatch,
@@ -26,6 +27,7 @@ from mesh.model import (
     ObjectRef,
     PatchContext,
     PluginPhase,
+    Selector,
     WasmPlugin,
 )
 
@@ -92,7 +94,7 @@ def read_wasm_plugin(root: Reader, ref: ObjectRef) -> tuple[WasmPlugin, ...]:
         ref,
         patches if spec.at("match").sound else (_patch("match", "ANY"),),
         subject,
-        tuple((one.key, one.values[0]) for one in subject.requirements) if services is None else (),
+        _labels(subject) if services is None else (),
         spec.at("priority").integer(-(2**31), 2**31 - 1),
         steers=asked == "true" if asked else named,
         undecided=not named and not asked,
@@ -105,6 +107,10 @@ def read_wasm_plugin(root: Reader, ref: ObjectRef) -> tuple[WasmPlugin, ...]:
         source=source,
     )
     return (found if root.sound else replace(found, source=None),)
+
+
+def _labels(subject: Selector) -> tuple[tuple[str, str], ...]:
+    return tuple((one.key, one.values[0]) for one in subject.requirements if one.key != NAMESPACE_KEY)
 
 
 # --- where it stands --------------------------------------------------------------------------------------

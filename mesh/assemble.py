@@ -165,7 +165,7 @@ class Mesh:
             yield from policies
 
     def declared(self, name: WorkloadName) -> dict[int, PortKind]:
-        """What Services call the TCP ports of a workload."""
+        """What Services call the TCP ports of a workload, and what it serves itself at those of Gateways."""
         workload = self.workloads[name]
         found: defaultdict[int, list[PortKind | None]] = defaultdict(list)
         for service in self.service_table.selecting(workload):
@@ -173,7 +173,15 @@ class Mesh:
                 target = target_port(workload, port)
                 if target and port.protocol == "TCP":
                     found[target].append(declared(port))
-        return {port: kind for port, kinds in sorted(found.items()) if (kind := joined(kinds))}
+        kinds = {port: joined(said) for port, said in found.items()}
+        served: defaultdict[int, set[PortKind | None]] = defaultdict(set)
+        for gateway in self.gateways_of(name):
+            for listener in gateway.listeners:
+                if listener.transport == "TCP":
+                    served[listener.port].add("http" if listener.speaks_http else "plain")
+        # Where there is both, what is no HTTP is not to be taken for it.
+        kinds |= {port: joined(said) or "plain" for port, said in served.items()}
+        return {port: kind for port, kind in sorted(kinds.items()) if kind}
 
     @property
     def registry_only(self) -> bool:
@@ -619,11 +627,15 @@ class Mesh:
     def gateways_at(self, address: str, port: int, protocol: Protocol) -> list[Gateway]:
         """Those that the pod at an address serves at a port."""
         name = self.owners.get(address) if len(self.gateways) else None
-        number = self.identities.of.get(name) if name else None
-        if name is None or number is None:
-            return []
-        served = self.gateways.served_by(self.workloads[name], self.identities.all[number].mapping)
+        served = self.gateways_of(name) if name else []
         return [gateway for gateway in served if gateway.listens(port, protocol)]
+
+    def gateways_of(self, name: WorkloadName) -> list[Gateway]:
+        """Those that a pod serves, the oldest first."""
+        number = self.identities.of.get(name) if len(self.gateways) else None
+        if number is None:
+            return []
+        return self.gateways.served_by(self.workloads[name], self.identities.all[number].mapping)
 
 
 def _caller_labels(noun: Route | DestinationRule | Sidecar | EnvoyFilter) -> set[str]:

@@ -268,8 +268,6 @@ class Node:
         routing = Routing() if gateway else self.shared.bindings.routing(caller)
         targets = {target for port in gateway for server in port.servers for target in server.targets}
         inbound, outbound = (self._classes(number) for number in (ingress, egress))
-        if gateway:
-            inbound = tuple(map(_leaving_tokens, inbound))
         for l7 in inbound:
             targets |= steer.providers(mesh, l7)
         sent, got = (
@@ -369,10 +367,3 @@ class Node:
                 )
             used[number] = known
         return number
-
-
-def _leaving_tokens(l7: L7Class) -> L7Class:
-    """As the pod of a Gateway judges what comes in: routes behind it ask for the token again, and what leaves
-    there is without it where the rule wants that."""
-    parts = (replace(part, rule=replace(part.rule, forward=True)) for part in l7.authentication)
-    return replace(l7, authentication=tuple(parts))

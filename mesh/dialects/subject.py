@@ -4,25 +4,32 @@ type/v1beta1/selector.proto, which our own kinds follow)."""
 from __future__ import annotations
 
 from mesh.dialects.reading import Fields, Reader
-from mesh.dialects.selection import pod_key, selector
+from mesh.dialects.selection import in_namespace, pod_key, selector
 from mesh.dialects.syntax import label_value, name
 from mesh.model import ObjectRef, Requirement, Selector, ServiceName
+from mesh.routes.gateways import GATEWAY_NAME
 
 WORKLOADS = Fields(("matchLabels",))
 TARGET = Fields(("group", "kind", "name", "namespace"))
+#: What may be meant, and its groups, the first of which is to be written.
+GROUPS = {"Service": ("", "core"), "Gateway": ("gateway.networking.k8s.io",)}
 #: The fields of `spec` that are read here.
 SUBJECT = ("selector", "targetRef", "targetRefs")
 
 
 def read_subject(spec: Reader, ref: ObjectRef) -> tuple[Selector, tuple[ServiceName, ...] | None]:
-    """Without a selector the whole namespace; an unreadable one is that, too."""
+    """Without a selector the whole namespace; an unreadable one is that, too. A Gateway means the pods that
+    serve it."""
     chosen = spec.at("selector").fields(WORKLOADS)
     targets = spec.at("targetRefs").items()
     if spec.at("targetRef").present:
         targets.append(spec.at("targetRef"))
     if targets and chosen.present:
         spec.at("selector").refuse("stands alone: a policy has a selector or targetRefs")
-    services = [_service(target, ref) for target in targets]
+    found = [_target(target, ref) for target in targets]
+    gateways = [own for kind, own in found if kind == "Gateway"]
+    if gateways and len(found) > 1:
+        targets[-1].refuse("a Gateway stands alone: write a policy for each")
     wanted = [
         Requirement(pod_key(value, key), "In", (label_value(value),))
         for key, value in chosen.at("matchLabels").entries()
@@ -30,18 +37,22 @@ def read_subject(spec: Reader, ref: ObjectRef) -> tuple[Selector, tuple[ServiceN
     sound = chosen.sound and all(target.sound for target in targets)
     if not sound:
         return Selector(), None
-    return selector(wanted), tuple(sorted(services)) if services else None
+    if gateways:
+        served = Requirement(GATEWAY_NAME, "In", tuple(gateways))
+        return selector([in_namespace(ref.namespace), served]), None
+    return selector(wanted), tuple(sorted(ServiceName(ref.namespace, own) for _, own in found)) or None
 
 
-def _service(reader: Reader, ref: ObjectRef) -> ServiceName:
+def _target(reader: Reader, ref: ObjectRef) -> tuple[str, str]:
+    """Kind and name."""
     reader.fields(TARGET)
     kind, group = reader.at("kind"), reader.at("group")
     kind.require()
-    kind.choice(("Service",), unsupported=("Gateway", "GatewayClass", "ServiceEntry"))
-    if kind.sound and group.text() not in ("", "core"):
-        group.refuse('of a Service is ""')
+    chosen = kind.choice(tuple(GROUPS), unsupported=("GatewayClass", "ServiceEntry"))
+    if chosen in GROUPS and group.text() not in GROUPS[chosen]:
+        group.refuse(f'of a {chosen} is "{GROUPS[chosen][0]}"')
     namespace = reader.at("namespace")
     if name(namespace, ref.namespace, label=True) != ref.namespace:
         namespace.refuse(f"must be the policy's own, {ref.namespace}")
     reader.at("name").require()
-    return ServiceName(ref.namespace, name(reader.at("name"), label=True))
+    return chosen, name(reader.at("name"), label=True)

@@ -82,6 +82,11 @@ class Listener:
     def transport(self) -> Transport:
         return "UDP" if self.protocol == "UDP" else "TCP"
 
+    @property
+    def speaks_http(self) -> bool:
+        """Is it requests that it takes, once TLS has ended?"""
+        return self.protocol in ("HTTP", "HTTPS")
+
 
 @dataclass(frozen=True, slots=True)
 class Gateway:

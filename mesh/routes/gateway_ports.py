@@ -56,7 +56,7 @@ def gateway_ports(
     mesh: Mesh, pod: WorkloadName, tokens: tuple[AuthenticationPart, ...] = ()
 ) -> tuple[GatewayPort, ...]:
     """Nothing, if the pod serves no Gateway. `tokens` are the rules about them that select the pod."""
-    served = _served(mesh, pod)
+    served = mesh.gateways_of(pod)
     if not served:
         return ()
     caller = mesh.callers.of(pod)
@@ -75,17 +75,10 @@ def gateway_ports(
     )
 
 
-def _served(mesh: Mesh, pod: WorkloadName) -> list[Gateway]:
-    number = mesh.identities.of.get(pod) if len(mesh.gateways) else None
-    if number is None:
-        return []
-    return mesh.gateways.served_by(mesh.workloads[pod], mesh.identities.all[number].mapping)
-
-
 def outward(mesh: Mesh, pod: WorkloadName, found: Destination) -> Destination:
     """A destination without the backends that serve a Gateway of the pod's at that port: what is sent there
     would come again and again."""
-    protocol, served = found.target.protocol, _served(mesh, pod)
+    protocol, served = found.target.protocol, mesh.gateways_of(pod)
     own = {gateway.ref for gateway in served}
 
     def leads_on(backend: Backend) -> bool:
@@ -128,7 +121,7 @@ def _server(mesh: Mesh, caller: Caller, gateway: Gateway, listener: Listener) ->
     routes = sorted(routes_of(mesh, gateway, listener), key=age)
     hosts: tuple[VirtualHost, ...] = ()
     connections: tuple[ConnectionEntry, ...] = ()
-    if listener.protocol in ("HTTP", "HTTPS"):
+    if listener.speaks_http:
         hosts = tuple(_hosts(mesh, caller, gateway, listener, routes))
     else:
         connections = tuple(_connections(mesh, caller, gateway, listener, routes))
@@ -141,7 +134,7 @@ def _server(mesh: Mesh, caller: Caller, gateway: Gateway, listener: Listener) ->
         tls=tls if tls and tls.mode not in PASSED_ON else None,
         hosts=hosts,
         connections=connections,
-        http=listener.protocol in ("HTTP", "HTTPS"),
+        http=listener.speaks_http,
         https_redirect=listener.https_redirect,
     )
 

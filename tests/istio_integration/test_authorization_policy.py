@@ -19,6 +19,8 @@ from mesh.model import (
 from tests.mesh.dialects.objects import obj
 from xds.dialects import read
 
+GATE = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "g"}
+
 
 def policy(spec: Any, **metadata: Any) -> Any:
     found = obj("security.istio.io/v1", "AuthorizationPolicy", spec)
@@ -142,7 +144,9 @@ def test_dry_run_is_asked_for_by_istios_annotation() -> None:
             "is no key",
         ),
         ({"rules": [{"when": [{"key": "source.ip"}]}]}, "rules[0].when[0]", "needs values or notValues"),
-        ({"targetRefs": [{"kind": "Gateway", "name": "g"}]}, "targetRefs[0].kind", "not supported yet"),
+        ({"targetRefs": [{"kind": "Gateway", "name": "g"}]}, "targetRefs[0].group", "gateway.networking"),
+        ({"targetRefs": [GATE, {"kind": "Service", "name": "a"}]}, "targetRefs[1]", "stands alone"),
+        ({"targetRefs": [{"kind": "ServiceEntry", "name": "g"}]}, "targetRefs[0].kind", "not supported yet"),
         ({"selector": {}, "targetRef": {"kind": "Service", "name": "a"}}, "selector", "stands alone"),
     ],
 )
@@ -150,6 +154,15 @@ def test_what_is_wrong_is_named(spec: Any, field: str, says: str) -> None:
     fragment = read(policy(spec))
     assert not fragment.valid
     assert says in {p.field: p.message for p in fragment.problems}[f"spec.{field}"]
+
+
+def test_a_gateway_is_the_pods_that_serve_it_in_its_namespace() -> None:
+    (found,) = nouns({"targetRefs": [GATE]})
+    assert found.services is None
+    named = {"io.kubernetes.pod.namespace": "shop", "gateway.networking.k8s.io/gateway-name": "g"}
+    assert found.subject.matches(named)
+    for key in named:
+        assert not found.subject.matches(named | {key: "other"})
 
 
 BAD, GOOD = rule({"methods": [""]}), rule({"methods": ["GET"]})

@@ -137,7 +137,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({**URL, "vmConfig": {"env": [{"name": "A"}, {"name": "A"}]}}, "spec.vmConfig.env[1].name: A stands"),
     ({**URL, "match": [{"ports": [{"number": 0}]}]}, "spec.match[0].ports[0].number: is 0; must be 1"),
     ({**URL, "match": [{"ports": [{}]}]}, "spec.match[0].ports[0].number: is required"),
-    ({**URL, "targetRefs": [{"kind": "Gateway", "name": "g"}]}, "spec.targetRefs[0].kind: Gateway is not"),
+    ({**URL, "targetRefs": [{"kind": "Gateway", "name": "g"}]}, "spec.targetRefs[0].group: of a Gateway is"),
     (
         {**URL, "targetRefs": [{"kind": "Service", "name": "web"}], "match": [{"mode": "CLIENT"}]},
         "spec.match[0].mode: CLIENT does not go with targetRefs",

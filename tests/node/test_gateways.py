@@ -5,12 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.node.mesh import RunningMesh, sluice, until
 from tests.threats.http.tokens import Issuer, bearer, believing
+from tests.traffic.edge import Certificate
 
 pytestmark = pytest.mark.root
 
@@ -114,6 +117,36 @@ metadata: {name: passed, namespace: shop}
 spec: {host: web, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}
 """
 
+SECURE = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: secure, namespace: shop}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+    - port: {number: 8443, name: https, protocol: HTTPS}
+      hosts: [web.example]
+      tls: {mode: SIMPLE, credentialName: web}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: secure, namespace: shop}
+spec:
+  hosts: [web.example]
+  gateways: [secure]
+  http: [{match: [{uri: {prefix: /}}], route: [{destination: {host: web, port: {number: 80}}}]}]
+"""
+
+#: What a user of Istio writes who wants tokens at the edge.
+WITH_TOKEN = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: with-token, namespace: istio-system}
+spec:
+  selector: {matchLabels: {istio: ingressgateway}}
+  rules: [{from: [{source: {requestPrincipals: ["*"]}}], to: [{operation: {methods: [GET], paths: [/]}}]}]
+"""
+
 GATE = "istio-system/istio-ingressgateway"
 
 
@@ -128,14 +161,23 @@ def edge(mesh: RunningMesh) -> Iterator[RunningMesh]:
 
 
 def ways(mesh: RunningMesh) -> dict[int, str]:
-    return {way["port"]: way["url"].removeprefix("http://") for way in mesh.status()["gateways"]}
+    return {way["port"]: way["url"].rpartition("//")[2] for way in mesh.status()["gateways"]}
 
 
 def ask(
-    mesh: RunningMesh, port: int, host: str, method: str = "GET", *headers: tuple[str, str]
+    mesh: RunningMesh,
+    port: int,
+    host: str,
+    method: str = "GET",
+    *headers: tuple[str, str],
+    trust: Certificate | None = None,
 ) -> tuple[int, bytes]:
-    """From this machine, outside of the mesh."""
+    """From this machine, outside of the mesh; over TLS, if somebody's certificate is to be trusted."""
     connection = http.client.HTTPConnection(ways(mesh)[port], timeout=10)
+    if trust:
+        connection.connect()
+        context = ssl.create_default_context(cafile=str(trust.file))
+        connection.sock = context.wrap_socket(connection.sock, server_hostname=trust.name)
     try:
         connection.request(method, "/", headers={"host": host, **dict(headers)})
         answer = connection.getresponse()
@@ -170,6 +212,20 @@ def test_policy_takes_the_machine_for_the_world(edge: RunningMesh) -> None:
     assert ask(edge, 8090, "web.example", "POST")[0] == 200
 
 
+def test_a_policy_may_name_the_gateway(edge: RunningMesh) -> None:
+    named = ONLY_READ.replace("namespace: istio-system", "namespace: shop").replace(
+        "selector: {matchLabels: {istio: ingressgateway}}",
+        "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: public}]",
+    )
+    edge.apply(named)
+    try:
+        assert ask(edge, 8091, "any.example", "POST")[0] == 403
+        assert ask(edge, 8091, "any.example")[0] == 200
+        assert ask(edge, 8090, "web.example", "POST")[0] == 200, "that is another Gateway"
+    finally:
+        edge.delete(named)
+
+
 def test_claims_of_a_token_choose_the_route(edge: RunningMesh) -> None:
     issuer = Issuer()
     tokens = {
@@ -190,6 +246,67 @@ def test_claims_of_a_token_choose_the_route(edge: RunningMesh) -> None:
         assert ask(edge, 8090, "claims.example", "GET", bearer(Issuer().token(group="admin")))[0] == 401
     finally:
         edge.delete(BY_CLAIM, json.dumps(tokens))
+
+
+def test_requests_are_judged_where_tls_has_ended(edge: RunningMesh, tmp_path: Path) -> None:
+    """And whoever judges them, the backend is told whose they are (threat N10)."""
+    issuer, certificate = Issuer(), Certificate("web.example", tmp_path)
+    tokens = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "RequestAuthentication",
+        "metadata": {"name": "tokens", "namespace": "istio-system"},
+        "spec": {
+            "selector": {"matchLabels": {"istio": "ingressgateway"}},
+            "jwtRules": [believing(issuer)],
+        },
+    }
+    secure = (SECURE, json.dumps(certificate.secret("web", "istio-system")))
+    policy = (WITH_TOKEN, json.dumps(tokens))
+
+    def get(method: str = "GET", *headers: tuple[str, str], host: str = "web.example") -> tuple[int, bytes]:
+        return ask(edge, 8443, host, method, *headers, trust=certificate)
+
+    def caller(body: bytes) -> str:
+        return str(json.loads(body)["headers"]["x-forwarded-for"])
+
+    edge.apply(*secure)
+    try:
+        until(lambda: 8443 in ways(edge), "no way in")
+        edge.run("status", "--wait")
+        status, body = get("POST")
+        assert status == 200
+        own = caller(body)
+        assert own == caller(ask(edge, 8090, "web.example")[1]) and not own.startswith("127.")
+        edge.apply(*policy)
+        try:
+            good, forged = bearer(issuer.token()), bearer(Issuer().token())
+            status, body = get("GET", good)
+            assert (status, caller(body)) == (200, own)
+            assert "authorization" not in json.loads(body)["headers"]
+            status, body = ask(edge, 8090, "web.example", "GET", good)
+            assert (status, caller(body)) == (200, own)
+            for port in (8090, 8443):
+                trust = certificate if port == 8443 else None
+                codes = [
+                    ask(edge, port, "web.example", method, *headers, trust=trust)[0]
+                    for method, headers in (("GET", ()), ("POST", (good,)), ("GET", (forged,)))
+                ]
+                assert codes == [403, 403, 401], port
+            assert get("GET", good, host="other.example")[0] == 404
+            assert get("GET", host="other.example")[0] == 403
+            refused = [
+                flow
+                for flow in edge.observe("--last", "100", "--to", GATE, "--verdict", "DROPPED")
+                if flow["destination"]["port"] == 8443 and flow["l7"]["method"] == "POST"
+            ]
+            assert refused and "AuthorizationPolicy istio-system/with-token" in " ".join(
+                refused[-1]["policies"]
+            )
+        finally:
+            edge.delete(*policy)
+        assert get("POST")[0] == 200
+    finally:
+        edge.delete(*secure)
 
 
 def test_get_shows_objects_with_their_status(edge: RunningMesh) -> None:
@@ -234,7 +351,7 @@ def test_a_gateway_sends_nothing_to_itself(edge: RunningMesh) -> None:
         assert ask(edge, 8101, "any.example")[0] == 503
         assert talk(edge, 8102) == b""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
-            host, port = ways(edge)[8103].removeprefix("udp://").split(":")
+            host, port = ways(edge)[8103].split(":")
             own.settimeout(1)
             own.sendto(b"again", (host, int(port)))
             with pytest.raises(TimeoutError):

@@ -11,7 +11,7 @@ import pytest
 from mesh.request import Request
 from mesh.routes.routing import choose
 from tests.threats.http.tokens import Issuer, bearer, believing
-from tests.traffic.edge import GATE, Certificate, Edge, gate, istio_gateway, tokens
+from tests.traffic.edge import Certificate, Edge, gate, istio_gateway, tokens
 from tests.traffic.shop import Object, Shop, to, versions, virtual_service
 from tests.traffic.test_gateways import HTTP
 from tests.traffic.test_virtual_service import Servers
@@ -198,15 +198,6 @@ def test_tokens_are_judged_where_tls_ends(
     assert (found.tls("a.example", a), found.tls("a.example", a, headers=[bearer(admin)])) == ("two", "one")
     with pytest.raises(ConnectionError, match="401"):
         found.tls("a.example", a, headers=[bearer(forged)])
-
-
-def test_before_the_gateways_own_port_the_token_is_left_where_it_is(issuer: Issuer) -> None:
-    """What judges connections to the pod stands in front of what serves it, in the same Envoy."""
-    routes = virtual_service(asking(".group", {"exact": "admin"}), **BOUND)
-    view = Shop(gate(), GATEWAY, versions(), routes, tokens(believing(issuer))).view(GATE)
-    (inbound,) = {part for l7 in view.ingress for part in l7.authentication}
-    (served,) = {part for port in view.gateway for server in port.servers for part in server.authentication}
-    assert (inbound.rule.forward, served.rule.forward) == (True, False)
 
 
 def test_the_reference_chooses_the_same() -> None:

@@ -18,7 +18,16 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Any
 
 from mesh.proxy import AuthorizationPart, L7Class
-from xds.render import authentication, authorization, naming, plugins, providers, rate_limits, rbac
+from xds.render import (
+    authentication,
+    authorization,
+    naming,
+    plugins,
+    providers,
+    rate_limits,
+    rbac,
+    route_filters,
+)
 from xds.render.encoding import typed
 from xds.render.plugins import Slot
 
@@ -30,8 +39,9 @@ _AUDIT_DENY, _AUDIT_ALLOW = "audit_deny_", "audit_allow_"
 
 
 @lru_cache(maxsize=1024)
-def judging(found: tuple[Slot, ...] = ()) -> tuple[HttpFilter, ...]:
-    """All but the one of network policy sleep until a route brings them rules; plugins never do."""
+def judging(found: tuple[Slot, ...] = (), *, routed: bool = False) -> tuple[HttpFilter, ...]:
+    """All but the one of network policy sleep until a route brings them rules; plugins never do. What they
+    let pass may be `routed`, and so be given faults."""
     return (
         *plugins.standing(found, "AUTHN"),
         authentication.dormant(),
@@ -46,6 +56,7 @@ def judging(found: tuple[Slot, ...] = ()) -> tuple[HttpFilter, ...]:
         rbac.dormant(naming.ALLOW),
         *plugins.standing(found, "STATS", "UNSPECIFIED_PHASE"),
         rate_limits.dormant(),
+        *(route_filters.dormant() if routed else ()),
         *ending(),
     )
 
@@ -64,11 +75,12 @@ def router() -> HttpFilter:
 
 
 @lru_cache(maxsize=4096)
-def asked(found: L7Class) -> dict[str, Any]:
-    """`typed_per_filter_config` of a class's virtual host."""
+def asked(found: L7Class, *, acting: bool = True) -> dict[str, Any]:
+    """`typed_per_filter_config` of a class's virtual host; `acting`: its routes do what rules want done to
+    headers."""
     parts = found.authorization
     enforced = tuple(part for part in parts if not part.audit)
-    entries = {naming.RBAC: rbac.per_route(rbac.allow(rbac.policies(found.rules, True)))}
+    entries = {naming.RBAC: rbac.per_route(rbac.allow(rbac.policies(found.rules, acting)))}
     if found.authentication:
         entries[naming.AUTHENTICATION] = authentication.per_route(found.authentication)
     if custom := providers.asking(enforced):

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
+    CidrRange,
     SocketAddress,
     SocketAddressProtocol,
     TrafficDirection,
@@ -32,9 +33,10 @@ from envoy_data_plane.envoy.config.route.v3 import (
     VirtualHostTlsRequirementType,
 )
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
 from mesh.model import PathNormalization, TrafficPolicy
-from mesh.proxy import AccessLog, GatewayPort, GatewayServer, Target, Tracing
+from mesh.proxy import AccessLog, GatewayPort, GatewayServer, L7Class, Target, Tracing
 from mesh.proxy import VirtualHost as Host
 from xds.render import (
     authentication,
@@ -58,6 +60,7 @@ from xds.render.tracing import traced
 #: For HTTP/1.0 requests without Host: this is nobody's.
 _NO_HOST = "http10.invalid"
 _EVERY = ("0.0.0.0", "::")
+_EVERYTHING = RouteMatch(prefix="/")
 
 
 @lru_cache(maxsize=1024)
@@ -102,19 +105,62 @@ def listener(
     return encode(made)
 
 
+@lru_cache(maxsize=1024)
+def judged_chains(
+    port: GatewayPort,
+    number: int,
+    normalization: PathNormalization,
+    tracing: Tracing | None = None,
+    logs: tuple[AccessLog, ...] = (),
+    found: tuple[Slot, ...] = (),
+) -> bytes:
+    """For the listener of an L7 class: the filter chains of a port at which requests are served, behind the
+    filters that judge them. Encoded as part of a Listener."""
+    made = [
+        chain
+        for server in port.servers
+        if server.http
+        for chain in _chains(
+            server,
+            naming.gateway_listener(port),
+            normalization,
+            (),
+            tracing,
+            logs,
+            found,
+            judged_by=number,
+        )
+    ]
+    if all(server.tls for server in port.servers):
+        made.append(FilterChain(name=naming.blackhole(naming.gateway_listener(port))))
+    for chain in made:
+        chain.filter_chain_match = chain.filter_chain_match or FilterChainMatch()
+        chain.filter_chain_match.destination_port = port.port
+        if port.bind:
+            length = 128 if ":" in port.bind else 32
+            chain.filter_chain_match.prefix_ranges = [CidrRange(address_prefix=port.bind, prefix_len=length)]
+    return bytes(Listener(filter_chains=made))
+
+
 @lru_cache(maxsize=4096)
 def routes(
-    server: GatewayServer, port: int, reached: tuple[Reached, ...], tracing: Tracing | None = None
+    server: GatewayServer,
+    port: int,
+    reached: tuple[Reached, ...],
+    tracing: Tracing | None = None,
+    judge: L7Class | None = None,
 ) -> bytes:
     """No host or no entry fits: 404; another server's host: 421 (RFC 9110, 15.5.20), so that a client that
-    has joined connections opens one for it."""
+    has joined connections opens one for it. What a `judge` refuses is 403 before any of that."""
     hosts = [_host(host, server, port, reached, tracing) for host in server.hosts]
     asked = authentication.per_route(server.authentication, routed=True) if server.authentication else None
     if server.elsewhere:
-        hosts.append(_misdirected(server.elsewhere, port))
+        hosts.append(_answering(naming.misdirected(port), server.elsewhere, 421))
+    if judge:
+        _judge(hosts, judge, port)
     return encode(
         RouteConfiguration(
-            name=server.name,
+            name=naming.judged_routes(server.name, judge.number) if judge else server.name,
             virtual_hosts=hosts,
             request_headers_to_remove=list(FORGEABLE),
             max_direct_response_body_size_bytes=LARGEST_BODY,
@@ -134,8 +180,7 @@ def _host(
     chosen = [route(entry, port, known) for entry in host.entries]
     if server.authentication:
         # Only behind some route is the token looked at by which another one may be chosen.
-        answer = DirectResponseAction(status=404)
-        chosen.append(Route(name=name, match=RouteMatch(prefix="/"), direct_response=answer))
+        chosen.append(_answer(name, 404))
     return VirtualHost(
         name=name,
         domains=[host.host],
@@ -145,11 +190,31 @@ def _host(
     )
 
 
-def _misdirected(hosts: Sequence[str], port: int) -> VirtualHost:
-    name = naming.misdirected(port)
-    answer = DirectResponseAction(status=421)
-    every = Route(name=name, match=RouteMatch(prefix="/"), direct_response=answer)
-    return VirtualHost(name=name, domains=list(hosts), routes=[every])
+def _judge(hosts: list[VirtualHost], judge: L7Class, port: int) -> None:
+    """Filters ask what the route brings them, so every request needs one. Its name says the class (read by
+    `agent.names`)."""
+    if all("*" not in host.domains for host in hosts):
+        hosts.append(_answering(naming.gateway_host("*", port), ["*"], 404))
+    # Tokens are asked for where routes are chosen by them.
+    asked = {
+        name: rules
+        for name, rules in filters.asked(judge, acting=False).items()
+        if name != naming.AUTHENTICATION
+    }
+    for host in hosts:
+        host.typed_per_filter_config = asked
+        if not any(known.match == _EVERYTHING for known in host.routes):
+            host.routes.append(_answer(host.name, 404))
+        for known in host.routes:
+            known.name = naming.judged_routes(known.name, judge.number)
+
+
+def _answering(name: str, hosts: Sequence[str], status: int) -> VirtualHost:
+    return VirtualHost(name=name, domains=list(hosts), routes=[_answer(name, status)])
+
+
+def _answer(name: str, status: int) -> Route:
+    return Route(name=name, match=_EVERYTHING, direct_response=DirectResponseAction(status=status))
 
 
 def _chains(
@@ -160,21 +225,17 @@ def _chains(
     tracing: Tracing | None,
     logs: tuple[AccessLog, ...],
     found: tuple[Slot, ...],
+    judged_by: int = 0,
 ) -> Iterator[FilterChain]:
     match = FilterChainMatch(server_names=list(server.server_names))
     if server.tls:
         match.transport_protocol = "tls"
     secured = downstream_tls.transport(server.tls, http=server.http) if server.tls else None
     if server.http:
-        http_filters = (
-            *plugins.standing(found, "AUTHN"),
-            authentication.dormant(),
-            *plugins.standing(found, "AUTHZ", "STATS", "UNSPECIFIED_PHASE"),
-            *route_filters.dormant(),
-            *filters.ending(),
-        )
+        name = naming.judged_routes(server.name, judged_by) if judged_by else server.name
+        judges = filters.judging(found, routed=True) if judged_by else _filters(found)
         manager = connection_manager.http(
-            server.name, listener, _NO_HOST, http_filters, normalization, tracing, logs, edge=True
+            name, listener, _NO_HOST, judges, normalization, tracing, logs, edge=True
         )
         yield FilterChain(
             name=server.name,
@@ -195,6 +256,16 @@ def _chains(
             transport_socket=secured,
             transport_socket_connect_timeout=protocol.EDGE_HANDSHAKE_TIMEOUT,
         )
+
+
+def _filters(found: tuple[Slot, ...]) -> tuple[HttpFilter, ...]:
+    return (
+        *plugins.standing(found, "AUTHN"),
+        authentication.dormant(),
+        *plugins.standing(found, "AUTHZ", "STATS", "UNSPECIFIED_PHASE"),
+        *route_filters.dormant(),
+        *filters.ending(),
+    )
 
 
 def _by_name(server: GatewayServer) -> bool:

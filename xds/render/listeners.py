@@ -44,7 +44,16 @@ from mesh.listener import (
 )
 from mesh.model import PathNormalization, ServiceName, TrafficPolicy
 from mesh.proxy import ROUTING_LISTENER, AccessLog, ConnectionEntry, L7Class, Target, Tracing
-from xds.render import chains, connection_manager, connections, filters, naming, plugins, route_filters
+from xds.render import (
+    chains,
+    connection_manager,
+    connections,
+    filters,
+    naming,
+    plugins,
+    protocol,
+    route_filters,
+)
 from xds.render.encoding import encode, joined, typed
 from xds.render.plugins import Slot
 
@@ -161,9 +170,11 @@ def class_listener(
     tracing: Tracing | None = None,
     logs: tuple[AccessLog, ...] = (),
     found: tuple[Slot, ...] = (),
+    served: bytes = b"",
 ) -> bytes:
     """The listener of one L7 class, of which only `structure` counts: everything that reaches it is for its
-    rules to judge."""
+    rules to judge. `served` are the chains of ports at which the pod serves Gateways
+    (`xds.render.gateways.judged_chains`)."""
     direction, number = shape.direction, shape.number
     name = naming.class_listener(direction, number)
     if direction == "egress":
@@ -180,7 +191,12 @@ def class_listener(
     if not chains.is_sniffed(shape):
         listener.filter_chains.append(_blackhole(name, blocks))
         listener.default_filter_chain = requests
-        return encode(listener)
+        if served:
+            listener.per_connection_buffer_limit_bytes = protocol.EDGE_BUFFER
+            listener.listener_filters.append(
+                ListenerFilter(name=naming.TLS_INSPECTOR, typed_config=typed(TlsInspector()))
+            )
+        return joined(served, listener)
     listener.listener_filters += chains.inspectors(shape)
     listener.listener_filters_timeout = chains.patience(shape)
     listener.continue_on_listener_filters_timeout = True

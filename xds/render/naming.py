@@ -130,6 +130,11 @@ def gateway_listener(port: GatewayPort) -> str:
     return f"{'udp_' if port.transport == 'UDP' else ''}{port.bind or '0.0.0.0'}_{port.port}"
 
 
+def judged_routes(server: str, number: int) -> str:
+    """The same routes of a Gateway's server, where a class judges requests first: such as `http.80|256`."""
+    return f"{server}|{number}"
+
+
 def gateway_host(host: str, port: int) -> str:
     """The virtual host of a host at a Gateway's port, such as `www.example.com:443`."""
     return f"{host}:{port}"

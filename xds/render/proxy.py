@@ -247,9 +247,29 @@ def _classes(view: ProxyView) -> Iterator[EnvoyResource]:
             name = naming.class_listener(direction, l7.number)
             shape, kept = listeners.structure(l7), tracing.structure(spans)
             met = () if view.gateway else plugins.of_class(view.plugins, l7)
-            yield EnvoyResource(LISTENER, name, listeners.class_listener(shape, kept, logs, met), blame)
+            served = _judged_chains(view, l7) if direction == "ingress" else b""
+            body = listeners.class_listener(shape, kept, logs, met, served)
+            yield EnvoyResource(LISTENER, name, body, blame)
             name = naming.class_routes(direction, l7.number)
             yield EnvoyResource(ROUTES, name, routes.l7_class(l7, spans), blame)
+
+
+def _judged_chains(view: ProxyView, judge: L7Class) -> bytes:
+    """Where the pod serves Gateways, requests are judged as they are served."""
+    standing = plugins.slots(view.plugins, "GATEWAY")
+    found = (
+        gateways.judged_chains(
+            _structure(port),
+            judge.number,
+            judge.normalization,
+            tracing.structure(view.egress_tracing),
+            view.egress_logs,
+            plugins.at_port(standing, port.port),
+        )
+        for port in view.gateway
+        if any(server.http for server in port.servers)
+    )
+    return b"".join(found)
 
 
 def _keyless(view: ProxyView) -> Iterator[EnvoyResource]:
@@ -329,9 +349,11 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
                 own = tuple(reached[target] for target in sorted(server.targets) if target in reached)
                 tokens = (part.origin for part in server.authentication)
                 senders = _unique((*server.origins, *tokens, *(entry.origin for entry in server.all)))
-                yield EnvoyResource(
-                    ROUTES, server.name, gateways.routes(server, port.port, own, view.egress_tracing), senders
-                )
+                for judge in (None, *view.ingress):
+                    name = naming.judged_routes(server.name, judge.number) if judge else server.name
+                    body = gateways.routes(server, port.port, own, view.egress_tracing, judge)
+                    blame = _unique((*senders, *judge.origins)) if judge else senders
+                    yield EnvoyResource(ROUTES, name, body, blame)
     for found in view.credentials:
         if isinstance(found, Secret) and found.certificate:
             name, body = naming.secret(found.ref), downstream_tls.certificate(found)

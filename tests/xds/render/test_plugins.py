@@ -77,7 +77,8 @@ def gateway(*parts: PluginPart) -> ProxyView:
 
 
 def chains(rendered: Rendered) -> dict[str, list[str]]:
-    """The HTTP filters of each filter chain, short names for plugins'."""
+    """The HTTP filters of each filter chain, short names for plugins'. Before the second of a name stands its
+    listener's."""
     found: dict[str, list[str]] = {}
     for listener in readable(rendered)["listeners"]:
         last = listener.get("default_filter_chain", {})
@@ -85,7 +86,9 @@ def chains(rendered: Rendered) -> dict[str, list[str]]:
             for filter_ in chain.get("filters", ()):
                 if filter_["name"] == MANAGER:
                     names = [one["name"] for one in filter_["typed_config"]["http_filters"]]
-                    found[chain["name"]] = [name.removeprefix(PREFIX) for name in names]
+                    known = chain["name"] in found
+                    name = f"{listener['name']} {chain['name']}" if known else chain["name"]
+                    found[name] = [name.removeprefix(PREFIX) for name in names]
     return found
 
 
@@ -105,6 +108,8 @@ def test_phases_stand_about_what_judges() -> None:
     assert outbound[:5] == ["authn", "authz", "stats", "unspecified_phase", "envoy.filters.http.cors"]
     edge = chains(render(gateway(*parts)))["http.80"]
     assert edge[:5] == ["authn", JWT, "authz", "stats", "unspecified_phase"]
+    judged = chains(render(gateway(*parts)))["virtualInbound|256 http.80"]
+    assert [name for name in judged if name in told] == told and "envoy.filters.http.cors" in judged
 
 
 def test_plugins_of_a_phase_stand_by_priority_and_then_by_name() -> None:
@@ -131,6 +136,8 @@ def test_a_plugin_stands_at_its_side_and_ports() -> None:
         "http.80": ["p"],
         "http.81": ["p", "q"],
         "virtualInbound|256": [],
+        "virtualInbound|256 http.80": ["p"],
+        "virtualInbound|256 http.81": ["p", "q"],
     }
 
 

@@ -87,7 +87,8 @@ def _changed(resource: bytes, place: Scene, patches: tuple[Patch, ...]) -> _Resu
     packed = AnyMessage.parse(resource)
     kind = type_of(packed.type_url)
     assert kind is not None
-    current: bytes = packed.value
+    # A listener is encoded in parts, in another order than that of its fields.
+    current = bytes(kind.parse(packed.value))
     origins: list[ObjectRef] = []
     faults: list[Problem] = []
     for one in patches:
@@ -107,7 +108,7 @@ def _changed(resource: bytes, place: Scene, patches: tuple[Patch, ...]) -> _Resu
         if new != current:
             origins.append(one.origin)
             current = new
-    return _Result(_packed(kind, current), tuple(origins), tuple(faults))
+    return _Result(_packed(kind, current) if origins else resource, tuple(origins), tuple(faults))
 
 
 def _packed(kind: type[betterproto2.Message], value: bytes) -> bytes:

@@ -2,7 +2,8 @@
 
 Sluice's listeners and routes are called as Istio's where they are the same. Where one is for a class of
 callers (`virtualInbound|256`), Istio's name (`virtualInbound`, `inbound|http|8080`) means each that serves
-the port. Changes nothing.
+the port. So do those of a Gateway (`0.0.0.0_80`, `http.80`) where a policy judges its requests: they are the
+chains of its port in the listener of the class, and routes of their own (`http.80|256`). Changes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from envoy_data_plane.envoy.config.listener.v3 import FilterChain
+from envoy_data_plane.envoy.config.listener.v3 import FilterChain, FilterChainMatch
 from envoy_data_plane.envoy.config.route.v3 import Route, VirtualHost
 
 from mesh.discovery.envoy import CLUSTER, LISTENER, ROUTES
@@ -39,8 +40,8 @@ _INBOUND = re.compile(r"inbound\|.*")
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What a proxy knows of one of its resources: its side, the port and the Gateways that it serves (`udp`:
-    such a listener has no filter chains), and the patches that are for the ports of its class (by object and
-    field)."""
+    such a listener has no filter chains), what Istio calls it, if not by its name, and the patches that are
+    for the ports of its class (by object and field)."""
 
     context: PatchContext
     port: int = 0
@@ -48,25 +49,28 @@ class Scene:
     keys: frozenset[str] = frozenset()
     is_class: bool = False
     udp: bool = False
+    called: str = ""
 
 
 def scene(resource: EnvoyResource, view: ProxyView) -> Scene | None:
     """None where no patch can mean the resource."""
     found = _CLASS.fullmatch(resource.name)
     inbound = resource.name == naming.INBOUND_PASSTHROUGH or (found is not None and found[1].lower() == "in")
+    if inbound and view.gateway:
+        return Scene("GATEWAY", is_class=True) if resource.type_url == LISTENER else None
     if inbound:
-        if view.gateway:
-            return None
         keys = {str(k) for l7 in view.ingress if found and l7.number == int(found[2]) for k in l7.patches}
         return Scene("SIDECAR_INBOUND", keys=frozenset(keys), is_class=found is not None)
     if not view.gateway:
         return Scene("SIDECAR_OUTBOUND", is_class=found is not None)
+    name = resource.name.partition("|")[0] if resource.type_url == ROUTES else resource.name
     for port in view.gateway:
-        is_listener = resource.name == naming.gateway_listener(port)
-        served = [server for server in port.servers if is_listener or server.name == resource.name]
+        is_listener = name == naming.gateway_listener(port)
+        served = [server for server in port.servers if is_listener or server.name == name]
         if served:
             gateways = {f"{o.namespace}/{o.name}" for server in served for o in server.origins}
-            return Scene("GATEWAY", port.port, frozenset(gateways), udp=port.transport == "UDP")
+            udp = port.transport == "UDP"
+            return Scene("GATEWAY", port.port, frozenset(gateways), udp=udp, called=name)
     return Scene("GATEWAY") if resource.type_url == CLUSTER else None
 
 
@@ -76,6 +80,11 @@ def means(patch: EnvoyPatch, key: str, scene: Scene, name: str) -> bool:
         return False
     if scene.context == "SIDECAR_INBOUND" and inbound_port(patch) and key not in scene.keys:
         return False
+    name = scene.called or name
+    if scene.context == "GATEWAY" and scene.is_class:
+        # It is none of a Gateway's, some of its chains are.
+        adds = patch.target == "FILTER_CHAIN" and patch.operation == "ADD"
+        return patch.target != "LISTENER" and not adds
     match patch.where:
         case ListenerMatch() as where:
             return _means_listener(patch, where, scene, name)
@@ -141,9 +150,11 @@ def is_chain(chain: FilterChain, where: ListenerMatch | None, scene: Scene) -> b
     """Chains that only close connections are nobody's to change (rule 14)."""
     if not chain.filters:
         return False
+    match = chain.filter_chain_match
+    if scene.context == "GATEWAY" and scene.is_class and not _is_at(match, where):
+        return False
     if where is None:
         return True
-    match = chain.filter_chain_match
     if scene.context == "SIDECAR_OUTBOUND" and not scene.is_class:
         number = where.port or where.destination_port or outbound_number(where.name)
         if number and (match is None or match.destination_port != number):
@@ -161,6 +172,16 @@ def is_chain(chain: FilterChain, where: ListenerMatch | None, scene: Scene) -> b
         )
         and (not where.filter or any(filter_.name == where.filter for filter_ in chain.filters))
     )
+
+
+def _is_at(match: FilterChainMatch | None, where: ListenerMatch | None) -> bool:
+    """Is it a chain of a Gateway's port, and of the one that is meant?"""
+    port = match.destination_port if match else None
+    if not port:
+        return False
+    if where is None:
+        return True
+    return where.port in (0, port) and (not where.name or where.name.endswith(f"_{port}"))
 
 
 def is_host(host: VirtualHost, where: RoutesMatch | None, scene: Scene) -> bool:
