@@ -1,5 +1,5 @@
-"""Envoy's access-log stream (envoy.service.accesslog.v3), read from the wire: only the fields that a flow
-needs, of HTTP entries only. It must not know names; who the addresses belong to is for `agent.flows`.
+"""Envoy's access-log stream (envoy.service.accesslog.v3), read from the wire: only the fields that somebody
+needs. It must not know names; who the addresses belong to is for others.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ _TEXT, _STRUCT = 3, 5
 #: envoy.config.core.v3.RequestMethod
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 
+
+#: envoy.data.accesslog.v3.AccessLogType: TcpConnectionEnd.
+_CONNECTION_END = 3
 
 #: Field number -> short name.
 _FLAGS = {
@@ -83,6 +86,24 @@ class LoggedRequest:
 
 
 @dataclass(slots=True)
+class LoggedConnection:
+    """A TCP connection that Envoy does not look into, told when there is a backend and when it has `ended`.
+    `remote`, `local`, `upstream`, `cluster` and `flags` are as of a request; `own` is Envoy's end of the
+    connection to the backend, nowhere if there never was one. `received` are bytes of the client, `sent` to
+    it."""
+
+    remote: Address = _NOWHERE
+    local: Address = _NOWHERE
+    own: Address = _NOWHERE
+    upstream: Address = _NOWHERE
+    received: int = 0
+    sent: int = 0
+    flags: str = "-"
+    cluster: str = ""
+    ended: bool = False
+
+
+@dataclass(slots=True)
 class Leg:
     """The connection to the backend that a request took: Envoy's end of it, and seconds from the request's
     start until its first byte left there and its last came."""
@@ -105,11 +126,54 @@ def leg(request: LoggedRequest) -> Leg:
     return found
 
 
+#: What an Envoy may tell.
+Logged = LoggedRequest | LoggedConnection
+
+
+def entries(message: bytes) -> Iterator[Logged]:
+    """All of one StreamAccessLogsMessage. Raises wire.WireError."""
+    yield from requests(message)
+    yield from connections(message)
+
+
 def requests(message: bytes) -> Iterator[LoggedRequest]:
     """The HTTP entries of one StreamAccessLogsMessage. Raises wire.WireError."""
     for entry in _submessages(message, 2):
         for logged in _submessages(entry, 1):
             yield _request(logged)
+
+
+def connections(message: bytes) -> Iterator[LoggedConnection]:
+    """The TCP entries of one StreamAccessLogsMessage. Raises wire.WireError."""
+    for entry in _submessages(message, 3):
+        for logged in _submessages(entry, 1):
+            yield _connection(logged)
+
+
+def _connection(entry: bytes) -> LoggedConnection:
+    connection = LoggedConnection()
+    for part, _, message in fields(entry):
+        for number, integer, data in fields(message):
+            match part, number:
+                case 1, 3:
+                    connection.local = _address(data)
+                case 1, 13:
+                    connection.upstream = _address(data)
+                case 1, 14:
+                    connection.own = _address(data)
+                case 1, 15:
+                    connection.cluster = text(data)
+                case 1, 16:
+                    connection.flags = _flags(data)
+                case 1, 20:  # downstream_direct_remote_address
+                    connection.remote = _address(data)
+                case 1, 33:  # access_log_type
+                    connection.ended = integer == _CONNECTION_END
+                case 2, 1:
+                    connection.received = integer
+                case 2, 2:
+                    connection.sent = integer
+    return connection
 
 
 def _request(entry: bytes) -> LoggedRequest:

@@ -14,7 +14,7 @@ from agent.telemetry.traffic import Traffic
 from bpf.layout import NO_ADDRESS, TrafficKey, TrafficValue, packed_address
 from mesh.discovery.wire import bytes_field, integer_field, text_field
 from mesh.model import ServiceName, WorkloadName
-from mesh.node import Canonical, ServicePortRecord, ServiceRecord, WorkloadRecord
+from mesh.node import Canonical, PodRecord, ServicePortRecord, ServiceRecord, WorkloadRecord
 from tests.agent.telemetry.samples import samples, value
 
 WEB, CLIENT = WorkloadName("shop", "web-7d9f-abcde"), WorkloadName("street", "client")
@@ -52,6 +52,9 @@ LABELS = [
 TCP_LABELS = [label for label in LABELS if label not in ("response_code", "grpc_response_status")]
 
 
+EDGE, EDGE_IP = WorkloadName("shop", "edge"), "10.0.0.3"
+
+
 def names() -> Names:
     made = Names()
     web = Canonical("web", "web", "v1", "shop-web", "v1")
@@ -61,6 +64,11 @@ def names() -> Names:
         WorkloadRecord(WEB, 300, ((WEB_IP, 0),), "node1", web),
         WorkloadRecord(CLIENT, 301, ((CLIENT_IP, 0),), "node1", client),
         ServiceRecord(service, (VIP,), 0, (ServicePortRecord(80, "TCP", ((WEB_IP, 8080),)),)),
+        WorkloadRecord(EDGE, 302, ((EDGE_IP, 0),), "node1", Canonical("edge", "", "", "edge", "latest")),
+        PodRecord(EDGE, (EDGE_IP,), 302, gateway=(8090,)),
+        ServiceRecord(
+            ServiceName("shop", "edge"), (), 0, (ServicePortRecord(8090, "TCP", ((EDGE_IP, 8090),)),)
+        ),
     )
     for number, record in enumerate(records):
         made.follow(Change("type", str(number), None, record))
@@ -156,6 +164,29 @@ def test_who_is_no_workload_is_unknown_and_never_named_by_what_it_sent() -> None
     assert (labels["source_cluster"], labels["source_canonical_revision"]) == ("unknown", "latest")
     # Istio: where no Service leads to that port, the workload's canonical service.
     assert labels["destination_service"] == labels["destination_service_name"] == "shop-web"
+
+
+def test_a_gateway_reports_what_it_leads_on_as_source_and_names_nobody_where_no_route_fits() -> None:
+    routed = logged(EDGE_IP, CLIENT_IP, WEB_IP, 8090, common=OUTBOUND)
+    (sample,) = samples(told(routed, EDGE, EDGE_IP), "istio_requests_total")
+    labels = sample.labels
+    assert (labels["reporter"], labels["connection_security_policy"]) == ("source", "unknown")
+    assert (labels["source_workload"], labels["destination_workload"]) == ("edge", "web")
+    assert labels["destination_service_name"] == "web"
+    (sample,) = samples(told(logged(EDGE_IP, CLIENT_IP, "", 8090), EDGE, EDGE_IP), "istio_requests_total")
+    found = {value for name, value in sample.labels.items() if name.startswith("destination_")}
+    assert sample.labels["reporter"] == "source" and found == {"unknown", "latest"}
+
+
+def test_a_request_that_the_judges_hand_on_to_the_gateway_beside_them_is_told_by_that() -> None:
+    judged = logged(EDGE_IP, CLIENT_IP, EDGE_IP, 8090, common=text_field(15, "InboundPassthroughCluster"))
+    assert told(judged, EDGE, EDGE_IP) == ""
+
+
+def test_scrapes_go_past_what_is_counted() -> None:
+    assert told(logged(WEB_IP, CLIENT_IP, WEB_IP, 15020), WEB, WEB_IP) == ""
+    away = logged("192.0.2.1", "127.0.0.1", "192.0.2.1", 15020)
+    assert value(told(away, CLIENT, CLIENT_IP), "istio_requests_total") == 1
 
 
 def test_duration_and_bytes_are_histograms_with_envoys_buckets() -> None:
