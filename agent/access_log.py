@@ -57,7 +57,7 @@ class LoggedRequest:
     RBAC filters left, `tokens` why each rule about tokens refused (see `agent.judgement`). `duration` is the
     seconds until the last byte was sent, `lasted` until the request was over; `received` and `sent` are bytes
     on the wire; `flags` are Envoy's response flags in short ("-": none); `grpc_status` is what the answer
-    said of itself, digits or empty; `messages` of gRPC were sent with it and in answer. `traceparent` is the
+    said of itself, whatever that is; `messages` of gRPC were sent with it and in answer. `traceparent` is the
     context of Envoy's span where it traces (W3C Trace Context); `common` is for `leg`."""
 
     remote: Address = _NOWHERE
@@ -243,7 +243,7 @@ def _response(request: LoggedRequest, message: bytes) -> None:
                 request.status = next((value for part, value, _ in fields(data) if part == 1), 0)
             case 4 | 5:  # headers, and trailers, which have the last word
                 name, value = _entry(data)
-                if name == "grpc-status" and value.isascii() and value.isdigit():
+                if name == "grpc-status":
                     request.grpc_status = value
             case 6:
                 request.details = text(data)

@@ -31,6 +31,7 @@ class Names:
     def __init__(self) -> None:
         self._workloads: dict[bytes, WorkloadRecord] = {}
         self._services: dict[bytes, ServiceName] = {}
+        self._entries: dict[str, ServiceName] = {}
         self._gateways: dict[tuple[str, int], WorkloadName] = {}
         #: (address, port) of a backend -> the services that it stands behind.
         self._behind: dict[tuple[str, int], tuple[ServiceName, ...]] = {}
@@ -51,6 +52,8 @@ class Names:
                     if self._gateways.get(place) == record.name:
                         del self._gateways[place]
             case ServiceRecord() as record:
+                if self._entries.get(record.name.name) == record.name:
+                    del self._entries[record.name.name]
                 for vip in record.vips:
                     if self._services.get(packed_address(vip)) == record.name:
                         del self._services[packed_address(vip)]
@@ -65,6 +68,8 @@ class Names:
             case PodRecord() as record:
                 self._gateways |= dict.fromkeys(product(record.addresses, record.gateway), record.name)
             case ServiceRecord() as record:
+                if record.name.host == record.name.name:
+                    self._entries[record.name.host] = record.name
                 for vip in record.vips:
                     self._services[packed_address(vip)] = record.name
                 own = (record.name,)
@@ -88,6 +93,10 @@ class Names:
     def service(self, packed: bytes) -> ServiceName | None:
         """The service that has an address."""
         return self._services.get(packed)
+
+    def entry(self, host: str) -> ServiceName | None:
+        """What a ServiceEntry says stands for a host; any of them, if there are several."""
+        return self._entries.get(host)
 
     def is_gateway(self, ip: str, port: int) -> bool:
         """Does a pod of this node serve Gateways there?"""

@@ -21,6 +21,13 @@ from agent.telemetry.scrape import PORTS
 from agent.telemetry.services import behind, meant, reporter
 from mesh.model import Attribute
 
+#: Codes of gRPC; any other is _INVALID.
+_GRPC_STATUSES = frozenset(map(str, range(17)))
+_INVALID = "-1"
+#: What an answer without one means (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md).
+_OF_HTTP = {400: "13", 401: "16", 403: "7", 404: "12", 429: "14", 502: "14", 503: "14", 504: "14"}
+_GRPC_UNKNOWN = "2"
+
 
 def conversation(names: Names, addresses: tuple[str, ...], request: LoggedRequest) -> Conversation | None:
     """Of one request that the Envoy of the pod with these addresses has handled; None if it does not
@@ -41,8 +48,17 @@ def _said(
     side: Reporter, source: Party | None, destination: Party | None, service: Host, request: LoggedRequest
 ) -> Conversation:
     protocol: Protocol = "grpc" if request.is_grpc else "http"
-    status, grpc_status = str(request.status), request.grpc_status
+    status, grpc_status = str(request.status), _grpc_status(request)
     return Conversation(side, source, destination, service, protocol, status, grpc_status, request.flags)
+
+
+def _grpc_status(request: LoggedRequest) -> str:
+    """As Envoy's Grpc::Common::getGrpcStatus."""
+    if not request.is_grpc:
+        return ""
+    if request.grpc_status:
+        return request.grpc_status if request.grpc_status in _GRPC_STATUSES else _INVALID
+    return _OF_HTTP.get(request.status, _GRPC_UNKNOWN) if request.status else ""
 
 
 def attribute(request: LoggedRequest, name: Attribute) -> str:

@@ -35,7 +35,8 @@ def dialled(names: Names, vip: bytes, ip: str, port: int, otherwise: str = _PASS
 def meant(names: Names, cluster: str, local: Address) -> Host:
     """The one that an Envoy's route chose; without a choice, inside the mesh, the one that was dialled."""
     if chosen := host_of_cluster(cluster):
-        return chosen
+        entry = names.entry(chosen.host)
+        return host(entry) if entry else chosen
     otherwise = cluster or UNKNOWN
     if names.is_gateway(*local):
         return Host(name=otherwise)
