@@ -1,5 +1,5 @@
-"""Envoy's access-log stream (envoy.service.accesslog.v3), read from the wire: only the fields that a flow
-needs, of HTTP entries only. It must not know names; who the addresses belong to is for `agent.flows`.
+"""Envoy's access-log stream (envoy.service.accesslog.v3), read from the wire: only the fields that somebody
+needs. It must not know names; who the addresses belong to is for others.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ _TEXT, _STRUCT = 3, 5
 #: envoy.config.core.v3.RequestMethod
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 
+
+#: envoy.data.accesslog.v3.AccessLogType: TcpConnectionEnd.
+_CONNECTION_END = 3
 
 #: Field number -> short name.
 _FLAGS = {
@@ -54,7 +57,7 @@ class LoggedRequest:
     RBAC filters left, `tokens` why each rule about tokens refused (see `agent.judgement`). `duration` is the
     seconds until the last byte was sent, `lasted` until the request was over; `received` and `sent` are bytes
     on the wire; `flags` are Envoy's response flags in short ("-": none); `grpc_status` is what the answer
-    said of itself, digits or empty; `messages` of gRPC were sent with it and in answer. `traceparent` is the
+    said of itself, whatever that is; `messages` of gRPC were sent with it and in answer. `traceparent` is the
     context of Envoy's span where it traces (W3C Trace Context); `common` is for `leg`."""
 
     remote: Address = _NOWHERE
@@ -83,6 +86,24 @@ class LoggedRequest:
 
 
 @dataclass(slots=True)
+class LoggedConnection:
+    """A TCP connection that Envoy does not look into, told when there is a backend and when it has `ended`.
+    `remote`, `local`, `upstream`, `cluster` and `flags` are as of a request; `own` is Envoy's end of the
+    connection to the backend, nowhere if there never was one. `received` are bytes of the client, `sent` to
+    it."""
+
+    remote: Address = _NOWHERE
+    local: Address = _NOWHERE
+    own: Address = _NOWHERE
+    upstream: Address = _NOWHERE
+    received: int = 0
+    sent: int = 0
+    flags: str = "-"
+    cluster: str = ""
+    ended: bool = False
+
+
+@dataclass(slots=True)
 class Leg:
     """The connection to the backend that a request took: Envoy's end of it, and seconds from the request's
     start until its first byte left there and its last came."""
@@ -105,11 +126,54 @@ def leg(request: LoggedRequest) -> Leg:
     return found
 
 
+#: What an Envoy may tell.
+Logged = LoggedRequest | LoggedConnection
+
+
+def entries(message: bytes) -> Iterator[Logged]:
+    """All of one StreamAccessLogsMessage. Raises wire.WireError."""
+    yield from requests(message)
+    yield from connections(message)
+
+
 def requests(message: bytes) -> Iterator[LoggedRequest]:
     """The HTTP entries of one StreamAccessLogsMessage. Raises wire.WireError."""
     for entry in _submessages(message, 2):
         for logged in _submessages(entry, 1):
             yield _request(logged)
+
+
+def connections(message: bytes) -> Iterator[LoggedConnection]:
+    """The TCP entries of one StreamAccessLogsMessage. Raises wire.WireError."""
+    for entry in _submessages(message, 3):
+        for logged in _submessages(entry, 1):
+            yield _connection(logged)
+
+
+def _connection(entry: bytes) -> LoggedConnection:
+    connection = LoggedConnection()
+    for part, _, message in fields(entry):
+        for number, integer, data in fields(message):
+            match part, number:
+                case 1, 3:
+                    connection.local = _address(data)
+                case 1, 13:
+                    connection.upstream = _address(data)
+                case 1, 14:
+                    connection.own = _address(data)
+                case 1, 15:
+                    connection.cluster = text(data)
+                case 1, 16:
+                    connection.flags = _flags(data)
+                case 1, 20:  # downstream_direct_remote_address
+                    connection.remote = _address(data)
+                case 1, 33:  # access_log_type
+                    connection.ended = integer == _CONNECTION_END
+                case 2, 1:
+                    connection.received = integer
+                case 2, 2:
+                    connection.sent = integer
+    return connection
 
 
 def _request(entry: bytes) -> LoggedRequest:
@@ -179,7 +243,7 @@ def _response(request: LoggedRequest, message: bytes) -> None:
                 request.status = next((value for part, value, _ in fields(data) if part == 1), 0)
             case 4 | 5:  # headers, and trailers, which have the last word
                 name, value = _entry(data)
-                if name == "grpc-status" and value.isascii() and value.isdigit():
+                if name == "grpc-status":
                     request.grpc_status = value
             case 6:
                 request.details = text(data)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import product
 
 from agent.entries import PROTOCOL_NUMBERS, rules_cookie
 from agent.judgement import Missing
 from agent.records import Change
 from bpf.layout import packed_address
-from mesh.model import ServiceName
-from mesh.node import PolicyClass, PolicySet, ServiceRecord, WorkloadRecord
+from mesh.model import ServiceName, WorkloadName
+from mesh.node import PodRecord, PolicyClass, PolicySet, ServiceRecord, WorkloadRecord
 
 #: Kinds of rules besides those of network policy, and what is missing where none of them lets a request pass.
 #: (The rule that refuses a token is known.)
@@ -30,6 +31,8 @@ class Names:
     def __init__(self) -> None:
         self._workloads: dict[bytes, WorkloadRecord] = {}
         self._services: dict[bytes, ServiceName] = {}
+        self._entries: dict[str, ServiceName] = {}
+        self._gateways: dict[tuple[str, int], WorkloadName] = {}
         #: (address, port) of a backend -> the services that it stands behind.
         self._behind: dict[tuple[str, int], tuple[ServiceName, ...]] = {}
         self._rules: dict[int, tuple[str, ...]] = {}
@@ -44,7 +47,13 @@ class Names:
                     packed = packed_address(address)
                     if self._workloads.get(packed) == record:
                         del self._workloads[packed]
+            case PodRecord() as record:
+                for place in product(record.addresses, record.gateway):
+                    if self._gateways.get(place) == record.name:
+                        del self._gateways[place]
             case ServiceRecord() as record:
+                if self._entries.get(record.name.name) == record.name:
+                    del self._entries[record.name.name]
                 for vip in record.vips:
                     if self._services.get(packed_address(vip)) == record.name:
                         del self._services[packed_address(vip)]
@@ -56,7 +65,11 @@ class Names:
             case WorkloadRecord() as record:
                 for address, _ in record.addresses:
                     self._workloads[packed_address(address)] = record
+            case PodRecord() as record:
+                self._gateways |= dict.fromkeys(product(record.addresses, record.gateway), record.name)
             case ServiceRecord() as record:
+                if record.name.host == record.name.name:
+                    self._entries[record.name.host] = record.name
                 for vip in record.vips:
                     self._services[packed_address(vip)] = record.name
                 own = (record.name,)
@@ -80,6 +93,14 @@ class Names:
     def service(self, packed: bytes) -> ServiceName | None:
         """The service that has an address."""
         return self._services.get(packed)
+
+    def entry(self, host: str) -> ServiceName | None:
+        """What a ServiceEntry says stands for a host; any of them, if there are several."""
+        return self._entries.get(host)
+
+    def is_gateway(self, ip: str, port: int) -> bool:
+        """Does a pod of this node serve Gateways there?"""
+        return (ip, port) in self._gateways
 
     def service_at(self, ip: str, port: int) -> ServiceName | None:
         """The service that a backend stands behind, the first by name if it has several."""

@@ -18,7 +18,7 @@ from operator import ne
 from typing import Any, TypeVar
 
 from agent import last_good
-from agent.access_log import LoggedRequest
+from agent.access_log import Logged, LoggedConnection
 from agent.client import DiscoveryClient
 from agent.connection_logs.connection_logging import ConnectionLogging
 from agent.enforcement import Enforcement
@@ -83,11 +83,15 @@ class NodeAgent:
             on_event=self._envoy_said,
             on_ready=self._envoy_is_ready,
             on_down=self._envoy_is_down,
-            on_request=self._envoy_served,
+            on_logged=self._envoy_logged,
             on_stopped=self._envoy_has_ended,
         )
         self.metrics = Measuring(
-            self._names, self._kernel.table("sl_traffic"), self._in_kernel, self._proxies.metrics
+            self._names,
+            self._kernel.table("sl_traffic"),
+            self._kernel.table("sl_flow"),
+            self._in_kernel,
+            self._proxies.metrics,
         )
         self._spanning = Spanning(
             self._names, self._kernel.table("sl_flow"), self._teller.telling, self._in_kernel
@@ -247,10 +251,13 @@ class NodeAgent:
                 self._rollout.refused(pod, type_url, name, message)
                 self._wake.set()
 
-    def _envoy_served(self, sandbox: Sandbox, request: LoggedRequest) -> None:
-        self._teller.tell_request(sandbox.addresses, request)
-        self.metrics.add_request(sandbox, request)
-        self._spanning.add_request(request)
+    def _envoy_logged(self, sandbox: Sandbox, logged: Logged) -> None:
+        if isinstance(logged, LoggedConnection):
+            self.metrics.add_connection(sandbox, logged)
+            return
+        self._teller.tell_request(sandbox.addresses, logged)
+        self.metrics.add_request(sandbox, logged)
+        self._spanning.add_request(logged)
 
     def _envoy_is_ready(self, pod: WorkloadName, revision: int) -> None:
         if not self._rollout.is_ready(pod):
@@ -261,8 +268,9 @@ class NodeAgent:
             self._routed.add(pod)
         self._wake.set()
 
-    def _envoy_is_down(self, pod: WorkloadName) -> None:
-        self._rollout.down(pod)
+    def _envoy_is_down(self, sandbox: Sandbox) -> None:
+        self._rollout.down(sandbox.pod)
+        self.metrics.end_connections(sandbox)
         self._wake.set()
 
     def _envoy_has_ended(self, pod: WorkloadName) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from agent.access_log import LoggedRequest
+from agent.access_log import Logged
 from agent.envoy import running
 from agent.proxy import BOOTSTRAP, ListenerTable, Places, Proxy, Reports
 from agent.relay import Accepted
@@ -40,8 +40,8 @@ class Proxies:
         launch: Callable[[WorkloadName], Launch],
         on_event: Callable[[WorkloadName, Event], None],
         on_ready: Callable[[WorkloadName, int], None],
-        on_down: Callable[[WorkloadName], None],
-        on_request: Callable[[Sandbox, LoggedRequest], None],
+        on_down: Callable[[Sandbox], None],
+        on_logged: Callable[[Sandbox, Logged], None],
         on_stopped: Callable[[WorkloadName], None],
     ) -> None:
         self._places = places
@@ -50,7 +50,7 @@ class Proxies:
         self._on_event = on_event
         self._on_ready = on_ready
         self._on_down = on_down
-        self._on_request = on_request
+        self._on_logged = on_logged
         self._on_stopped = on_stopped
         self._proxies: dict[WorkloadName, Proxy] = {}
         self._ending: dict[WorkloadName, asyncio.Task[None]] = {}
@@ -140,8 +140,8 @@ class Proxies:
             Reports(
                 event=lambda event: self._on_event(pod, event),
                 ready=lambda revision: self._on_ready(pod, revision),
-                down=lambda: self._on_down(pod),
-                request=lambda request: self._on_request(sandbox, request),
+                down=lambda: self._on_down(sandbox),
+                logged=lambda logged: self._on_logged(sandbox, logged),
             ),
         )
         try:

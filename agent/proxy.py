@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from agent.access_log import LoggedRequest
+from agent.access_log import Logged
 from agent.envoy import LOCKED, Envoy, running
 from agent.envoy_admin import EnvoyAdmin
 from agent.kernel.error import KernelError
@@ -84,7 +84,7 @@ class Reports:
     event: Callable[[Event], None]
     ready: Callable[[int], None]
     down: Callable[[], None]
-    request: Callable[[LoggedRequest], None]
+    logged: Callable[[Logged], None]
 
 
 class Proxy:
@@ -108,7 +108,7 @@ class Proxy:
         self._bootstrap = folder / BOOTSTRAP
         self.admin = folder / "admin.sock"
         self._admin = EnvoyAdmin(self.admin)
-        self._relay = Relay(folder, reports.event, self._settled, reports.request)
+        self._relay = Relay(folder, reports.event, self._settled, reports.logged)
         self._envoy: Envoy | None = None
         self._wanted = True
         self._deaths = 0

@@ -18,7 +18,7 @@ import grpc
 import grpc.aio
 
 from agent import access_log
-from agent.access_log import LoggedRequest
+from agent.access_log import Logged
 from mesh.discovery.envoy import CLUSTER, ENVOY_TYPES, LISTENER
 from mesh.discovery.resource import Snapshot
 from mesh.discovery.session import Event, Session, Subscribed
@@ -55,13 +55,13 @@ class Relay:
         folder: Path,
         on_event: Callable[[Event], None],
         on_settled: Callable[[int], None],
-        on_request: Callable[[LoggedRequest], None],
+        on_logged: Callable[[Logged], None],
     ) -> None:
         """`on_settled(revision)`: everything of that revision was sent and accepted."""
         self._folder = folder
         self._on_event = on_event
         self._on_settled = on_settled
-        self._on_request = on_request
+        self._on_logged = on_logged
         self._served: tuple[int, Snapshot] | None = None
         self._newest: _Stream | None = None
         self._streams: list[_Stream] = []
@@ -123,8 +123,8 @@ class Relay:
         """One access-log stream."""
         async for message in messages:
             try:
-                for request in access_log.requests(message):
-                    self._on_request(request)
+                for logged in access_log.entries(message):
+                    self._on_logged(logged)
             except WireError as error:
                 log.warning("read the access log of %s failed: %s", self._folder.name, error)
         return b""

@@ -239,6 +239,7 @@ enum flow_flags {
 	SL_FLOW_FIN_B = 16,
 	SL_FLOW_CLOSED = 32,  /* RST, or both FINs */
 	SL_FLOW_MIDWAY = 64,  /* made by a segment that does not open: who opened it is a guess */
+	SL_FLOW_TO_PROXY = 128, /* an Envoy of ours answered */
 };
 
 struct flow_value {

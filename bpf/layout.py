@@ -125,6 +125,7 @@ class FlowFlags(IntFlag):
     FIN_B = 16
     CLOSED = 32
     MIDWAY = 64
+    TO_PROXY = 128
 
 
 class EventType(IntEnum):

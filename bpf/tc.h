@@ -199,13 +199,14 @@ SUBPROGRAM int open_flow(struct __sk_buff *skb, const struct packet *p, __u32 di
 	return pass(direction, o.reversed ? o.j.ifindex[0] : o.j.ifindex[1]);
 }
 
-/* What the packet does to its flow's state. */
-static __always_inline void note(struct flow_value *flow, const struct packet *p, __u32 side)
+/* What the packet does to its flow's state. Who answers a SYN is asked here, once: even the SYN-ACK bears
+ * the listener's cgroup. */
+static __always_inline void note(struct __sk_buff *skb, struct flow_value *flow, const struct packet *p, __u32 side)
 {
 	__u32 flags = flow->flags;
 
 	if (!(flags & SL_FLOW_REPLIED) && !!(flags & SL_FLOW_FROM_B) != side)
-		flags |= SL_FLOW_REPLIED;
+		flags |= SL_FLOW_REPLIED | (by_proxy(skb) ? SL_FLOW_TO_PROXY : 0);
 	if (p->tcp_flags & TCP_FIN)
 		flags |= side ? SL_FLOW_FIN_B : SL_FLOW_FIN_A;
 	if (p->tcp_flags & TCP_RST || (flags & (SL_FLOW_FIN_A | SL_FLOW_FIN_B)) == (SL_FLOW_FIN_A | SL_FLOW_FIN_B))
@@ -230,7 +231,7 @@ static __always_inline int follow_flow(struct __sk_buff *skb, const struct packe
 		reason = misplaced(direction, skb->ifindex, side ? b_ifindex : a_ifindex, side ? a_ifindex : b_ifindex);
 	if (reason)
 		return drop(skb, &p->t, reason, now);
-	note(flow, p, side);
+	note(skb, flow, p, side);
 	return pass(direction, side ? a_ifindex : b_ifindex);
 }
 

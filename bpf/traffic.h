@@ -20,18 +20,20 @@ SUBPROGRAM int find_traffic(const struct tuple *t, struct traffic_key *row)
 		return 0;
 	side = flow_key_of(t, &key);
 	flow = bpf_map_lookup_elem(&sl_flow, &key);
-	if (!flow || flow->listener || flow->flags & (SL_FLOW_BY_PROXY | SL_FLOW_MIDWAY))
+	/* In a flood of SYNs answers are cookies, which bear no socket; `listener` is known all the same. */
+	if (!flow || flow->listener || flow->flags & (SL_FLOW_BY_PROXY | SL_FLOW_TO_PROXY | SL_FLOW_MIDWAY))
 		return 0;
+	row->opener = !!(flow->flags & SL_FLOW_FROM_B) == side;
 	if (side ? flow->ifindex[0] : flow->ifindex[1]) {
 		row->peer = t->dst;
 	} else {
-		/* Another node knows whether an Envoy is at that end. The world is one peer. */
+		/* Another node knows whether an Envoy is at that end. The world is one peer. What the node opens
+		 * are probes (rule 11), which go past Istio's proxy too. */
 		find_peer(&t->dst, &peer, generation());
-		if (peer.id >= SL_FIRST_WORKLOAD_ID)
+		if (peer.id >= SL_FIRST_WORKLOAD_ID || (peer.id == SL_HOST_ID && !row->opener))
 			return 0;
 	}
 	row->pod = t->src;
-	row->opener = !!(flow->flags & SL_FLOW_FROM_B) == side;
 	row->port_be = row->opener ? t->dst_port_be : t->src_port_be;
 	return 1;
 }

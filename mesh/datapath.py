@@ -188,8 +188,7 @@ class Node:
                 proxies[str(name)] = view
             if traced := self._traced(view):
                 tracings[str(name)] = traced
-            # Every connection of a pod that serves Gateways is its Envoy's.
-            if (view.egress_logs or view.ingress_logs) and not view.gateway:
+            if view.egress_logs or view.ingress_logs:
                 loggings[str(name)] = self._logged(view)
             if told := metrics_record(applied, name):
                 metrics[str(name)] = told
@@ -207,6 +206,7 @@ class Node:
                 self._mesh.workloads[name].uid,
                 str(self._mesh.callers.of(name)),
                 launch(self._mesh.config, self._mesh.proxy_configs.values(), self._mesh.workloads[name]),
+                tuple(sorted({port.port for port in view.gateway if port.transport == "TCP"})),
             )
         self.proxies = same(self.proxies, proxies)
         self.state = replace(

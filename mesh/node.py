@@ -168,7 +168,7 @@ class PodRecord:
     `ingress_listeners` and `egress_listeners` are the L7 classes its Envoy must serve,
     `routes` whether it needs the routing listener. `uid` is the pod's whom all this is about: another of
     its name is somebody else, even on its address (empty: not known). `view` says whose routes it sees.
-    `launch` None: its Envoy is started as always.
+    `launch` None: its Envoy is started as always. `gateway` are the TCP ports at which it serves Gateways.
     """
 
     name: WorkloadName
@@ -183,6 +183,7 @@ class PodRecord:
     uid: str = ""
     view: str = ""
     launch: Launch | None = None
+    gateway: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,4 +330,6 @@ def readable(state: NodeState) -> dict[str, dict[str, Any]]:
     }
 
 
-_RARE = frozenset({"audit", "audit_rules", "balanced", "names", "audit_names", "unnamed", "logs", "launch"})
+_RARE = frozenset(
+    {"audit", "audit_rules", "balanced", "names", "audit_names", "unnamed", "logs", "launch", "gateway"}
+)

@@ -1,8 +1,7 @@
 """From the kernel's events to connections that have ended, each end's by itself. Knows no log and no clock.
 
 When a connection began only the event says that opened it, so the newest of those are kept; one whose event
-is not there any more is told without a beginning. What the node itself opens (probes, rule 11) is not told,
-as with Istio, where probes go past the proxy.
+is not there any more is told without a beginning.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from agent.connection_logs.logged import Logged
 from agent.names import Names
 from bpf.layout import NO_ADDRESS, Event, EventFlags, EventType, address_text
 from mesh.model import WorkloadName
-from mesh.node import HOST_ID, ConnectionLog
+from mesh.node import ConnectionLog
 
 #: Connections whose beginning is kept: about 200 bytes each.
 KEPT = 16384
@@ -25,22 +24,21 @@ _TCP = 6
 #: src, dst, protocol, type and flags of a packed Event.
 _CHOSEN = struct.Struct("=8x16s16s42xBBxxB")
 _PORTS = struct.Struct("!HH")
-#: Others of its fields: at 0, 56 and 80.
-_TIME, _ID, _VIP_PORT = struct.Struct("=Q"), struct.Struct("=I"), struct.Struct("!H")
+#: Others of its fields: at 0 and 80.
+_TIME, _VIP_PORT = struct.Struct("=Q"), struct.Struct("!H")
 #: Istio's name for what is passed on to where the client meant it to go.
 _PASSED_ON = "PassthroughCluster"
 
 
 class _Beginning(NamedTuple):
-    """When a connection was opened, in nanoseconds since the epoch, which port of a service was dialled, and
-    by whom."""
+    """When a connection was opened, in nanoseconds since the epoch, and which port of a service was
+    dialled."""
 
     time: int
     vip_port: int
-    security_id: int
 
 
-_UNSEEN = _Beginning(0, 0, 0)
+_UNSEEN = _Beginning(0, 0)
 
 
 class Ends:
@@ -63,8 +61,8 @@ class Ends:
                 if record is None:
                     continue
                 logs = record.egress if flags & EventFlags.EGRESS else record.ingress
-                if logs and (found := self._connection(Event.unpack(packed), offset)):
-                    yield record.pod, found, logs
+                if logs:
+                    yield record.pod, self._connection(Event.unpack(packed), offset), logs
             elif (kind, protocol) == (EventType.FLOW, _TCP) and not flags & EventFlags.BY_PROXY:
                 if self._logged.of(src) or self._logged.of(dst):
                     self._remember(packed, src, dst, offset)
@@ -77,22 +75,19 @@ class Ends:
         key = src + dst + packed[76:80]
         self._begun.pop(key, None)  # The newest stands last.
         (at,) = _TIME.unpack_from(packed)
-        (vip_port,), (opener,) = _VIP_PORT.unpack_from(packed, 80), _ID.unpack_from(packed, 56)
-        self._begun[key] = _Beginning(at + offset, vip_port, opener)
+        (vip_port,) = _VIP_PORT.unpack_from(packed, 80)
+        self._begun[key] = _Beginning(at + offset, vip_port)
         if len(self._begun) > KEPT:
             del self._begun[next(iter(self._begun))]
 
-    def _connection(self, event: Event, offset: int) -> Connection | None:
+    def _connection(self, event: Event, offset: int) -> Connection:
         opened = bool(event.flags & EventFlags.EGRESS)
         near = Endpoint(address_text(event.src), event.src_port)
         far = Endpoint(address_text(event.dst), event.dst_port)
         client, backend = (near, far) if opened else (far, near)
         ends = (event.src, event.dst) if opened else (event.dst, event.src)
-        start, vip_port, opener = self._begun.get(
-            b"".join(ends) + _PORTS.pack(client.port, backend.port), _UNSEEN
-        )
-        if opener == HOST_ID:
-            return None
+        key = b"".join(ends) + _PORTS.pack(client.port, backend.port)
+        start, vip_port = self._begun.get(key, _UNSEEN)
         end = event.time_ns + offset
         if not opened:
             cluster, got, sent = f"inbound|{backend.port}||", event.received, event.sent

@@ -18,6 +18,8 @@ Protocol = Literal["http", "grpc", "tcp"]
 
 UNKNOWN = "unknown"
 _UNCHANGED: Mapping[str, str | None] = {}
+#: Istio's name for what comes in at a port of no Service.
+_PASSED_IN = "InboundPassthroughCluster"
 #: Istio's name of a cluster that has not been given one.
 _CLUSTER = "Kubernetes"
 
@@ -79,10 +81,11 @@ def labels(said: Conversation, changed: Mapping[str, str | None] = _UNCHANGED) -
     value, or (None) are left out."""
     inbound, source, destination = said.reporter == "destination", said.source, said.destination
     service = said.service
+    # As Istio: who was reached is known even where no Service leads there.
     if inbound and destination and service.host == UNKNOWN:
-        # As Istio: who was reached is known even where no Service leads there.
-        canonical = destination.canonical.service
-        service = Host(canonical, canonical, destination.namespace)
+        service = Host(destination.canonical.service, _PASSED_IN, destination.namespace)
+    elif destination and service.namespace == UNKNOWN:
+        service = service._replace(namespace=destination.namespace)
     pairs: list[tuple[str, str]] = [
         ("reporter", said.reporter),
         *_party("source", source, 0),

@@ -1,6 +1,7 @@
 """What an Envoy's access record says for metrics: reporter, both ends, the service that was meant.
 
-The caller's Envoy reports as source, the destination's as destination. Knows names, no counters.
+The caller's Envoy reports as source, the destination's as destination, a Gateway's as source. Knows names, no
+counters.
 """
 
 from __future__ import annotations
@@ -14,41 +15,50 @@ from agent.telemetry.conversation import (
     Party,
     Protocol,
     Reporter,
-    host,
-    host_of_cluster,
     party,
 )
+from agent.telemetry.scrape import PORTS
+from agent.telemetry.services import behind, meant, reporter
 from mesh.model import Attribute
 
+#: Codes of gRPC; any other is _INVALID.
+_GRPC_STATUSES = frozenset(map(str, range(17)))
+_INVALID = "-1"
+#: What an answer without one means (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md).
+_OF_HTTP = {400: "13", 401: "16", 403: "7", 404: "12", 429: "14", 502: "14", 503: "14", 504: "14"}
+_GRPC_UNKNOWN = "2"
 
-def conversation(names: Names, addresses: tuple[str, ...], request: LoggedRequest) -> Conversation:
-    """Of one request that the Envoy of the pod with these addresses has handled."""
+
+def conversation(names: Names, addresses: tuple[str, ...], request: LoggedRequest) -> Conversation | None:
+    """Of one request that the Envoy of the pod with these addresses has handled; None if it does not
+    count."""
     own = party(names.workload(pack(addresses[0]))) if addresses else None
-    if request.local.ip in addresses:
-        caller = party(names.workload(pack(request.remote.ip)))
-        found = names.service_at(request.local.ip, request.local.port)
-        return _said("destination", caller, own, host(found) if found else Host(), request)
-    reached = party(names.workload(pack(request.upstream.ip)))
-    return _said("source", own, reached, _meant(names, request), request)
+    side = reporter(names, addresses, request)
+    if side == "source":
+        reached = party(names.workload(pack(request.upstream.ip)))
+        return _said(side, own, reached, meant(names, request.cluster, request.local), request)
+    # What scrapes these goes past Istio's proxy.
+    if side is None or request.local.port in PORTS:
+        return None
+    caller = party(names.workload(pack(request.remote.ip)))
+    return _said(side, caller, own, behind(names, *request.local), request)
 
 
 def _said(
-    reporter: Reporter, source: Party | None, destination: Party | None, service: Host, request: LoggedRequest
+    side: Reporter, source: Party | None, destination: Party | None, service: Host, request: LoggedRequest
 ) -> Conversation:
     protocol: Protocol = "grpc" if request.is_grpc else "http"
-    status, grpc_status = str(request.status), request.grpc_status
-    return Conversation(reporter, source, destination, service, protocol, status, grpc_status, request.flags)
+    status, grpc_status = str(request.status), _grpc_status(request)
+    return Conversation(side, source, destination, service, protocol, status, grpc_status, request.flags)
 
 
-def _meant(names: Names, request: LoggedRequest) -> Host:
-    """The service that the route chose; without one, the one that was dialled or that the backend is of."""
-    if chosen := host_of_cluster(request.cluster):
-        return chosen
-    service = names.service(pack(request.local.ip)) or names.service_at(request.local.ip, request.local.port)
-    if service is not None:
-        return host(service)
-    # Istio's name for what is passed on to where the client meant it to go.
-    return Host(name=request.cluster) if request.cluster else Host()
+def _grpc_status(request: LoggedRequest) -> str:
+    """As Envoy's Grpc::Common::getGrpcStatus."""
+    if not request.is_grpc:
+        return ""
+    if request.grpc_status:
+        return request.grpc_status if request.grpc_status in _GRPC_STATUSES else _INVALID
+    return _OF_HTTP.get(request.status, _GRPC_UNKNOWN) if request.status else ""
 
 
 def attribute(request: LoggedRequest, name: Attribute) -> str:

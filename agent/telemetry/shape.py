@@ -16,8 +16,21 @@ _METRICS: dict[Protocol, tuple[Metric, ...]] = {
 }
 
 
+#: Labels of requests that Istio's counters of messages have not: these count while a call lasts.
+_NOT_OF_CALLS = tuple(
+    TagRule(name)
+    for name in (
+        "request_protocol",
+        "response_code",
+        "grpc_response_status",
+        "response_flags",
+        "connection_security_policy",
+    )
+)
+
+
 class Group(NamedTuple):
-    """Metrics that have the same labels, and how those differ from Istio's."""
+    """Metrics that have the same labels, and how those differ from the conversation's."""
 
     metrics: tuple[Metric, ...]
     tags: tuple[TagRule, ...] = ()
@@ -44,7 +57,8 @@ class Shape:
         for metric in metrics:
             change = self._changes.get((direction, metric))
             if change is None or not change.disabled:
-                found.setdefault(change.tags if change else (), []).append(metric)
+                own = _NOT_OF_CALLS if metric in CALL_METRICS else ()
+                found.setdefault((*own, *(change.tags if change else ())), []).append(metric)
         return tuple(Group(tuple(own), tags) for tags, own in found.items())
 
 

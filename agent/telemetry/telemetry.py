@@ -9,6 +9,7 @@ from agent.access_log import LoggedRequest
 from agent.names import Names
 from agent.records import Change
 from agent.telemetry import requests, traffic
+from agent.telemetry.carried import Count
 from agent.telemetry.registry import Registry, exposition
 from agent.telemetry.shape import STANDARD, Shape
 from bpf.layout import TrafficKey, TrafficValue
@@ -39,6 +40,8 @@ class Telemetry:
     def add_request(self, pod: WorkloadName, addresses: tuple[str, ...], request: LoggedRequest) -> None:
         """Take in one entry of the access log of a pod's Envoy."""
         said = requests.conversation(self._names, addresses, request)
+        if said is None:
+            return
         self._registry(pod).add_request(
             said,
             request.lasted * 1000,
@@ -58,6 +61,11 @@ class Telemetry:
             received, sent = (more.sent, more.received) if row.opener else (more.received, more.sent)
             said = traffic.conversation(self._names, row)
             self._registry(owner.name).add_connections(said, more.opened, more.closed, received, sent)
+
+    def add(self, counts: Iterable[Count]) -> None:
+        """Take in connections that Envoys carry."""
+        for count in counts:
+            self._registry(count.pod).add_connections(*count[1:])
 
     def keep(self, pods: Iterable[WorkloadName]) -> None:
         """Forget all others."""

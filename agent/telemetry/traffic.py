@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from agent.names import Names
-from agent.telemetry.conversation import Conversation, Host, host, party
+from agent.telemetry.conversation import Conversation, party
+from agent.telemetry.services import behind, dialled
 from bpf.layout import TrafficKey, TrafficValue, address_text
 
 _NOTHING = TrafficValue()
@@ -50,12 +51,10 @@ class Traffic:
 def conversation(names: Names, row: TrafficKey) -> Conversation:
     """What a row counts, as its pod reports it."""
     own, peer = party(names.workload(row.pod)), party(names.workload(row.peer))
-    if not row.opener:
-        found = names.service_at(address_text(row.pod), row.port)
-        return Conversation("destination", peer, own, host(found) if found else Host(), "tcp")
-    found = names.service(row.vip) or names.service_at(address_text(row.peer), row.port)
-    service = host(found) if found else Host(name="PassthroughCluster")
-    return Conversation("source", own, peer, service, "tcp")
+    if row.opener:
+        service = dialled(names, row.vip, address_text(row.peer), row.port)
+        return Conversation("source", own, peer, service, "tcp")
+    return Conversation("destination", peer, own, behind(names, address_text(row.pod), row.port), "tcp")
 
 
 def _rests(packed: bytes) -> bool:

@@ -16,7 +16,7 @@ from agent.records import Change
 from bpf.layout import NO_ADDRESS, Event, EventFlags, EventType, Verdict
 from bpf.layout import packed_address as packed
 from mesh.model import ServiceName, WorkloadName
-from mesh.node import HOST_ID, ConnectionLog, LoggingRecord, Record, ServiceRecord, WorkloadRecord
+from mesh.node import ConnectionLog, LoggingRecord, Record, ServiceRecord, WorkloadRecord
 
 CLIENT, WEB = (WorkloadName("shop", name) for name in ("client", "web"))
 LINE = "%DOWNSTREAM_REMOTE_ADDRESS% > %DOWNSTREAM_LOCAL_ADDRESS% > %UPSTREAM_HOST% %UPSTREAM_CLUSTER%"
@@ -103,12 +103,6 @@ def test_what_began_unseen_is_told_without_a_duration_and_what_has_no_service_as
         "10.0.0.1:40000 > 10.128.0.1:8080 > 10.0.0.2:8080 outbound|8080||web.shop.svc.cluster.local 11 22 -",
         "10.0.0.1:40001 > 10.0.0.2:8080 > 10.0.0.2:8080 PassthroughCluster 11 22 -",
     ]
-
-
-def test_what_the_node_opens_has_no_line(tmp_path: Path) -> None:
-    node = Node(tmp_path, FILE)
-    node.see(replace(OPENED, src_id=HOST_ID, flags=0), TAKEN)
-    assert node.lines(WEB) == []
 
 
 def test_a_filter_keeps_and_what_goes_nowhere_is_not_written(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
-from agent.access_log import METHOD, LoggedRequest
+from agent.access_log import METHOD, Logged, LoggedConnection, LoggedRequest
 from agent.client import DiscoveryClient
 from agent.relay import Relay
 from mesh.discovery.envoy import CLUSTER, LISTENER
 from mesh.discovery.resource import Resource, Snapshot
 from mesh.discovery.session import Event, Nacked
 from mesh.discovery.subscriber import Update
-from mesh.discovery.wire import bytes_field, text_field
+from mesh.discovery.wire import bytes_field, integer_field, text_field
 
 
 class EnvoyInTest:
@@ -50,7 +50,7 @@ class Told:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.settled: list[int] = []
-        self.requests: list[LoggedRequest] = []
+        self.logged: list[Logged] = []
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def told() -> Told:
 
 @pytest.fixture
 async def relay(tmp_path: Path, told: Told) -> AsyncIterator[Relay]:
-    made = Relay(tmp_path / "p", told.events.append, told.settled.append, told.requests.append)
+    made = Relay(tmp_path / "p", told.events.append, told.settled.append, told.logged.append)
     await made.start()
     yield made
     await made.stop()
@@ -126,9 +126,11 @@ async def test_a_refused_resource_is_named_and_nothing_is_settled_until_it_is_re
 
 async def test_the_access_log_is_received(relay: Relay, told: Told) -> None:
     request = bytes_field(3, text_field(5, "/a"))
+    connection = bytes_field(1, text_field(15, "cluster") + integer_field(33, 3))
     async with grpc.aio.insecure_channel(f"unix:{relay.access_log}") as channel:
         call = channel.stream_unary(METHOD)()
         await call.write(bytes_field(2, bytes_field(1, request)))
-        await until(lambda: told.requests)
+        await call.write(bytes_field(3, bytes_field(1, connection)))
+        await until(lambda: len(told.logged) == 2)
         call.cancel()
-    assert told.requests[0].path == "/a"
+    assert told.logged == [LoggedRequest(path="/a"), LoggedConnection(cluster="cluster", ended=True)]

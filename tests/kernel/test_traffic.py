@@ -13,6 +13,9 @@ from bpf.layout import (
     Event,
     EventFlags,
     EventType,
+    FlowFlags,
+    FlowKey,
+    FlowValue,
     TrafficKey,
     TrafficValue,
     packed_address,
@@ -114,6 +117,41 @@ def test_what_an_envoy_opens_or_takes_is_counted_at_neither_end(box: Box) -> Non
     finally:
         box.kernel.detach_inbound(two.name)
     assert counted(box) == {}
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
+def test_what_an_envoy_answers_at_a_port_of_its_own_is_counted_at_neither_end(
+    box: Box, family: socket.AddressFamily
+) -> None:
+    one, two, _ = box.pods
+    to, client_ip = (two.ip4, one.ip4) if family == socket.AF_INET else (two.ip6, one.ip6)
+    box.kernel.tell_closes(True)
+    try:
+        with two.listen(8080, family, proxy=True) as gateway, one.connect(to, 8080) as client:
+            key = FlowKey.of(packed_address(client_ip), client.getsockname()[1], packed_address(to), 8080, 6)
+            flow = FlowValue.unpack(box.kernel.table("sl_flow").lookup(key.pack()) or b"")
+            assert flow.flags & (FlowFlags.TO_PROXY | FlowFlags.BY_PROXY) == FlowFlags.TO_PROXY
+            talk(gateway, client, 1, 1)
+        with two.listen(8080, family, proxy=True) as gateway, box.world.connect(to, 8080) as client:
+            talk(gateway, client, 1, 1)
+    finally:
+        box.kernel.tell_closes(False)
+    assert counted(box) == {} and list(box.events(EventType.CLOSE)) == []
+
+
+def test_what_the_node_opens_is_not_counted_and_what_it_answers_is(box: Box) -> None:
+    one, _, _ = box.pods
+    box.kernel.tell_closes(True)
+    try:
+        with one.listen(8080) as server, box.host.connect(one.ip4, 8080) as client:
+            talk(server, client, 1, 1)
+        with box.host.listen(8080) as server, one.connect(box.host.ip4, 8080) as client:
+            talk(server, client, 1, 1)
+        assert settled(box, row(one.ip4, "", 8080, opener=1)) == TrafficValue(1, 1, 1, 1)
+    finally:
+        box.kernel.tell_closes(False)
+    assert len(counted(box)) == 1
+    assert [event.dst for event in box.events(EventType.CLOSE)] == [packed_address(box.host.ip4)]
 
 
 def test_nothing_is_counted_of_the_pods_of_another_node(box: Box) -> None:

@@ -121,21 +121,6 @@ def test_a_provider_that_mesh_config_does_not_know_is_a_problem() -> None:
     assert problem.message.startswith("otel is no extension provider of access logs")
 
 
-GATEWAY = """
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: edge, namespace: shop}
-spec:
-  selector: {app: reviews}
-  servers: [{port: {number: 9080, name: http, protocol: HTTP}, hosts: ["*"]}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: edge, namespace: shop}
-spec: {hosts: [a.example], gateways: [edge], http: [{route: [{destination: {host: storefront}}]}]}
-"""
-
-
 def test_the_agent_is_told_what_to_log_of_connections_in_the_kernel() -> None:
     records = telemetry("shop", "{accessLogging: [{match: {mode: SERVER}, providers: [{name: records}]}]}")
     node = Node(mesh_of(SHOP, OTEL, CONFIG, records), "here")
@@ -145,10 +130,3 @@ def test_the_agent_is_told_what_to_log_of_connections_in_the_kernel() -> None:
     assert log.collector == Collector("otel.shop.svc.cluster.local", 4317, ServiceName("shop", "otel"))
     assert dict(log.resource)["k8s.pod.name"] == "storefront"
     assert Node(mesh_of(SHOP, OTEL, CONFIG), "here").state.loggings == {}
-
-
-def test_what_comes_to_a_gateways_pod_is_its_envoys_to_log() -> None:
-    node = Node(mesh_of(SHOP, FILE, GATEWAY), "here")
-    gateways = {str(view.pod) for view in node.proxies.values() if view.gateway}
-    assert gateways and gateways.isdisjoint(node.state.loggings)
-    assert set(node.state.loggings) == node.state.pods.keys() - gateways

@@ -106,3 +106,28 @@ def test_a_service_without_a_ready_pod_is_still_known() -> None:
     text = SHOP.replace('conditions: [{type: Ready, status: "True"}]', "conditions: []")
     node = Node(mesh_of(text), "here")
     assert node.state.services[str(ServiceName("shop", "reviews"))].ports[0].backends == ()
+
+
+def test_the_agent_is_told_at_which_ports_a_pod_serves_gateways() -> None:
+    """It knows by that what their Envoys report as source."""
+    gateway = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec:
+  selector: {app: reviews}
+  servers:
+  - {port: {number: 9080, name: http, protocol: HTTP}, hosts: ["*"]}
+  - {port: {number: 9000, name: tcp, protocol: TCP}, hosts: ["*"]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: edge, namespace: shop}
+spec:
+  hosts: ["*"]
+  gateways: [edge]
+  http: [{route: [{destination: {host: storefront}}]}]
+  tcp: [{match: [{port: 9000}], route: [{destination: {host: storefront}}]}]
+"""
+    pods = Node(mesh_of(SHOP, gateway), "here").state.pods
+    assert (pods[REVIEWS_V1].gateway, pods[STOREFRONT].gateway) == ((9000, 9080), ())

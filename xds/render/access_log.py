@@ -1,4 +1,4 @@
-"""Where requests are reported: to the agent, which makes flow records and metrics of them.
+"""Where requests and connections are reported: to the agent, which makes flow records and metrics of them.
 
 The log's name is the listener's, so the agent knows the class that judged; the metadata of the RBAC filter
 (`enforced_effective_policy_id`) names the rule that allowed, the route's name the rule that routed. The
@@ -14,9 +14,16 @@ from envoy_data_plane.envoy.config.core.v3 import ApiVersion, GrpcService, GrpcS
 from envoy_data_plane.envoy.extensions.access_loggers.grpc.v3 import (
     CommonGrpcAccessLogConfig,
     HttpGrpcAccessLogConfig,
+    TcpGrpcAccessLogConfig,
+)
+from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
+    TcpProxy,
+    TcpProxyTcpAccessLogOptions,
 )
 
+from mesh.proxy import AccessLog as WantedLog
 from xds.render import naming
+from xds.render.access_logging import of_ended
 from xds.render.encoding import typed
 
 _FLUSH = timedelta(milliseconds=100)
@@ -29,17 +36,29 @@ def access_log(listener: str, *, traced: bool = False) -> AccessLog:
         name=naming.ACCESS_LOG,
         typed_config=typed(
             HttpGrpcAccessLogConfig(
-                common_config=CommonGrpcAccessLogConfig(
-                    log_name=listener,
-                    grpc_service=GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=naming.AGENT)),
-                    transport_api_version=ApiVersion.V3,
-                    buffer_flush_interval=_FLUSH,
-                    filter_state_objects_to_log=[naming.GRPC_STATS],
-                ),
+                common_config=_to_agent(listener, naming.GRPC_STATS),
                 # What a metric needs to tell gRPC from other HTTP, and how a call ended.
                 additional_request_headers_to_log=["content-type", *(["traceparent"] if traced else ())],
                 additional_response_headers_to_log=["grpc-status"],
                 additional_response_trailers_to_log=["grpc-status"],
             )
         ),
+    )
+
+
+def tell(proxy: TcpProxy, listener: str, logs: tuple[WantedLog, ...]) -> None:
+    """Have a proxy tell the agent of the connections of `listener`, when there is a backend and when they
+    have ended; `logs` are those besides."""
+    own = TcpGrpcAccessLogConfig(common_config=_to_agent(listener))
+    proxy.access_log = [AccessLog(name=naming.TCP_ACCESS_LOG, typed_config=typed(own)), *of_ended(logs)]
+    proxy.access_log_options = TcpProxyTcpAccessLogOptions(flush_access_log_on_connected=True)
+
+
+def _to_agent(listener: str, *filter_state: str) -> CommonGrpcAccessLogConfig:
+    return CommonGrpcAccessLogConfig(
+        log_name=listener,
+        grpc_service=GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=naming.AGENT)),
+        transport_api_version=ApiVersion.V3,
+        buffer_flush_interval=_FLUSH,
+        filter_state_objects_to_log=list(filter_state),
     )

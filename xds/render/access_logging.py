@@ -11,7 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog as EnvoyLog
-from envoy_data_plane.envoy.config.accesslog.v3 import AccessLogFilter, ExtensionFilter
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLogFilter,
+    AndFilter,
+    ExtensionFilter,
+    LogTypeFilter,
+)
 from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
     GrpcService,
@@ -19,6 +24,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     SubstitutionFormatString,
     TypedExtensionConfig,
 )
+from envoy_data_plane.envoy.data.accesslog.v3 import AccessLogType
 from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
 from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.access_loggers.open_telemetry.v3 import OpenTelemetryAccessLogConfig
@@ -36,8 +42,19 @@ _WITHOUT_QUERY = "%REQ_WITHOUT_QUERY("
 
 
 def asked_for(logs: tuple[AccessLog, ...]) -> list[EnvoyLog]:
-    """Entries of `access_log`, of a connection manager or of a TCP proxy."""
+    """Entries of `access_log`, of a connection manager."""
     return [_log(log) for log in logs]
+
+
+def of_ended(logs: tuple[AccessLog, ...]) -> list[EnvoyLog]:
+    """The same of a TCP proxy, which tells of connections when they are opened, too."""
+    ended = AccessLogFilter(log_type_filter=LogTypeFilter(types=[AccessLogType.TcpConnectionEnd]))
+    found = asked_for(logs)
+    for log in found:
+        log.filter = (
+            AccessLogFilter(and_filter=AndFilter(filters=[ended, log.filter])) if log.filter else ended
+        )
+    return found
 
 
 def place(provider: AccessLogProvider) -> tuple[str, int, Literal["grpc", "http"]]:

@@ -24,8 +24,17 @@ from envoy_data_plane.xds.type.matcher.v3 import Matcher
 
 from mesh.model import AuthorizationProvider, CidrPeer, NamePattern, Term, TextMatch
 from mesh.proxy import AccessLog, AuthorizationPart, L7Class
-from xds.render import authorization, matching, naming, protocol, providers, rbac, server_names, texts
-from xds.render.access_logging import asked_for
+from xds.render import (
+    access_log,
+    authorization,
+    matching,
+    naming,
+    protocol,
+    providers,
+    rbac,
+    server_names,
+    texts,
+)
 from xds.render.encoding import typed
 from xds.render.matching import Predicate
 
@@ -75,12 +84,12 @@ def plain_chains(
 ) -> Iterator[FilterChain]:
     """The chains besides that of HTTP."""
     if found.server_names is not None or found.plain is not None:
-        yield FilterChain(name=naming.plain_chain(listener), filters=[_onwards(cluster, logs)])
+        yield FilterChain(name=naming.plain_chain(listener), filters=[_onwards(cluster, listener, logs)])
     if asked := _asked(found):
         # What waits for consent gets no word from the server: it is asked at the client's first byte.
         filters = [filter_ for index, one in enumerate(asked) for filter_ in _pair(index, *one)]
         name = naming.asking_chain(listener)
-        yield FilterChain(name=name, filters=[*filters, _onwards(cluster, logs, waits=True)])
+        yield FilterChain(name=name, filters=[*filters, _onwards(cluster, listener, logs, waits=True)])
 
 
 def _asked(found: L7Class) -> tuple[providers.Asking, ...]:
@@ -177,10 +186,9 @@ def _pair(
     yield Filter(name=naming.NETWORK_EXT_AUTHZ, typed_config=typed(asking))
 
 
-def _onwards(cluster: str, logs: tuple[AccessLog, ...], *, waits: bool = False) -> Filter:
-    proxy = TcpProxy(
-        stat_prefix=cluster, cluster=cluster, idle_timeout=protocol.FOREVER, access_log=asked_for(logs)
-    )
+def _onwards(cluster: str, listener: str, logs: tuple[AccessLog, ...], *, waits: bool = False) -> Filter:
+    proxy = TcpProxy(stat_prefix=cluster, cluster=cluster, idle_timeout=protocol.FOREVER)
+    access_log.tell(proxy, listener, logs)
     if waits:
         proxy.upstream_connect_mode = UpstreamConnectMode.ON_DOWNSTREAM_DATA
         proxy.max_early_data_bytes = _EARLY_BYTES

@@ -14,15 +14,16 @@ from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
 
 from mesh.model import ConnectionRule, TrafficPolicy
 from mesh.proxy import AccessLog, Target
-from xds.render import balancing, naming
-from xds.render.access_logging import asked_for
+from xds.render import access_log, balancing, naming
 from xds.render.encoding import typed
 
 #: How targets are reached, where somebody says something of that.
 Policies = Mapping[Target, TrafficPolicy]
 
 
-def onward(rule: ConnectionRule, policies: Policies, logs: tuple[AccessLog, ...] = ()) -> Filter:
+def onward(
+    rule: ConnectionRule, policies: Policies, listener: str, logs: tuple[AccessLog, ...] = ()
+) -> Filter:
     """Backends that an egress class judges by requests get nothing here: there are none to judge."""
     found = list(_weighted(rule))
     name = naming.NO_BACKEND if not found else found[0].name
@@ -34,8 +35,8 @@ def onward(rule: ConnectionRule, policies: Policies, logs: tuple[AccessLog, ...]
         stat_prefix=name,
         idle_timeout=timedelta(milliseconds=next(filter(None, idle), 0)),
         hash_policy=balancing.connection_hash(next(filter(None, keys), None)),
-        access_log=asked_for(logs),
     )
+    access_log.tell(proxy, listener, logs)
     if len(found) > 1:
         proxy.weighted_clusters = TcpProxyWeightedCluster(clusters=found)
     else:

@@ -252,7 +252,7 @@ def _chains(
         yield FilterChain(
             name=f"{server.name}|{index}",
             filter_chain_match=own,
-            filters=[connections.onward(entry.rule, dict(policies), logs)],
+            filters=[connections.onward(entry.rule, dict(policies), listener, logs)],
             transport_socket=secured,
             transport_socket_connect_timeout=protocol.EDGE_HANDSHAKE_TIMEOUT,
         )

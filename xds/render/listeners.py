@@ -149,7 +149,7 @@ def _connection_chains(chain: Chain, logs: tuple[AccessLog, ...]) -> Iterator[Fi
         yield FilterChain(
             name=naming.connections_chain(chain.service, chain.port, index),
             filter_chain_match=match,
-            filters=[connections.onward(entry.rule, dict(chain.policies), logs)],
+            filters=[connections.onward(entry.rule, dict(chain.policies), naming.ROUTING_LISTENER, logs)],
         )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
 
 from agent.access_log import requests
 from agent.names import Names
@@ -14,7 +17,7 @@ from agent.telemetry.traffic import Traffic
 from bpf.layout import NO_ADDRESS, TrafficKey, TrafficValue, packed_address
 from mesh.discovery.wire import bytes_field, integer_field, text_field
 from mesh.model import ServiceName, WorkloadName
-from mesh.node import Canonical, ServicePortRecord, ServiceRecord, WorkloadRecord
+from mesh.node import Canonical, PodRecord, ServicePortRecord, ServiceRecord, WorkloadRecord
 from tests.agent.telemetry.samples import samples, value
 
 WEB, CLIENT = WorkloadName("shop", "web-7d9f-abcde"), WorkloadName("street", "client")
@@ -52,6 +55,13 @@ LABELS = [
 TCP_LABELS = [label for label in LABELS if label not in ("response_code", "grpc_response_status")]
 
 
+#: Istio's counters of messages have these only (istio/proxy, testdata/metric/server_request_messages).
+MESSAGE_LABELS = LABELS[: LABELS.index("request_protocol")]
+
+EDGE, EDGE_IP = WorkloadName("shop", "edge"), "10.0.0.3"
+API = "api.example.com"
+
+
 def names() -> Names:
     made = Names()
     web = Canonical("web", "web", "v1", "shop-web", "v1")
@@ -61,6 +71,12 @@ def names() -> Names:
         WorkloadRecord(WEB, 300, ((WEB_IP, 0),), "node1", web),
         WorkloadRecord(CLIENT, 301, ((CLIENT_IP, 0),), "node1", client),
         ServiceRecord(service, (VIP,), 0, (ServicePortRecord(80, "TCP", ((WEB_IP, 8080),)),)),
+        WorkloadRecord(EDGE, 302, ((EDGE_IP, 0),), "node1", Canonical("edge", "", "", "edge", "latest")),
+        PodRecord(EDGE, (EDGE_IP,), 302, gateway=(8090,)),
+        ServiceRecord(
+            ServiceName("shop", "edge"), (), 0, (ServicePortRecord(8090, "TCP", ((EDGE_IP, 8090),)),)
+        ),
+        ServiceRecord(ServiceName("street", API), (), 0, ()),
     )
     for number, record in enumerate(records):
         made.follow(Change("type", str(number), None, record))
@@ -154,8 +170,58 @@ def test_who_is_no_workload_is_unknown_and_never_named_by_what_it_sent() -> None
         labels["source_workload"] == labels["source_workload_namespace"] == labels["source_app"] == "unknown"
     )
     assert (labels["source_cluster"], labels["source_canonical_revision"]) == ("unknown", "latest")
-    # Istio: where no Service leads to that port, the workload's canonical service.
-    assert labels["destination_service"] == labels["destination_service_name"] == "shop-web"
+    # Istio: where no Service leads to that port, the workload's canonical service, and its cluster's name.
+    assert (labels["destination_service"], labels["destination_service_name"]) == (
+        "shop-web",
+        "InboundPassthroughCluster",
+    )
+    assert labels["destination_service_namespace"] == "shop"
+
+
+def test_a_gateway_reports_what_it_leads_on_as_source_and_names_nobody_where_no_route_fits() -> None:
+    routed = logged(EDGE_IP, CLIENT_IP, WEB_IP, 8090, common=OUTBOUND)
+    (sample,) = samples(told(routed, EDGE, EDGE_IP), "istio_requests_total")
+    labels = sample.labels
+    assert (labels["reporter"], labels["connection_security_policy"]) == ("source", "unknown")
+    assert (labels["source_workload"], labels["destination_workload"]) == ("edge", "web")
+    assert labels["destination_service_name"] == "web"
+    (sample,) = samples(told(logged(EDGE_IP, CLIENT_IP, "", 8090), EDGE, EDGE_IP), "istio_requests_total")
+    found = {value for name, value in sample.labels.items() if name.startswith("destination_")}
+    assert sample.labels["reporter"] == "source" and found == {"unknown", "latest"}
+
+
+def test_a_request_that_the_judges_hand_on_to_the_gateway_beside_them_is_told_by_that() -> None:
+    judged = logged(EDGE_IP, CLIENT_IP, EDGE_IP, 8090, common=text_field(15, "InboundPassthroughCluster"))
+    assert told(judged, EDGE, EDGE_IP) == ""
+
+
+def test_scrapes_go_past_what_is_counted() -> None:
+    assert told(logged(WEB_IP, CLIENT_IP, WEB_IP, 15020), WEB, WEB_IP) == ""
+    away = logged("192.0.2.1", "127.0.0.1", "192.0.2.1", 15020)
+    assert value(told(away, CLIENT, CLIENT_IP), "istio_requests_total") == 1
+
+
+def test_the_namespace_of_a_service_is_that_of_its_entry_or_of_who_was_reached() -> None:
+    def namespace(cluster: str, upstream: str) -> str:
+        message = logged("192.0.2.1", "127.0.0.1", upstream, common=text_field(15, cluster))
+        (sample,) = samples(told(message, CLIENT, CLIENT_IP), "istio_requests_total")
+        return sample.labels["destination_service_namespace"]
+
+    assert namespace(f"outbound|443||{API}", "192.0.2.9") == "street"
+    assert namespace("outbound|443||other.example.com", "192.0.2.9") == "unknown"
+    assert namespace("PassthroughCluster", EDGE_IP) == "shop"
+
+
+def test_what_is_gone_is_not_named_and_another_on_its_address_stays() -> None:
+    made, api = names(), ServiceRecord(ServiceName("street", API), (), 0, ())
+    edge = PodRecord(EDGE, (EDGE_IP,), 302, gateway=(8090,))
+    assert made.entry(API) == api.name and made.is_gateway(EDGE_IP, 8090)
+    made.follow(Change("type", "other", None, replace(edge, name=CLIENT)))
+    for record in (edge, api):
+        made.follow(Change("type", "gone", record, None))
+    assert made.entry(API) is None and made.is_gateway(EDGE_IP, 8090)
+    made.follow(Change("type", "other", replace(edge, name=CLIENT), None))
+    assert not made.is_gateway(EDGE_IP, 8090)
 
 
 def test_duration_and_bytes_are_histograms_with_envoys_buckets() -> None:
@@ -179,13 +245,52 @@ def test_grpc_is_told_by_its_content_type_and_its_status_by_the_trailer() -> Non
     trailer = bytes_field(5, text_field(1, "grpc-status") + text_field(2, "7"))
     (sample,) = samples(told(at_source(request=grpc, response=trailer), CLIENT, CLIENT_IP), "istio_requests")
     assert (sample.labels["request_protocol"], sample.labels["grpc_response_status"]) == ("grpc", "7")
-
-
-def test_a_server_cannot_make_series_up() -> None:
-    other = bytes_field(13, text_field(1, "content-type") + text_field(2, "application/grpc-web"))
-    trailer = bytes_field(5, text_field(1, "grpc-status") + text_field(2, 'x",a="b'))
-    (sample,) = samples(told(at_source(request=other, response=trailer), CLIENT, CLIENT_IP), "istio_requests")
+    web = bytes_field(13, text_field(1, "content-type") + text_field(2, "application/grpc-web"))
+    (sample,) = samples(told(at_source(request=web, response=trailer), CLIENT, CLIENT_IP), "istio_requests")
     assert (sample.labels["request_protocol"], sample.labels["grpc_response_status"]) == ("http", "")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "told_as"),
+    [
+        ("0", 200, "0"),
+        ("16", 200, "16"),
+        ("17", 200, "-1"),
+        ('x",a="b', 200, "-1"),
+        ("", 200, "2"),
+        ("", 404, "12"),
+        ("", 503, "14"),
+        ("", 0, ""),
+    ],
+)
+def test_the_status_of_a_call_is_one_of_grpcs_and_inferred_where_the_answer_has_none(
+    status: str, code: int, told_as: str
+) -> None:
+    """A server cannot make series up."""
+    telemetry = Telemetry(names())
+    for is_grpc in (True, False):
+        (request,) = requests(at_source())
+        request.is_grpc, request.grpc_status, request.status = is_grpc, status, code
+        telemetry.add_request(CLIENT, (CLIENT_IP,), request)
+    found = samples(telemetry.text(CLIENT), "istio_requests_total")
+    assert [(s.labels["request_protocol"], s.labels["grpc_response_status"]) for s in found] == [
+        ("grpc", told_as),
+        ("http", ""),
+    ]
+
+
+def test_messages_of_calls_have_istios_20_labels_however_their_calls_end() -> None:
+    telemetry = Telemetry(names())
+    for status in ("0", "7"):
+        (request,) = requests(at_source())
+        request.is_grpc, request.grpc_status, request.messages = True, status, (1, 2)
+        telemetry.add_request(CLIENT, (CLIENT_IP,), request)
+    text = telemetry.text(CLIENT)
+    (asked,) = samples(text, "istio_request_messages_total")
+    (answered,) = samples(text, "istio_response_messages_total")
+    assert (asked.value, answered.value) == (2, 4)
+    assert list(asked.labels) == list(answered.labels) == MESSAGE_LABELS
+    assert len(samples(text, "istio_requests_total")) == 2
 
 
 def test_response_flags_are_envoys_short_ones() -> None:
