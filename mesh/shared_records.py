@@ -25,7 +25,7 @@ from mesh.node import (
 )
 from mesh.observability.canonical import canonical
 from mesh.policies.cidr import contains, prefix_of
-from mesh.policies.classes import PeerKey, Peers
+from mesh.policies.peers import PeerKey, Peers
 from mesh.routes.bindings import Bindings
 
 K = TypeVar("K")
@@ -70,9 +70,9 @@ class SharedRecords:
         return number, self._mesh.cidrs.set_for(address, number)
 
     def _outside(self, address: str) -> int:
-        if address in self._mesh.hosts:
+        if address in self._mesh.nodes.hosts:
             return HOST_ID
-        return REMOTE_NODE_ID if address in self._mesh.remote_nodes else WORLD_ID
+        return REMOTE_NODE_ID if address in self._mesh.nodes.remote else WORLD_ID
 
     # --- changing ------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class SharedRecords:
 
     def _blocks(self) -> Mapping[str, BlockRecord]:
         mesh = self._mesh
-        owners = {_block(address): self._outside(address) for address in mesh.hosts | mesh.remote_nodes}
+        owners = {_block(address): self._outside(address) for address in mesh.nodes.addresses}
         owners = dict.fromkeys(mesh.cidrs.boundaries(), WORLD_ID) | owners
         # The kernel has IPv4 inside IPv6: without a block of its own it would be covered by ::/0, say.
         if any(contains(prefix_of(text), _MAPPED) for text in owners):

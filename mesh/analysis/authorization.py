@@ -143,7 +143,7 @@ def _on_plain_ports(view: View, action: str) -> Iterator[tuple[Authorization, Au
 
 
 def _plain(view: View, name: WorkloadName) -> list[int]:
-    return sorted(port for port, kind in view.mesh.declared(name).items() if kind == "plain")
+    return sorted(port for port, kind in view.mesh.service_table.declared(name).items() if kind == "plain")
 
 
 def _binds(rule: AuthorizationRule, port: int) -> bool:

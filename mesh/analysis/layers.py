@@ -112,7 +112,7 @@ def http_on_a_plain_port(view: View) -> Iterator[Trap]:
         found = [
             (name, port)
             for name in _destinations(view, written)
-            for port, kind in sorted(view.mesh.declared(name).items())
+            for port, kind in sorted(view.mesh.service_table.declared(name).items())
             if kind == "plain" and ports_meet(ranges, frozenset({("TCP", port, port)}))
         ]
         if found:

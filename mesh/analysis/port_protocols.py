@@ -53,7 +53,7 @@ def no_token_is_looked_for(view: View) -> Iterator[Trap]:
         if not policy.rules:
             continue
         for name in view.bound(policy):
-            plain = [port for port, kind in view.mesh.declared(name).items() if kind == "plain"]
+            plain = [port for port, kind in view.mesh.service_table.declared(name).items() if kind == "plain"]
             if plain:
                 yield Trap(
                     policy.ref,

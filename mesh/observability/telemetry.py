@@ -6,7 +6,7 @@ As in Istio (telemetry.proto). Of several at one level the first by name counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from mesh.model import Direction, MeshConfig, ServiceName, Telemetry, Workload
@@ -52,14 +52,6 @@ def connections(sent: Tracing, service: ServiceName | None) -> TracingRecord | N
     # The others are of a request, or of Envoy's environment.
     tags = tuple((tag.name, tag.value) for tag in sent.tags if tag.kind == "literal")
     return TracingRecord(sent.pod, collector, sent.sampling, sent.service_name, sent.canonical.revision, tags)
-
-
-def unknown_providers(config: MeshConfig, telemetry: Telemetry) -> Iterator[tuple[int, str]]:
-    """Entries of a Telemetry that name no tracing provider of the mesh, and what they name."""
-    known = {provider.name for provider in config.tracing.providers}
-    for index, rule in enumerate(telemetry.tracing):
-        if rule.provider is not None and rule.provider not in known:
-            yield index, rule.provider
 
 
 def by_namespace(telemetries: Iterable[Telemetry]) -> Homes:

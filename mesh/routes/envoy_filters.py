@@ -133,7 +133,7 @@ class EnvoyFilters:
 
     def put(self, found: EnvoyFilter, services: Iterable[Service]) -> set[ServiceName]:
         """Take one in. Returns those of the services of which it speaks."""
-        if found.steers and any(patch.concerns("SIDECAR_OUTBOUND") for patch in found.patches):
+        if found.steers_outward:
             self.all[found.ref] = found
         return _spoken_of(found, services)
 

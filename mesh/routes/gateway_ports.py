@@ -56,7 +56,7 @@ def gateway_ports(
     mesh: Mesh, pod: WorkloadName, tokens: tuple[AuthenticationPart, ...] = ()
 ) -> tuple[GatewayPort, ...]:
     """Nothing, if the pod serves no Gateway. `tokens` are the rules about them that select the pod."""
-    served = _served(mesh, pod)
+    served = mesh.gateways.served_by(pod)
     if not served:
         return ()
     caller = mesh.callers.of(pod)
@@ -75,23 +75,16 @@ def gateway_ports(
     )
 
 
-def _served(mesh: Mesh, pod: WorkloadName) -> list[Gateway]:
-    number = mesh.identities.of.get(pod) if len(mesh.gateways) else None
-    if number is None:
-        return []
-    return mesh.gateways.served_by(mesh.workloads[pod], mesh.identities.all[number].mapping)
-
-
 def outward(mesh: Mesh, pod: WorkloadName, found: Destination) -> Destination:
     """A destination without the backends that serve a Gateway of the pod's at that port: what is sent there
     would come again and again."""
-    protocol, served = found.target.protocol, _served(mesh, pod)
+    protocol, served = found.target.protocol, mesh.gateways.served_by(pod)
     own = {gateway.ref for gateway in served}
 
     def leads_on(backend: Backend) -> bool:
         if not any(gateway.listens(backend.port, protocol) for gateway in served):
             return True
-        there = mesh.gateways_at(backend.address, backend.port, protocol)
+        there = mesh.gateways.at(backend.address, backend.port, protocol)
         return own.isdisjoint(gateway.ref for gateway in there)
 
     if all(leads_on(backend) for part in found.parts for backend in part.backends):
