@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 
+from mesh.age import since
 from mesh.model import Service, ServiceName
 
 
@@ -34,7 +35,7 @@ class EntryHosts:
         found = [s for s in self._of.get(name.name, {}).values() if {"*", namespace} & set(s.exported)]
         if not found:
             return name
-        return min(found, key=lambda s: (s.name.namespace != namespace, s.created or "9", s.name)).name
+        return min(found, key=lambda s: (s.name.namespace != namespace, since(s.created), s.name)).name
 
     def sees(self, namespace: str, name: ServiceName) -> bool:
         """Is this the service that callers of a namespace mean by its host?"""

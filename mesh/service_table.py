@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
+from mesh.age import since
 from mesh.backends import WorkloadEntries, each_once, selected, target_port
 from mesh.entry_hosts import EntryHosts, is_entry
 from mesh.identity import Allocations, Exhausted
@@ -199,7 +200,7 @@ class ServiceTable:
     def _elected(self, name: ServiceName) -> ObjectRef:
         """The oldest."""
         offers = self._offers[name]
-        return min(offers, key=lambda ref: (offers[ref].created or "9", ref))
+        return min(offers, key=lambda ref: (since(offers[ref].created), ref))
 
     def _install(self, service: Service) -> set[ServiceName]:
         touched: set[ServiceName] = set()

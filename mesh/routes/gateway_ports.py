@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import compress
 
+from mesh.age import age
 from mesh.assemble import Mesh
 from mesh.caller import Caller
 from mesh.identity import namespace_labels
@@ -44,7 +45,6 @@ from mesh.proxy import (
 from mesh.routes import connection_rules, delegation
 from mesh.routes.gateways import names, rival
 from mesh.routes.host_pattern import covers, specificity
-from mesh.routes.route_table import age
 from mesh.routes.steer import precedence, resolved
 
 _ANY = RouteMatch()

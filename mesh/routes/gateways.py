@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mesh.age import age
 from mesh.identities import Identities
 from mesh.model import (
     GATEWAY_CONTROLLER,
@@ -90,7 +91,7 @@ class Gateways:
                 else (pod.namespace, own) == (gateway.ref.namespace, gateway.ref.name)
             )
         ]
-        return sorted(found, key=lambda gateway: (gateway.created or "9", gateway.ref))
+        return sorted(found, key=age)
 
     def at(self, address: str, port: int, protocol: Protocol) -> list[Gateway]:
         """Those that the pod at an address serves at a port."""
