@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from mesh.caller_labels import labels_asked
 from mesh.change import Change
-from mesh.checks import check
+from mesh.checks import check, check_pods
 from mesh.locality import asked_of_callers
 from mesh.mesh_state import MeshState
 from mesh.model import (
@@ -48,7 +48,6 @@ from mesh.model import (
     WorkloadEntry,
 )
 from mesh.policies.references import Source
-from mesh.workload_problems import workload_problems
 
 
 class Mesh(MeshState):
@@ -312,13 +311,7 @@ class Mesh(MeshState):
             change.services |= self.service_table.claiming(address)
         for name in concerned & self.workloads.keys():
             self._touch(self.workloads[name], change)
-        self._problems.tell(
-            (
-                ObjectRef("Pod", *name),
-                workload_problems(self.workloads[name], self.identities, self.owners),
-            )
-            for name in (looked | concerned) & self.workloads.keys()
-        )
+        self._problems.tell(check_pods(self, looked | concerned))
 
 
 def _refer(sources: set[Source], change: Change) -> None:

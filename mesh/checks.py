@@ -1,7 +1,6 @@
 """What is wrong between objects, wherever a change may have made it otherwise.
 
-What is wrong inside one object stands in its Fragment; what a pod, a Service or a policy lacks is told where
-it is given out.
+What is wrong inside one stands in its Fragment, and what a Service or a policy lacks its table tells.
 """
 
 from __future__ import annotations
@@ -10,14 +9,17 @@ from collections.abc import Iterable, Iterator
 
 from mesh.change import Change
 from mesh.mesh_state import MeshState
-from mesh.model import MESH_GATEWAY, RESOLVER, ObjectRef, Problem, Route
+from mesh.model import MESH_GATEWAY, RESOLVER, ObjectRef, Problem, Route, Workload, WorkloadName
 from mesh.observability.provider_problems import provider_problems
 from mesh.routes.gateway_problems import gateway_problems, returning
 from mesh.routes.route_problems import route_problems
 
+#: An object, and all that is wrong with it.
+Checked = tuple[ObjectRef, Iterable[Problem]]
 
-def check(mesh: MeshState, change: Change) -> Iterator[tuple[ObjectRef, Iterable[Problem]]]:
-    """The objects at which to look again, and all that is wrong with each."""
+
+def check(mesh: MeshState, change: Change) -> Iterator[Checked]:
+    """The objects at which to look again, pods aside."""
     for ref in _routes(mesh, change):
         yield ref, _of_route(mesh, mesh.routes.all[ref])
     yield from mesh.policy_table.resolver_problems(there=bool(mesh.identities.select(RESOLVER)))
@@ -29,6 +31,24 @@ def check(mesh: MeshState, change: Change) -> Iterator[tuple[ObjectRef, Iterable
     if change.telemetry or change.config:
         for ref, telemetry in mesh.telemetries.items():
             yield ref, provider_problems(telemetry, mesh.config)
+
+
+def check_pods(mesh: MeshState, names: Iterable[WorkloadName]) -> Iterator[Checked]:
+    """The pods of these names, as far as they are there."""
+    for name in names:
+        if name in mesh.workloads:
+            ref = ObjectRef("Pod", *name)
+            yield ref, _of_pod(mesh, ref, mesh.workloads[name])
+
+
+def _of_pod(mesh: MeshState, ref: ObjectRef, pod: Workload) -> Iterator[Problem]:
+    for address in pod.addresses:
+        owner = mesh.owners[address]
+        if owner != pod.name:
+            yield Problem(ref, "status.podIPs", f"{address} already belongs to Pod {owner}")
+    if pod.name not in mesh.identities.of:
+        # It is nobody then: no policy allows it (fail closed).
+        yield Problem(ref, "metadata.labels", "no security id is left; the pod stays cut off")
 
 
 def _routes(mesh: MeshState, change: Change) -> set[ObjectRef]:

@@ -68,8 +68,8 @@ class Identities:
         self._stale.update(self._residents.get(namespace.name, ()))
 
     def settle(self) -> tuple[set[WorkloadName], set[WorkloadName]]:
-        """Number who may be somebody else now. Returns the workloads at which it looked, and those that are
-        or are nobody."""
+        """Number who may be somebody else now. Returns the workloads at which it looked, and those whose
+        number is another, or gone."""
         looked, self._stale = self._stale, set()
         if self._waiting and self._allocations.security_ids.has_room():
             looked |= self._waiting
@@ -77,7 +77,7 @@ class Identities:
         return looked, {name for name in sorted(looked) if self._number(name)}
 
     def _number(self, name: WorkloadName) -> bool:
-        """Has it another number than before, or none any more?"""
+        """Is its number another, or gone?"""
         self._waiting.discard(name)
         workload = self._workloads.get(name)
         if workload is None:
