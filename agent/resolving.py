@@ -39,7 +39,6 @@ from mesh.node import (
     PolicySet,
     WorkloadRecord,
 )
-from mesh.policies.classes import look_up
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +125,7 @@ class Resolving:
         policy_class = self._class(number, is_v6)
         if policy_class is None:
             return Caller("", via, (), ())
-        verdict = look_up(policy_class, via, PORT)
+        verdict = policy_class.at(via, PORT)
         if verdict.verdict == "deny":
             return Caller("", via, (), (), verdict.rules)
         return Caller("", via, verdict.names, verdict.audit_names, verdict.rules)

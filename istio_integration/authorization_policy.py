@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Literal
 
 from istio_integration.authorization_terms import condition, operation, source
-from mesh.dialects.reading import Fields, Reader
+from mesh.dialects.reading import OBJECT, Fields, Reader
 from mesh.dialects.subject import SUBJECT, read_subject
 from mesh.dialects.syntax import printable
 from mesh.model import (
@@ -21,7 +21,6 @@ from mesh.model import (
     ObjectRef,
 )
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields((*SUBJECT, "action", "provider", "rules"))
 PROVIDER = Fields(("name",))
 RULE = Fields(("from", "to", "when"))

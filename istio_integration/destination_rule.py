@@ -11,11 +11,10 @@ from istio_integration.connection_pool import connection_pool
 from istio_integration.hosts import exported, host
 from istio_integration.load_balancer import balancer
 from istio_integration.outlier_detection import outlier_detection
-from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.syntax import created, labels, name, port
 from mesh.model import NO_ORDER, Callers, DestinationRule, ObjectRef, Subset, TrafficPolicy
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields(("host", "trafficPolicy", "subsets", "exportTo", "workloadSelector"))
 LEVELS = ("loadBalancer", "connectionPool", "outlierDetection", "tls")
 TRAFFIC_POLICY = Fields((*LEVELS, "portLevelSettings"), refused=("tunnel", "proxyProtocol", "retryBudget"))

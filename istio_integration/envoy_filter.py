@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import cast
 
-from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.selection import selector
 from mesh.dialects.syntax import created, labels, port, printable
 from mesh.model import (
@@ -29,7 +29,6 @@ from mesh.model import (
     RoutesMatch,
 )
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields(
     ("workloadSelector", "priority", "configPatches"),
     refused=("targetRefs",),

@@ -9,8 +9,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import cast
 
-from mesh.dialects.gateway_route import OBJECT, hostname
-from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.gateway_route import hostname
+from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.selection import in_namespace, pod_key, selector
 from mesh.dialects.syntax import created, label_value, name, port, printable
 from mesh.model import (

@@ -14,12 +14,11 @@ import yaml
 
 from istio_integration.proxy_settings import concurrency, environment, mesh_settings
 from mesh.dialects import kubernetes
-from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.selection import pod_key, selector
 from mesh.dialects.syntax import created, label_value
 from mesh.model import NO_SETTINGS, ObjectRef, Problem, ProxyConfig, ProxySettings, Requirement, Workload
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields(
     ("selector", "concurrency", "environmentVariables"),
     refused=("image",),

@@ -9,13 +9,12 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from istio_integration.duration import duration_ms
-from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.subject import SUBJECT, read_subject
 from mesh.dialects.syntax import printable, token
 from mesh.model import JwtRule, KeySource, ObjectRef, RequestAuthentication
 from mesh.policies.key_set import KeySetError, normalise
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields((*SUBJECT, "jwtRules"))
 RULE = Fields(
     (

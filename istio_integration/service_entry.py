@@ -11,11 +11,10 @@ from ipaddress import ip_network
 
 from istio_integration.endpoint import endpoint, in_cluster, is_host
 from istio_integration.hosts import exported, is_address, refuse_doubles
-from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.syntax import address, created, is_label, labels, port, printable
 from mesh.model import Endpoint, HostPattern, ObjectRef, Service, ServiceName, ServicePort
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields(
     (
         "hosts",

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from istio_integration.endpoint import is_host
 from istio_integration.outbound import outbound_mode
-from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.syntax import created, is_label, labels, port, printable
 from mesh.model import Callers, Imports, ObjectRef, OutboundMode, Sidecar
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields(
     ("workloadSelector", "egress", "outboundTrafficPolicy"),
     refused=("ingress", "inboundConnectionPool"),

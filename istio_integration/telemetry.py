@@ -10,12 +10,11 @@ from istio_integration.access_logging import access_log_rule
 from istio_integration.metric_overrides import metric_rules
 from istio_integration.modes import MATCH_WORKLOADS, directions
 from istio_integration.sampling import hundredths
-from mesh.dialects.reading import Fields, Reader
+from mesh.dialects.reading import OBJECT, Fields, Reader
 from mesh.dialects.selection import pod_key, selector
 from mesh.dialects.syntax import label_value, printable, token
 from mesh.model import CustomTag, ObjectRef, Requirement, Telemetry, TracingRule
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields(("selector", "tracing", "accessLogging", "metrics"), refused=("targetRef", "targetRefs"))
 WORKLOADS = Fields(("matchLabels",))
 TRACING = Fields(

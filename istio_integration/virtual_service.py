@@ -11,11 +11,10 @@ from istio_integration.connection_route import tcp_rule, tls_rule
 from istio_integration.hosts import exported, host, is_address, refuse_doubles, service_of
 from istio_integration.http_match import refuse_claims
 from istio_integration.http_route import http_rule
-from mesh.dialects.reading import Fields, Reader
+from mesh.dialects.reading import OBJECT, Fields, Reader
 from mesh.dialects.syntax import created
 from mesh.model import MESH_GATEWAY, ObjectRef, Parent, Route
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields(("hosts", "gateways", "http", "tls", "tcp", "exportTo"))
 
 

@@ -15,7 +15,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from istio_integration.envoy_filter import STEER
-from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.subject import SUBJECT, read_subject
 from mesh.dialects.syntax import port, printable
 from mesh.model import (
@@ -31,7 +31,6 @@ from mesh.model import (
     WasmPlugin,
 )
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields(
     (
         *SUBJECT,

@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from istio_integration.endpoint import ENDPOINT, endpoint
-from mesh.dialects.reading import Fields, Reader
+from mesh.dialects.reading import OBJECT, Reader
 from mesh.dialects.syntax import labels
 from mesh.model import ObjectRef, WorkloadEntry, WorkloadName
-
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 
 
 def read_workload_entry(root: Reader, ref: ObjectRef) -> tuple[WorkloadEntry, ...]:

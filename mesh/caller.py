@@ -6,12 +6,13 @@ are part of the view, and no others, so that there are as many views as there ar
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from mesh.index import discard
 from mesh.model import Callers, Node, Workload, WorkloadName
-from mesh.topology import labels_of
+from mesh.topology import LOCALITY, labels_of
 
 
 class Caller(NamedTuple):
@@ -35,8 +36,10 @@ class Caller(NamedTuple):
 class CallerIndex:
     """Which callers there are."""
 
-    def __init__(self, nodes: Mapping[str, Node]) -> None:
+    def __init__(self, workloads: Mapping[WorkloadName, Workload], nodes: Mapping[str, Node]) -> None:
+        self._workloads = workloads
         self._nodes = nodes
+        self._on_node: defaultdict[str, set[WorkloadName]] = defaultdict(set)
         #: Of those that were asked for.
         self._labels: dict[WorkloadName, dict[str, str]] = {}
         self._keys: Counter[str] = Counter()
@@ -71,22 +74,37 @@ class CallerIndex:
             found = self._labels[workload.name] = dict(labels_of(workload, self._nodes))
         return found
 
-    def put(self, workload: Workload) -> None:
-        """Take in a workload, or one whose node is another now."""
-        self.discard(workload.name)
-        caller = self._of[workload.name] = self.seen_as(workload)
-        self._all[caller] += 1
-        if self._all[caller] == 1:
-            self._moves[caller] += 1
+    # --- changing ----------------------------------------------------------------------------
 
-    def discard(self, name: WorkloadName) -> None:
-        self._labels.pop(name, None)
-        caller = self._of.pop(name, None)
-        if caller is not None:
-            self._all[caller] -= 1
-            if not self._all[caller]:
-                del self._all[caller]
-                self._moves[caller] -= 1
+    def put(self, workload: Workload) -> None:
+        self._on_node[workload.node].add(workload.name)
+        self._see([workload])
+
+    def remove(self, workload: Workload) -> None:
+        discard(self._on_node, workload.node, workload.name)
+        self._lose(workload.name)
+
+    def relocate(self, node: Node) -> list[Workload]:
+        """A node came or went. Returns the workloads that are at another place by that."""
+        if not any(key in LOCALITY for key, _ in node.labels):
+            return []
+        found = [self._workloads[name] for name in self._on_node.get(node.name, ())]
+        self._see(found)
+        return found
+
+    def ask(self, keys: Iterable[str]) -> bool:
+        """A rule asks for these labels. True if callers are told apart by others now."""
+        fresh = [key for key in keys if self._count(key, 1) == 1]
+        if fresh:
+            self._see(self._workloads.values())
+        return bool(fresh)
+
+    def forget(self, keys: Iterable[str]) -> bool:
+        """It does no longer."""
+        gone = [key for key in keys if self._count(key, -1) == 0]
+        if gone:
+            self._see(self._workloads.values())
+        return bool(gone)
 
     def settle(self) -> bool:
         """Have callers come or gone since the last time?"""
@@ -94,15 +112,23 @@ class CallerIndex:
         self._moves.clear()
         return moved
 
-    def ask(self, keys: Iterable[str]) -> bool:
-        """A rule asks for these labels. True if workloads must be put again."""
-        fresh = [key for key in keys if self._count(key, 1) == 1]
-        return bool(fresh)
+    def _see(self, workloads: Iterable[Workload]) -> None:
+        """Ask anew which callers these are."""
+        for workload in workloads:
+            self._lose(workload.name)
+            caller = self._of[workload.name] = self.seen_as(workload)
+            self._all[caller] += 1
+            if self._all[caller] == 1:
+                self._moves[caller] += 1
 
-    def forget(self, keys: Iterable[str]) -> bool:
-        """It does no longer."""
-        gone = [key for key in keys if self._count(key, -1) == 0]
-        return bool(gone)
+    def _lose(self, name: WorkloadName) -> None:
+        self._labels.pop(name, None)
+        caller = self._of.pop(name, None)
+        if caller is not None:
+            self._all[caller] -= 1
+            if not self._all[caller]:
+                del self._all[caller]
+                self._moves[caller] -= 1
 
     def _count(self, key: str, by: int) -> int:
         self._keys[key] += by

@@ -24,6 +24,7 @@ from mesh.model import (
     WorkloadName,
 )
 from mesh.node import (
+    UNRESTRICTED,
     LoggingRecord,
     MetricsRecord,
     NodeState,
@@ -35,18 +36,15 @@ from mesh.node import (
 from mesh.observability.access_logging import access_logs, connection_logs
 from mesh.observability.metrics import metrics_record
 from mesh.observability.telemetry import applying, by_namespace, connections, tracing
-from mesh.policies.cidr import prefix_of
 from mesh.policies.classes import (
     Compiled,
-    PeerKey,
-    Peers,
     Subject,
     compile_set,
     concerns,
-    look_up,
     set_id,
-    token_rules,
 )
+from mesh.policies.every_request import token_rules
+from mesh.policies.peers import PeerKey, Peers
 from mesh.policies.references import AnyCondition, RequestPolicy
 from mesh.proxy import Destination, L7Class, ProxyView, Target
 from mesh.proxy_config import launch
@@ -61,9 +59,6 @@ from mesh.shared_records import SharedRecords, everything, same
 
 K = TypeVar("K")
 R = TypeVar("R")
-
-#: Where IPv4 is inside IPv6 (RFC 4291, 2.5.5.2).
-_MAPPED = prefix_of("::ffff:0:0/96")
 
 DIRECTIONS: tuple[Direction, Direction] = ("ingress", "egress")
 
@@ -106,10 +101,10 @@ class Node:
     def verdict(self, set_number: int, address: str, protocol: str | int, port: int) -> PortVerdict:
         """What the tables say of a peer's address; set 0 restricts nothing."""
         if not set_number:
-            return look_up(None, protocol, port)
+            return UNRESTRICTED
         subject = self._subjects[set_number]
         number = subject.peers.get(self.shared.peer_of(address), subject.compiled.set.default)
-        return look_up(subject.classes[number], protocol, port)
+        return subject.classes[number].at(protocol, port)
 
     # --- changing ------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 
+from mesh.age import since
 from mesh.model import Service, ServiceName
 from mesh.routes.host_pattern import specificity
 
@@ -42,7 +43,7 @@ class EntryHosts:
             return name
 
         def rank(own: Service) -> tuple[object, ...]:
-            return own.name.namespace != namespace, named_by(own), own.created or "9", own.name
+            return own.name.namespace != namespace, named_by(own), since(own.created), own.name
 
         return min(found, key=rank).name
 

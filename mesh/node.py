@@ -122,6 +122,10 @@ class PortVerdict:
     unnamed: bool = False
 
 
+#: What a peer gets where no policy set says anything.
+UNRESTRICTED = PortVerdict(None, 0, 65535, "allow")
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyClass:
     """An interned table of verdicts; `id` is `stable_id` of its content, so it never changes
@@ -130,6 +134,13 @@ class PolicyClass:
     id: int
     verdicts: tuple[PortVerdict, ...]
     rules: tuple[str, ...] = ()
+
+    def at(self, protocol: str | int, port: int) -> PortVerdict:
+        """The verdict that the kernel finds: an entry of a protocol comes before the one of all."""
+        for verdict in self.verdicts:
+            if verdict.protocol == protocol and verdict.first <= port <= verdict.last:
+                return verdict
+        return next(verdict for verdict in self.verdicts if verdict.protocol is None)
 
 
 @dataclass(frozen=True, slots=True)

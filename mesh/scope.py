@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from mesh.age import age
 from mesh.caller import Caller
 from mesh.model import ObjectRef, Problem, Sidecar
 
@@ -42,7 +43,7 @@ class Scopes:
         own = self._of.get(caller.namespace, {}).values()
         chosen = [sidecar for sidecar in own if sidecar.callers and caller.is_among(sidecar.callers)]
         if chosen:
-            return min(chosen, key=_rank)
+            return min(chosen, key=age)
         return self._default(caller.namespace) or self._default(root)
 
     def problems(self) -> Iterator[tuple[ObjectRef, list[Problem]]]:
@@ -58,8 +59,4 @@ class Scopes:
 
     def _default(self, namespace: str) -> Sidecar | None:
         found = (s for s in self._of.get(namespace, {}).values() if s.callers is None)
-        return min(found, key=_rank, default=None)
-
-
-def _rank(sidecar: Sidecar) -> tuple[str, ObjectRef]:
-    return sidecar.created or "9", sidecar.ref
+        return min(found, key=age, default=None)

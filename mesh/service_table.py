@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
+from mesh.age import since
 from mesh.asked_hosts import AskedHosts, Offer
 from mesh.backends import WorkloadEntries, each_once, selected, target_port
 from mesh.entry_hosts import EntryHosts, is_entry, named_by
@@ -35,7 +36,9 @@ from mesh.model import (
     WorkloadEntry,
     WorkloadName,
 )
+from mesh.node_table import NodeTable
 from mesh.policies.cidr import can_serve
+from mesh.protocols import PortKind, declared, joined
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -49,12 +52,14 @@ class ServiceTable:
         hosts: EntryHosts,
         workloads: Mapping[WorkloadName, Workload],
         owners: Mapping[str, WorkloadName],
+        nodes: NodeTable,
     ) -> None:
-        """`owners` says which pod has an address."""
+        """`owners` says which pod has an address; those of `nodes` are no service's."""
         self._allocations = allocations
         self._hosts = hosts
         self._workloads = workloads
         self._owners = owners
+        self._nodes = nodes
         self.all: dict[ServiceName, Service] = {}
         self.vips: dict[ServiceName, tuple[str, ...]] = {}
         #: Service -> (port, protocol) -> its ready backends.
@@ -65,8 +70,6 @@ class ServiceTable:
         self.current: dict[str, tuple[str, ...]] = {}
         #: DNS name -> the addresses that are still good.
         self.names: Mapping[str, frozenset[str]] = {}
-        #: No service's.
-        self.node_addresses: frozenset[str] = frozenset()
         #: Who would be a service, the same by object, and what is wrong with each.
         self._offers: defaultdict[ServiceName, dict[ObjectRef, Service]] = defaultdict(dict)
         self._offered: defaultdict[ObjectRef, set[ServiceName]] = defaultdict(set)
@@ -106,6 +109,22 @@ class ServiceTable:
             service = self.all[name]
             if service.selector and dict(service.selector).items() <= labels.items():
                 yield service
+
+    def target_ports(self, name: WorkloadName) -> Iterator[tuple[Service, ServicePort, int]]:
+        """The ports of the Services that select a pod, each with the pod's own behind it."""
+        workload = self._workloads[name]
+        for service in self.selecting(workload):
+            for port in service.ports:
+                if target := target_port(workload, port):
+                    yield service, port, target
+
+    def declared(self, name: WorkloadName) -> dict[int, PortKind]:
+        """What Services call the TCP ports of a pod."""
+        found: defaultdict[int, list[PortKind | None]] = defaultdict(list)
+        for _, port, target in self.target_ports(name):
+            if port.protocol == "TCP":
+                found[target].append(declared(port))
+        return {port: kind for port, kinds in sorted(found.items()) if (kind := joined(kinds))}
 
     def by_labels(self, name: ServiceName) -> Selector | None:
         """The identities of the pods that a service selects; None where labels do not tell: it selects none,
@@ -214,7 +233,7 @@ class ServiceTable:
     def _elected(self, name: ServiceName) -> ObjectRef:
         """Who names it before who has a pattern, then the oldest."""
         offers = self._offers[name]
-        return min(offers, key=lambda ref: (named_by(offers[ref]), offers[ref].created or "9", ref))
+        return min(offers, key=lambda ref: (named_by(offers[ref]), since(offers[ref].created), ref))
 
     def _install(self, service: Service) -> set[ServiceName]:
         touched: set[ServiceName] = set()
@@ -302,7 +321,7 @@ class ServiceTable:
         """Who else has an address that a Service asks for; empty if it may have it."""
         if vip in self._owners:
             return f"Pod {self._owners[vip]}"
-        if vip in self.node_addresses:
+        if vip in self._nodes.addresses:
             return "a node"
         holder = self._allocations.holder(vip, self._claims[vip])
         return "" if holder == name else f"Service {holder}"

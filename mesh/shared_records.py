@@ -16,6 +16,7 @@ from mesh.model import Backend, Protocol, ServiceName, WorkloadName
 from mesh.node import (
     HOST_ID,
     REMOTE_NODE_ID,
+    UNRESTRICTED,
     WORLD_ID,
     BlockRecord,
     NamesRecord,
@@ -26,7 +27,7 @@ from mesh.node import (
 )
 from mesh.observability.canonical import canonical
 from mesh.policies.cidr import contains, prefix_of
-from mesh.policies.classes import PeerKey, Peers, look_up
+from mesh.policies.peers import PeerKey, Peers
 from mesh.routes.bindings import Bindings
 from mesh.routes.destinations import Destinations
 
@@ -74,9 +75,9 @@ class SharedRecords:
         return number, self._mesh.cidrs.set_for(address, number)
 
     def _outside(self, address: str) -> int:
-        if address in self._mesh.hosts:
+        if address in self._mesh.nodes.hosts:
             return HOST_ID
-        return REMOTE_NODE_ID if address in self._mesh.remote_nodes else WORLD_ID
+        return REMOTE_NODE_ID if address in self._mesh.nodes.remote else WORLD_ID
 
     # --- changing ------------------------------------------------------------------------
 
@@ -136,7 +137,7 @@ class SharedRecords:
 
     def _blocks(self) -> Mapping[str, BlockRecord]:
         mesh = self._mesh
-        owners = {_block(address): self._outside(address) for address in mesh.hosts | mesh.remote_nodes}
+        owners = {_block(address): self._outside(address) for address in mesh.nodes.addresses}
         owners = dict.fromkeys(mesh.cidrs.boundaries(), WORLD_ID) | owners
         # The kernel has IPv4 inside IPv6: without a block of its own it would be covered by ::/0, say.
         if any(contains(prefix_of(text), _MAPPED) for text in owners):
@@ -183,7 +184,7 @@ class SharedRecords:
 
 
 def _unrestricted(egress: int, backend: Backend, protocol: Protocol) -> PortVerdict:
-    return look_up(None, protocol, backend.port)
+    return UNRESTRICTED
 
 
 def everything(mesh: Mesh) -> Change:

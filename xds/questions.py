@@ -37,7 +37,7 @@ class Photograph:
 
     @classmethod
     def of(cls, mesh: Mesh) -> Photograph:
-        return cls(mesh.fragments(), mesh.hosts, mesh.allocations.copy())
+        return cls(mesh.fragments(), mesh.nodes.hosts, mesh.allocations.copy())
 
     def mesh(self, changes: Mapping[ObjectRef, Fragment] | None = None) -> Mesh:
         """A mesh of its own, with `changes` in the place of what was."""

@@ -147,7 +147,7 @@ class Status:
     def names(self) -> dict[str, Any]:
         """What addresses are called, and whose backends stand at `address:port`; ready for JSON."""
         mesh = self._pipeline.mesh
-        addresses = dict.fromkeys(mesh.hosts | mesh.remote_nodes, "node")
+        addresses = dict.fromkeys(mesh.nodes.addresses, "node")
         addresses |= {vip: f"Service {name}" for name, vips in mesh.vips.items() for vip in vips}
         addresses |= {address: str(name) for address, name in mesh.owners.items()}
         services: defaultdict[str, list[str]] = defaultdict(list)

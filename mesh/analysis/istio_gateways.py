@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
+from mesh.age import age
 from mesh.analysis.finding import Check, Trap, some
 from mesh.analysis.view import View
 from mesh.model import Gateway, Listener
@@ -63,7 +64,7 @@ def port_is_not_in_the_service(view: View) -> Iterator[Trap]:
 def _gateways(view: View) -> list[Gateway]:
     """The oldest first."""
     found = (gateway for gateway in view.mesh.gateways.all.values() if gateway.subject is not None)
-    return sorted(found, key=lambda gateway: (gateway.created or "9", gateway.ref))
+    return sorted(found, key=age)
 
 
 def _certificates(gateway: Gateway) -> set[str]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from mesh.assemble import Mesh
-from mesh.backends import target_port
 from mesh.model import (
     Authorization,
     CidrGroup,
@@ -124,11 +123,8 @@ class View:
 
     def service_ports(self, workload: WorkloadName) -> Iterator[tuple[str, ServicePort, int]]:
         """The Services that select a workload, their ports, and the workload's port behind each."""
-        found = self.mesh.workloads[workload]
-        for service in self.mesh.service_table.selecting(found):
-            for port in service.ports:
-                if target := target_port(found, port):
-                    yield str(service.name), port, target
+        for service, port, target in self.mesh.service_table.target_ports(workload):
+            yield str(service.name), port, target
 
 
 def _addresses(mesh: Mesh) -> Mapping[int, Sequence[tuple[int, str, WorkloadName]]]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from mesh.age import age
 from mesh.analysis.finding import Check, Trap, some
 from mesh.analysis.view import View
 from mesh.model import (
@@ -21,7 +22,6 @@ from mesh.model import (
     ServiceName,
 )
 from mesh.routes.gateway_ports import routes_of
-from mesh.routes.route_table import age
 
 _ANY_REQUESTS = (RouteMatch(), RouteMatch(PathMatch("start", "/")))
 _ANY_CONNECTION = ConnectionMatch()

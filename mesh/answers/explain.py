@@ -78,7 +78,7 @@ def party(mesh: Mesh, address: str) -> Party:
     owner = mesh.owners.get(address)
     number = mesh.identities.of.get(owner) if owner else None
     if owner is None or number is None:
-        return Party(address, host=address in mesh.hosts, remote_node=address in mesh.remote_nodes)
+        return Party(address, host=address in mesh.nodes.hosts, remote_node=address in mesh.nodes.remote)
     return Party(address, owner, mesh.identities.all[number].mapping, declared=mesh.declared(owner))
 
 

@@ -96,7 +96,7 @@ def workload_groups(*meshes: Mesh) -> tuple[Group, ...]:
 
 def outside_groups(*meshes: Mesh) -> tuple[Group, ...]:
     """The node, the other nodes, then the blocks of the world that policies name, then the rest of it."""
-    hosts = tuple(min(same) for same in _families(meshes[-1].hosts) if same)
+    hosts = tuple(min(same) for same in _families(meshes[-1].nodes.hosts) if same)
     node = [Group("node", "node", outside=Outside(hosts))] if hosts else []
     return (*node, *_other_nodes(meshes), *_world(meshes))
 
@@ -115,7 +115,7 @@ def _kind(mesh: Mesh, registries: Registries, name: WorkloadName) -> tuple[objec
 
 def _world(meshes: Sequence[Mesh]) -> list[Group]:
     """Blocks that stand in the same rules are one group."""
-    taken = {address for mesh in meshes for address in (*mesh.owners, *mesh.hosts, *mesh.remote_nodes)}
+    taken = {address for mesh in meshes for address in (*mesh.owners, *mesh.nodes.addresses)}
     blocks = {block for mesh in meshes for block in mesh.cidrs.boundaries()}
     blocks |= {block for block, _ in _WORLD}
     found = []
@@ -128,8 +128,8 @@ def _world(meshes: Sequence[Mesh]) -> list[Group]:
 
 def _other_nodes(meshes: Sequence[Mesh]) -> list[Group]:
     """Nodes of every mesh that stand in the same rules are one group."""
-    common = set.intersection(*(set(mesh.remote_nodes) for mesh in meshes))
-    names = {a: name for name, node in meshes[-1].nodes.items() for a in node.addresses}
+    common = set.intersection(*(set(mesh.nodes.remote) for mesh in meshes))
+    names = {a: name for name, node in meshes[-1].nodes.all.items() for a in node.addresses}
     pairs = sorted((names.get(address, address), address) for address in common)
     alike = _alike(meshes, pairs, REMOTE_NODE_ID)
     found = []

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from mesh.dialects.reading import Fields, Reader
+from mesh.dialects.reading import OBJECT, Fields, Reader
 from mesh.dialects.syntax import labels, network
 from mesh.model import CidrGroup, ObjectRef
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields(("externalCIDRs",))
 
 

@@ -14,13 +14,12 @@ from typing import Literal
 from mesh.dialects.audit import audited
 from mesh.dialects.cluster_network_peers import Peers, read_peers
 from mesh.dialects.cluster_network_ports import read_ports, read_protocols
-from mesh.dialects.reading import Fields, Reader
+from mesh.dialects.reading import OBJECT, Fields, Reader
 from mesh.dialects.selection import namespace_key, pod_key, requirements, selector
 from mesh.model import Direction, ObjectRef, RankedRule, Rule, Selector, TierPolicy
 
 Action = Literal["accept", "deny", "pass"]
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SUBJECT = Fields(("namespaces", "pods"))
 PODS = Fields(("namespaceSelector", "podSelector"))
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import cast
 
-from mesh.dialects.gateway_route import GROUP, OBJECT, hostname, read_spec
-from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.gateway_route import GROUP, hostname, read_spec
+from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.selection import in_namespace, namespace_key, requirements, selector
 from mesh.dialects.syntax import address, created, name, port, printable
 from mesh.model import (

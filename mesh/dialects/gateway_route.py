@@ -9,7 +9,7 @@ here, nor is precedence, nor Envoy.
 
 from __future__ import annotations
 
-from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.syntax import created, expression, is_subdomain, name, port, printable, token
 from mesh.model import (
     MESH_GATEWAY,
@@ -25,7 +25,6 @@ from mesh.model import (
 
 GROUP = "gateway.networking.k8s.io"
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 PARENT = Fields(("group", "kind", "namespace", "name", "sectionName", "port"))
 VALUE = Fields(("type", "name", "value"))
 #: Of a reference to what traffic is sent to; who reads it adds what else stands beside it.

@@ -8,7 +8,7 @@ knows nothing of how policies of several languages add up (rule 15).
 from __future__ import annotations
 
 from mesh.dialects.audit import audited
-from mesh.dialects.reading import Fields, Reader
+from mesh.dialects.reading import OBJECT, Fields, Reader
 from mesh.dialects.selection import in_namespace, namespace_key, pod_key, requirements, selector
 from mesh.dialects.syntax import exceptions, network, port_match, port_or_name, transport
 from mesh.model import (
@@ -23,7 +23,6 @@ from mesh.model import (
     WorkloadPeer,
 )
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields(("podSelector", "policyTypes", "ingress", "egress"))
 INGRESS = Fields(("from", "ports"))
 EGRESS = Fields(("to", "ports"))

@@ -10,14 +10,13 @@ from __future__ import annotations
 from typing import cast
 
 from mesh.dialects.duration import duration_ms
-from mesh.dialects.reading import Fields, Reader, shown
+from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.string_match import text_match, value_match
 from mesh.dialects.subject import SUBJECT, read_subject
 from mesh.dialects.syntax import name, port, printable, token
 from mesh.model import BucketKey, Limit, ObjectRef, RateLimit, RateLimitService, TextMatch
 from mesh.model.rate_limit import Unit
 
-OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
 SPEC = Fields((*SUBJECT, "limits", "global"))
 LIMIT = Fields(("requests", "per", "burst", "match", "by", "status"))
 MATCH = Fields(("paths", "methods", "headers"))

@@ -46,6 +46,10 @@ class Fields:
     why: str = "is not supported yet"
 
 
+#: What an object has that says what it wants in `spec`.
+OBJECT = Fields(("apiVersion", "kind", "metadata", "spec", "status"))
+
+
 class Reader:
     """One value of an object. `value` is None when it is absent, which in these APIs is what null means.
 

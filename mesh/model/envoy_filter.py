@@ -106,6 +106,11 @@ class EnvoyFilter:
     undecided: bool = False
 
     @property
+    def steers_outward(self) -> bool:
+        """May it bring an Envoy to those whose connections it changes on their way out?"""
+        return self.steers and any(patch.concerns("SIDECAR_OUTBOUND") for patch in self.patches)
+
+    @property
     def callers(self) -> Callers:
         """Whose connections it changes on their way out, but for the namespace."""
         return Callers(labels=self.labels)

@@ -7,7 +7,7 @@ changes of those in force what it says. Of several at one level the first by nam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from mesh.model import AccessLogProvider, Direction, MeshConfig, ServiceName, Telemetry, Workload
 from mesh.node import Collector, ConnectionLog
@@ -52,15 +52,6 @@ def _connection_log(log: AccessLog, service: Callable[[str, int], ServiceName | 
     if to.service:
         collector = Collector(to.service.rpartition("/")[2], to.port, service(to.service, to.port))
     return ConnectionLog(to.text, to.labels, to.path, to.omit_empty, log.filter, collector, log.resource)
-
-
-def unknown_providers(config: MeshConfig, telemetry: Telemetry) -> Iterator[tuple[int, int, str]]:
-    """Names in a Telemetry of providers that are none of access logs: entry, place in it, and name."""
-    known = {provider.name for provider in config.access_logging.providers}
-    for index, rule in enumerate(telemetry.logging):
-        for place, name in enumerate(rule.providers or ()):
-            if name not in known:
-                yield index, place, name
 
 
 def _resource(provider: AccessLogProvider, workload: Workload) -> tuple[tuple[str, str], ...]:

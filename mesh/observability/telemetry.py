@@ -6,7 +6,7 @@ As in Istio (telemetry.proto). Of several at one level the first by name counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from mesh.model import Direction, MeshConfig, ServiceName, Telemetry, TracingProvider, Workload
@@ -58,14 +58,6 @@ def _form(provider: TracingProvider) -> Form:
         case "zipkin":
             return "zipkin" if provider.long_ids else "zipkin-64"
     return "datadog"
-
-
-def unknown_providers(config: MeshConfig, telemetry: Telemetry) -> Iterator[tuple[int, str]]:
-    """Entries of a Telemetry that name no tracing provider of the mesh, and what they name."""
-    known = {provider.name for provider in config.tracing.providers}
-    for index, rule in enumerate(telemetry.tracing):
-        if rule.provider is not None and rule.provider not in known:
-            yield index, rule.provider
 
 
 def by_namespace(telemetries: Iterable[Telemetry]) -> Homes:

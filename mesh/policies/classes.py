@@ -2,44 +2,32 @@
 
 Peers that the same rules match share a class, and a class is named by its content, so tables grow
 with what policies distinguish. Which rules match a peer is a mask, one bit a rule and one bit a
-term of an AuthorizationPolicy about the caller. `look_up` reads the tables as the kernel does.
+term of an AuthorizationPolicy about the caller.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from mesh.identity import PORTS_KEY
 from mesh.model import (
     DEFAULT_CONFIG,
-    NAMESPACE_KEY,
     RESOLVER,
-    SERVICE_ACCOUNT_KEY,
     Authorization,
-    CidrPeer,
     Direction,
-    EntityPeer,
     EnvoyFilter,
-    Identity,
     MeshConfig,
-    Peer,
     Policy,
     PortName,
     Protocol,
     RateLimit,
     Registry,
     RequestAuthentication,
-    Selector,
     Term,
-    WorkloadPeer,
 )
 from mesh.node import (
-    HOST_ID,
-    REMOTE_NODE_ID,
-    WORLD_ID,
     PolicyClass,
     PolicySet,
     PortVerdict,
@@ -47,96 +35,19 @@ from mesh.node import (
     stable_id,
 )
 from mesh.policies import authorization_parts as parts
-from mesh.policies.authorization import identity_satisfies
-from mesh.policies.cidr import CidrIndex
+from mesh.policies.every_request import Every, EveryRequest
 from mesh.policies.lines import PORTED, Line, Ruling, line_up, ranges, rule_on
+from mesh.policies.peers import PeerKey, Peers
 from mesh.policies.references import AnyCondition, RequestPolicy
 from mesh.protocols import PortKind
-from mesh.proxy import AuthenticationPart, L7Class, PatchKey, RateLimitPart
-from mesh.routes.envoy_filters import concerns_ports, inbound, inbound_port
-
-#: A peer as the kernel knows it: security id and id of the CIDR set that covers the address.
-PeerKey = tuple[int, int]
+from mesh.proxy import L7Class
+from mesh.routes.envoy_filters import concerns_ports
 
 #: Ports of TCP at which services name a peer, first and last.
 NamedPorts = frozenset[tuple[int, int]]
 
 _NOWHERE: NamedPorts = frozenset()
 _EVERYWHERE: NamedPorts = frozenset({(0, 65535)})
-_NODES = frozenset({HOST_ID, REMOTE_NODE_ID})
-
-
-class Peers:
-    """Everyone a policy could mean: the peer keys that occur, and how to find them."""
-
-    def __init__(
-        self,
-        keys: Collection[PeerKey],
-        identities: Mapping[int, Identity],
-        select: Callable[[Selector], Collection[int]],
-        cidrs: CidrIndex,
-    ) -> None:
-        self.keys = keys
-        self.identities = identities
-        self.select = select
-        self._by_id: defaultdict[int, list[PeerKey]] = defaultdict(list)
-        self._by_block: defaultdict[CidrPeer, list[PeerKey]] = defaultdict(list)
-        for key in keys:
-            self._by_id[key[0]].append(key)
-            for peer in cidrs.members(key[1]) if key[1] else ():
-                self._by_block[peer].append(key)
-
-    def of(self, ids: Iterable[int]) -> list[PeerKey]:
-        return [key for number in ids for key in self._by_id.get(number, ())]
-
-    def ports_of(self, key: PeerKey) -> str:
-        """A peer's value of PORTS_KEY."""
-        identity = self.identities.get(key[0])
-        return identity.mapping.get(PORTS_KEY, "") if identity else ""
-
-    def matching(self, peer: Peer) -> Iterable[PeerKey]:
-        """The keys of those whom a resolved peer names."""
-        match peer:
-            case WorkloadPeer(selector):
-                return self.of(self.select(selector))
-            case CidrPeer():
-                return self._by_block.get(peer, ())
-            case EntityPeer("all"):
-                return self.keys
-            case EntityPeer("cluster"):
-                return [key for key in self.keys if key[0] != WORLD_ID]
-            case EntityPeer("host"):
-                return self.of((HOST_ID,))
-            case EntityPeer("remote-node"):
-                return self.of((REMOTE_NODE_ID,))
-            case EntityPeer("world"):
-                return self.of((WORLD_ID,))
-        raise AssertionError(f"{peer!r} is not resolved")
-
-    def matching_rule(self, line: Line) -> Collection[PeerKey] | None:
-        """The keys that a rule's peers name; None is everyone."""
-        if line.rule.peers is None:
-            found: set[PeerKey] | None = None
-        else:
-            found = {key for peer in line.rule.peers for key in self.matching(peer)}
-        if line.rule.dns is None:
-            return found
-        resolver = set(self.of(self.select(RESOLVER)))
-        return resolver if found is None else found & resolver
-
-    def satisfying(self, term: Term, config: MeshConfig) -> Iterable[PeerKey]:
-        """The keys of callers for whom some value of a term matches, negation aside."""
-        if term.attribute == "source_ip":
-            return [
-                key for value in term.values if isinstance(value, CidrPeer) for key in self.matching(value)
-            ]
-        return self.of(
-            number
-            for number, identity in self.identities.items()
-            if identity_satisfies(
-                term, identity.mapping[NAMESPACE_KEY], identity.mapping[SERVICE_ACCOUNT_KEY], config
-            )
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +164,7 @@ class _Table:
             if direction == "ingress"
             else ()
         )
-        asked = policies if direction == "ingress" else ()
-        self._every = Every(tuple(token_rules(asked)), tuple(rate_limits(asked)))
-        self._filters = sorted({p.ref: p for p in asked if isinstance(p, EnvoyFilter)}.items())
+        self._every = EveryRequest(policies if direction == "ingress" else ())
         #: Terms about the caller, each once, whatever negates it.
         self.terms = list(dict.fromkeys(map(_positive, parts.caller_terms(self._authorizations))))
         self._bits = {term: 1 << index for index, term in enumerate(self.terms, len(self.lines))}
@@ -326,9 +235,8 @@ class _Table:
         for line in chosen:
             for first, last in ranges(line.rule, protocol, ports):
                 starts |= {first, last + 1}
-        if protocol == "TCP" and (self._authorizations or self._every.keys or self._filters):
-            patched = {inbound_port(patch) for _, found in self._filters for patch in found.patches} - {0}
-            for port in (*self._declared, *parts.ports_of(self._authorizations), *patched):
+        if protocol == "TCP" and (self._authorizations or self._every):
+            for port in (*self._declared, *parts.ports_of(self._authorizations), *self._every.ports):
                 starts |= {port, port + 1}
         bounds = [*sorted(start for start in starts if start <= 65535), 65536]
         found: list[PortVerdict] = []
@@ -370,7 +278,7 @@ class _Table:
             return parts.combine(asked, truth, first, kind, self._config)
 
         # Rule 20: what is declared as something else than HTTP brings no token, and is no request.
-        every = self._every_at(first) if protocol == "TCP" and kind != "plain" else Every()
+        every = self._every.at(first) if protocol == "TCP" and kind != "plain" else Every()
         answer = say(self._authorizations)
         refusing = self._refusing(protocol, first, named)
         verdict, rules = self._join(now, then, answer, every, self._defaults, refusing)
@@ -389,11 +297,6 @@ class _Table:
         if self._registry is None or protocol != "TCP":
             return ()
         return () if any(first <= port <= last for first, last in named) else (self._registry.key,)
-
-    def _every_at(self, port: int) -> Every:
-        """Patches of EnvoyFilters are for some ports."""
-        keys = tuple(key for _, found in self._filters for key in inbound(found, port))
-        return replace(self._every, patches=keys) if keys else self._every
 
     def _join(
         self,
@@ -471,38 +374,6 @@ def _name(l7: L7Class, rules: tuple[str, ...], variant: str) -> str:
     return " ".join(words)
 
 
-@dataclass(frozen=True, slots=True)
-class Every:
-    """What is asked of every request, whoever calls."""
-
-    tokens: tuple[AuthenticationPart, ...] = ()
-    limits: tuple[RateLimitPart, ...] = ()
-    patches: tuple[PatchKey, ...] = ()
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Those for which connections meet an Envoy."""
-        return (
-            *(part.key for part in self.tokens),
-            *(key for part in self.limits for key in part.keys),
-            *(str(key) for key in self.patches if key.steers),
-        )
-
-
-def token_rules(policies: Iterable[AnyCondition]) -> Iterator[AuthenticationPart]:
-    """Every rule about tokens, in the order in which they are tried."""
-    found = {p.ref: p for p in policies if isinstance(p, RequestAuthentication)}
-    for ref, policy in sorted(found.items()):
-        yield from (AuthenticationPart(ref, rule) for rule in policy.rules)
-
-
-def rate_limits(policies: Iterable[AnyCondition]) -> Iterator[RateLimitPart]:
-    """Every RateLimit, in the order in which they count."""
-    found = {p.ref: p for p in policies if isinstance(p, RateLimit)}
-    for ref, policy in sorted(found.items()):
-        yield RateLimitPart(ref, policy.limits, policy.counted_by)
-
-
 def _positive(term: Term) -> Term:
     return replace(term, negated=False)
 
@@ -513,13 +384,3 @@ def _union(*keys: Iterable[str]) -> tuple[str, ...]:
 
 def _outcome(verdict: PortVerdict) -> PortVerdict:
     return replace(verdict, protocol=None, first=0, last=0)
-
-
-def look_up(policy_class: PolicyClass | None, protocol: str | int, port: int) -> PortVerdict:
-    """The verdict that the tables hold; a subject without a set has no class and no restriction."""
-    if policy_class is None:
-        return PortVerdict(None, 0, 65535, "allow")
-    for verdict in policy_class.verdicts:
-        if verdict.protocol == protocol and verdict.first <= port <= verdict.last:
-            return verdict
-    return next(verdict for verdict in policy_class.verdicts if verdict.protocol is None)

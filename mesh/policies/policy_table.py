@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from mesh.model import (
+    EnvoyFilter,
     FailStrategy,
     KeySource,
     MeshConfig,
@@ -33,6 +34,7 @@ from mesh.policies.references import (
     resolve,
     sources_of,
 )
+from mesh.routes.envoy_filters import problems as envoy_filter_problems
 
 _CLOSED = "until then requests that must meet it get 503, but where an earlier version serves"
 _MEANWHILE: Mapping[FailStrategy, str] = {
@@ -51,7 +53,7 @@ class PolicyTable:
         self.all: dict[ObjectRef, tuple[AnyPolicy, ...]] = {}
         self._written: dict[ObjectRef, tuple[AnyPolicy, ...]] = {}
         #: Those that speak of DNS names, and the field where they do first.
-        self.asking_names: dict[ObjectRef, str] = {}
+        self._asking_names: dict[ObjectRef, str] = {}
         #: What policies refer to -> who does.
         self._referring: defaultdict[Source, set[ObjectRef]] = defaultdict(set)
         self._stale: set[ObjectRef] = set()
@@ -69,13 +71,28 @@ class PolicyTable:
         found = (policy.source for policy in self._of("modules") if isinstance(policy, WasmPlugin))
         return frozenset(source for source in found if source is not None)
 
+    def problems(self, ref: ObjectRef) -> Iterator[Problem]:
+        """What an object's policies lack, and what they do less of than it looks like."""
+        yield from self._lacking_keys(ref)
+        yield from self._lacking_modules(ref)
+        for policy in self.all.get(ref, ()):
+            if isinstance(policy, EnvoyFilter):
+                yield from envoy_filter_problems(policy)
+
+    def resolver_problems(self, *, there: bool) -> Iterator[tuple[ObjectRef, list[Problem]]]:
+        """Policies that speak of DNS names need the mesh's resolver: it reports addresses, and it alone
+        enforces rules on queries. Unless it is there they match nothing."""
+        text = "the mesh has no resolver, the pod kube-system/sluice-dns, so this matches nothing"
+        for ref, where in self._asking_names.items():
+            yield ref, [] if there else [Problem(ref, where, text)]
+
     # --- changing ----------------------------------------------------------------------------
 
     def put(self, ref: ObjectRef, policy: AnyPolicy) -> set[Source]:
         """Take in one of an object's policies. Returns what it refers to."""
         self._written[ref] = (*self._written.get(ref, ()), policy)
         if found := field_of_names(policy):
-            self.asking_names[ref] = f"spec.{found}"
+            self._asking_names[ref] = f"spec.{found}"
         sources = sources_of(policy)
         for source in sources:
             self._referring[source].add(ref)
@@ -85,7 +102,7 @@ class PolicyTable:
     def remove(self, ref: ObjectRef, policy: AnyPolicy) -> set[Source]:
         """Forget an object's policies, of which this is one. Returns what it referred to."""
         self._written.pop(ref, None)
-        self.asking_names.pop(ref, None)
+        self._asking_names.pop(ref, None)
         sources = sources_of(policy)
         for source in sources:
             self._referring[source].discard(ref)
@@ -121,7 +138,7 @@ class PolicyTable:
             changed.add(ref)
         return looked, changed
 
-    def lacking_keys(self, ref: ObjectRef) -> list[Problem]:
+    def _lacking_keys(self, ref: ObjectRef) -> list[Problem]:
         """Why keys that an object wants cannot be fetched now."""
         fields = [found for policy in self._written.get(ref, ()) for found in fields_of_keys(policy)]
         return [problem for found in fields if (problem := self._lacks(ref, *found)) is not None]
@@ -133,7 +150,7 @@ class PolicyTable:
         rest = "the keys from before stay in force" if known.keys else "until then its tokens get 401"
         return Problem(ref, f"spec.{field}", f"no keys from {source.uri}: {known.failure}; {rest}")
 
-    def lacking_modules(self, ref: ObjectRef) -> list[Problem]:
+    def _lacking_modules(self, ref: ObjectRef) -> list[Problem]:
         """Why the module of an object is not there."""
         return [
             Problem(ref, "spec.url", f"no module from {url}: {why}; {_MEANWHILE[plugin.on_failure]}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from mesh.age import age
 from mesh.model import BackendTls, ClientTls, ObjectRef, Secret, ServicePort, TrustBundle
 from mesh.proxy import Target
 
@@ -22,7 +23,7 @@ def backend_tls(
     """How a gateway secures what it sends to a target; None: no policy says anything."""
     name = next((port.name for port in ports if port.port == target.port and port.protocol == "TCP"), "")
     found = [
-        ((tls_target.port == "", policy.created or "9", policy.ref), policy)
+        ((tls_target.port == "", age(policy)), policy)
         for policy in policies
         for tls_target in policy.targets
         if tls_target.service == target.service and tls_target.port in ("", name)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 from mesh.assemble import Mesh
 from mesh.caller import Caller
+from mesh.caller_labels import Telling, callers_of, labels_asked
 from mesh.change import Change
 from mesh.entry_hosts import is_entry
 from mesh.locality import asked_of_callers
-from mesh.model import DestinationRule, MeshConfig, Protocol, Route, Service, ServiceName
+from mesh.model import DestinationRule, Protocol, Route, ServiceName
 from mesh.node import EVERYONE, Balance
 from mesh.policies.registry import Registries
 from mesh.proxy import RoutedPort
@@ -173,16 +174,11 @@ class Bindings:
         namespaces.update(name for host in hosts for name in mesh.entry_hosts.namespaces(host))
         if sidecars:
             namespaces.add(service.namespace)  # They may name it as the caller's own.
-        callers = [m.callers for route in with_delegates for rule in route.all_rules for m in rule.matches]
-        callers += [rule.callers for rule in rules if rule.callers]
-        callers += [found.callers for found in filters]
-        callers += [sidecar.callers for sidecar in sidecars if sidecar.callers]
-        namespaces.update(found.namespace for found in callers)
-        labels = {key for found in callers for key, _ in found.labels}
         near = [mesh.services[name] for name in services if name in mesh.services]
-        nouns: list[Service | DestinationRule | MeshConfig] = [mesh.config, *rules, *near]
-        labels = labels.union(*(asked_of_callers(noun) for noun in nouns))
-        return _Asked(frozenset(namespaces), frozenset(labels))
+        telling: list[Telling] = [*with_delegates, *rules, *filters, *sidecars, *near]
+        namespaces.update(found.namespace for noun in telling for found in callers_of(noun))
+        labels = asked_of_callers(mesh.config).union(*map(labels_asked, telling))
+        return _Asked(frozenset(namespaces), labels)
 
 
 def _all_of(mesh: Mesh, routes: Iterable[Route]) -> Iterator[Route]:

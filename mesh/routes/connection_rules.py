@@ -9,6 +9,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import TypeVar
 
+from mesh.age import age
 from mesh.assemble import Mesh
 from mesh.caller import Caller
 from mesh.model import (
@@ -22,7 +23,6 @@ from mesh.model import (
     ServicePort,
 )
 from mesh.proxy import ConnectionEntry
-from mesh.routes.route_table import age
 
 T = TypeVar("T", RouteBackend, Mirror)
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from mesh.age import age
 from mesh.caller import Caller
 from mesh.index import discard
 from mesh.model import DestinationRule, ObjectRef, ServiceName, service_of
@@ -78,8 +79,8 @@ def _joined(rules: list[DestinationRule]) -> DestinationRule:
     return replace(first, subsets=tuple(subsets.values()))
 
 
-def _rank(rule: DestinationRule) -> tuple[tuple[bool, int], str, ObjectRef]:
-    return specificity(rule.host), rule.created or "9", rule.ref
+def _rank(rule: DestinationRule) -> tuple[tuple[bool, int], tuple[str, ObjectRef]]:
+    return specificity(rule.host), age(rule)
 
 
 def _spoken_of(rule: DestinationRule, services: Iterable[ServiceName]) -> set[ServiceName]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from mesh.age import age
 from mesh.caller import Caller
 from mesh.model import (
     ClusterMatch,
@@ -74,7 +75,7 @@ def parts(filters: Iterable[EnvoyFilter], root: str) -> tuple[FilterPart, ...]:
     """What a pod's Envoy is changed by, in the order in which Istio does it."""
     ranked = sorted(
         {one.ref: one for one in filters if not isinstance(one, WasmPlugin)}.values(),
-        key=lambda one: (one.ref.namespace != root, one.priority, one.created or "9", one.ref),
+        key=lambda one: (one.ref.namespace != root, one.priority, age(one)),
     )
     return tuple(FilterPart(one.ref, one.patches) for one in ranked)
 
@@ -133,7 +134,7 @@ class EnvoyFilters:
 
     def put(self, found: EnvoyFilter, services: Iterable[Service]) -> set[ServiceName]:
         """Take one in. Returns those of the services of which it speaks."""
-        if found.steers and any(patch.concerns("SIDECAR_OUTBOUND") for patch in found.patches):
+        if found.steers_outward:
             self.all[found.ref] = found
         return _spoken_of(found, services)
 

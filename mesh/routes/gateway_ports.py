@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import compress
 
+from mesh.age import age
 from mesh.assemble import Mesh
 from mesh.caller import Caller
 from mesh.identity import namespace_labels
@@ -44,7 +45,6 @@ from mesh.proxy import (
 from mesh.routes import connection_rules, delegation
 from mesh.routes.gateways import names, rival
 from mesh.routes.host_pattern import covers, specificity
-from mesh.routes.route_table import age
 from mesh.routes.steer import precedence, resolved
 
 _ANY = RouteMatch()
@@ -56,7 +56,7 @@ def gateway_ports(
     mesh: Mesh, pod: WorkloadName, tokens: tuple[AuthenticationPart, ...] = ()
 ) -> tuple[GatewayPort, ...]:
     """Nothing, if the pod serves no Gateway. `tokens` are the rules about them that select the pod."""
-    served = mesh.gateways_of(pod)
+    served = mesh.gateways.served_by(pod)
     if not served:
         return ()
     caller = mesh.callers.of(pod)
@@ -78,13 +78,13 @@ def gateway_ports(
 def outward(mesh: Mesh, pod: WorkloadName, found: Destination) -> Destination:
     """A destination without the backends that serve a Gateway of the pod's at that port: what is sent there
     would come again and again."""
-    protocol, served = found.target.protocol, mesh.gateways_of(pod)
+    protocol, served = found.target.protocol, mesh.gateways.served_by(pod)
     own = {gateway.ref for gateway in served}
 
     def leads_on(backend: Backend) -> bool:
         if not any(gateway.listens(backend.port, protocol) for gateway in served):
             return True
-        there = mesh.gateways_at(backend.address, backend.port, protocol)
+        there = mesh.gateways.at(backend.address, backend.port, protocol)
         return own.isdisjoint(gateway.ref for gateway in there)
 
     if all(leads_on(backend) for part in found.parts for backend in part.backends):

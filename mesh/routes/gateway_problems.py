@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mesh.grants import Grants
-from mesh.identities import Identities
 from mesh.model import (
     Backend,
     Gateway,
@@ -16,28 +15,19 @@ from mesh.model import (
     Secret,
     ServiceName,
     TrustBundle,
-    Workload,
-    WorkloadName,
 )
 from mesh.routes.gateways import GATEWAY_NAME, Gateways, names, rival
 
 Credentials = Mapping[ObjectRef, Secret | TrustBundle]
-#: By address, port and protocol.
-GatewaysAt = Callable[[str, int, Protocol], Sequence[Gateway]]
 
 
 def gateway_problems(
-    gateway: Gateway,
-    gateways: Gateways,
-    workloads: Mapping[WorkloadName, Workload],
-    identities: Identities,
-    credentials: Credentials,
-    grants: Grants,
+    gateway: Gateway, gateways: Gateways, credentials: Credentials, grants: Grants
 ) -> Iterator[Problem]:
     """A listener whose certificate cannot be had answers nobody; the others do."""
     if not gateways.is_ours(gateway):
         return
-    pods = _pods(gateway, workloads, identities)
+    pods = gateways.pods(gateway)
     if not pods:
         where = "spec.selector" if gateway.subject else "metadata.name"
         wanted = "the selector" if gateway.subject else f"{GATEWAY_NAME}: {gateway.ref.name}"
@@ -56,7 +46,7 @@ def gateway_problems(
 def returning(
     route: Route,
     backends: Mapping[ServiceName, Mapping[tuple[int, Protocol], Sequence[Backend]]],
-    gateways_at: GatewaysAt,
+    gateways: Gateways,
 ) -> Iterator[Problem]:
     """What a Gateway would send to itself comes again and again, until its Envoy has no socket left."""
     for rule in route.all_rules:
@@ -67,26 +57,12 @@ def returning(
             for (port, protocol), ready in backends.get(target.service, {}).items()
             if protocol == route.protocol and target.port in (0, port)
             for backend in ready
-            for gateway in gateways_at(backend.address, backend.port, protocol)
+            for gateway in gateways.at(backend.address, backend.port, protocol)
             if names(route, gateway)
         )
         for service, ref in dict.fromkeys(found):
             text = f"Service {service} leads back to {ref} itself: nothing is sent there"
             yield Problem(route.ref, f"spec.{rule.field}", text)
-
-
-def _pods(
-    gateway: Gateway, workloads: Mapping[WorkloadName, Workload], identities: Identities
-) -> set[WorkloadName]:
-    if gateway.subject is not None:
-        numbers = identities.select(gateway.subject)
-        return {name for number in numbers for name in identities.members[number]}
-    own = (GATEWAY_NAME, gateway.ref.name)
-    return {
-        name
-        for name, pod in workloads.items()
-        if name.namespace == gateway.ref.namespace and own in pod.labels
-    }
 
 
 def _credential(

@@ -6,9 +6,23 @@ and others' deployments of them do, if their class is one of ours.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 
-from mesh.model import GATEWAY_CONTROLLER, Gateway, GatewayClass, Listener, ObjectRef, Route, Workload
+from mesh.age import age
+from mesh.identities import Identities
+from mesh.model import (
+    GATEWAY_CONTROLLER,
+    Gateway,
+    GatewayClass,
+    Listener,
+    ObjectRef,
+    Protocol,
+    Route,
+    Workload,
+    WorkloadName,
+)
+from mesh.protocols import PortKind
 
 #: A pod that serves a Gateway of its namespace has this label (GEP-1762).
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
@@ -18,12 +32,18 @@ OWN_CLASSES = frozenset({"sluice", "istio"})
 
 
 class Gateways:
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        workloads: Mapping[WorkloadName, Workload],
+        identities: Identities,
+        owners: Mapping[str, WorkloadName],
+    ) -> None:
+        """`owners` says which pod has an address."""
+        self._workloads = workloads
+        self._identities = identities
+        self._owners = owners
         self.all: dict[ObjectRef, Gateway] = {}
         self._classes: dict[str, GatewayClass] = {}
-
-    def __len__(self) -> int:
-        return len(self.all)
 
     def put(self, noun: Gateway | GatewayClass) -> None:
         if isinstance(noun, Gateway):
@@ -44,9 +64,25 @@ class Gateways:
         found = self._classes.get(gateway.class_name)
         return gateway.class_name in OWN_CLASSES if found is None else found.controller == GATEWAY_CONTROLLER
 
-    def served_by(self, pod: Workload, labels: Mapping[str, str]) -> list[Gateway]:
-        """The Gateways that a pod serves, the oldest first; `labels` are those of its identity."""
-        own = dict(pod.labels).get(GATEWAY_NAME)
+    def pods(self, gateway: Gateway) -> set[WorkloadName]:
+        """Those that have the labels by which a Gateway asks for pods to serve it."""
+        if gateway.subject is not None:
+            numbers = self._identities.select(gateway.subject)
+            return {name for number in numbers for name in self._identities.members[number]}
+        own = (GATEWAY_NAME, gateway.ref.name)
+        return {
+            name
+            for name, pod in self._workloads.items()
+            if name.namespace == gateway.ref.namespace and own in pod.labels
+        }
+
+    def served_by(self, pod: WorkloadName) -> list[Gateway]:
+        """The Gateways that a pod serves, the oldest first."""
+        number = self._identities.of.get(pod) if self.all else None
+        if number is None:
+            return []
+        labels = self._identities.all[number].mapping
+        own = dict(self._workloads[pod].labels).get(GATEWAY_NAME)
         found = [
             gateway
             for gateway in self.all.values()
@@ -54,10 +90,25 @@ class Gateways:
             and (
                 gateway.subject.matches(labels)
                 if gateway.subject is not None
-                else (pod.name.namespace, own) == (gateway.ref.namespace, gateway.ref.name)
+                else (pod.namespace, own) == (gateway.ref.namespace, gateway.ref.name)
             )
         ]
-        return sorted(found, key=lambda gateway: (gateway.created or "9", gateway.ref))
+        return sorted(found, key=age)
+
+    def kinds(self, pod: WorkloadName) -> dict[int, PortKind]:
+        """What a pod serves at its TCP ports. Where there is both, nothing is to be taken for HTTP."""
+        speaks: defaultdict[int, set[bool]] = defaultdict(set)
+        for gateway in self.served_by(pod):
+            for listener in gateway.listeners:
+                if listener.transport == "TCP":
+                    speaks[listener.port].add(listener.speaks_http)
+        return {port: "http" if found == {True} else "plain" for port, found in sorted(speaks.items())}
+
+    def at(self, address: str, port: int, protocol: Protocol) -> list[Gateway]:
+        """Those that the pod at an address serves at a port."""
+        pod = self._owners.get(address)
+        served = self.served_by(pod) if pod else ()
+        return [gateway for gateway in served if gateway.listens(port, protocol)]
 
 
 def names(route: Route, gateway: Gateway) -> bool:

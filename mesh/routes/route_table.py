@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from mesh.age import age
 from mesh.caller import Caller
 from mesh.entry_hosts import EntryHosts, is_entry
 from mesh.index import discard
@@ -82,7 +83,7 @@ class RouteTable:
                 return [route for route in found if not route.in_order]
             if ordered:
                 return [
-                    min(ordered, key=lambda route: (specificity(_host(route, service, port)), *age(route)))
+                    min(ordered, key=lambda route: (specificity(_host(route, service, port)), age(route)))
                 ]
         return []
 
@@ -149,11 +150,6 @@ class RouteTable:
 def _key(service: ServiceName) -> ServiceName:
     """A host of ServiceEntries is one name, whoever writes it."""
     return ServiceName("", service.name) if is_entry(service) else service
-
-
-def age(route: Route) -> tuple[str, ObjectRef]:
-    """Sorts the oldest first; without a time, behind all that have one."""
-    return route.created or "9", route.ref
 
 
 def mentioned(route: Route) -> set[ServiceName]:

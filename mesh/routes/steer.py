@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from mesh import protocols
+from mesh.age import age
 from mesh.assemble import Mesh
 from mesh.caller import Caller
 from mesh.model import (
@@ -41,7 +42,6 @@ from mesh.proxy import (
     Tracing,
 )
 from mesh.routes import connection_rules, delegation, nearness
-from mesh.routes.route_table import age
 
 #: Every request.
 _ANY = RouteMatch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mesh.age import age
 from mesh.assemble import Mesh
 from mesh.model import GATEWAY_CONTROLLER, BackendTls, Gateway, ServiceName
 from mesh.routes.gateway_ports import routes_of
@@ -60,7 +61,7 @@ def _counts(mesh: Mesh, policy: BackendTls) -> Condition | None:
             lost.append(Condition("Accepted", False, "TargetNotFound", text))
             continue
         rivals = (other for other in mesh.backend_tls.values() if target in other.targets)
-        oldest = min(rivals, key=lambda other: (other.created or "9", other.ref))
+        oldest = min(rivals, key=age)
         if oldest.ref == policy.ref:
             return None
         lost.append(Condition("Accepted", False, "Conflicted", f"{oldest.ref} has {target.service} already"))

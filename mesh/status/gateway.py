@@ -55,12 +55,7 @@ def gateway_status(mesh: Mesh, gateway: Gateway, written: Written) -> dict[str, 
 
 def serving(mesh: Mesh, gateway: Gateway) -> list[WorkloadName]:
     """The pods that serve a Gateway."""
-    pods = []
-    for name, number in mesh.identities.of.items():
-        served = mesh.gateways.served_by(mesh.workloads[name], mesh.identities.all[number].mapping)
-        if gateway in served:
-            pods.append(name)
-    return sorted(pods)
+    return sorted(pod for pod in mesh.identities.of if gateway in mesh.gateways.served_by(pod))
 
 
 def _addresses(mesh: Mesh, pods: list[WorkloadName]) -> list[str]:

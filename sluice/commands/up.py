@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import logging
-import subprocess
 import sys
 import time
 
@@ -24,6 +23,7 @@ from sluice.failure import Failure
 from sluice.gateway_pods import gateways_file
 from sluice.mesh_directory import BPFFS, MeshDirectory, claim_addresses
 from sluice.node import check_machine, mount_bpffs, run_node
+from sluice.processes import Process
 from sluice.resolver import write_resolver
 from sluice.supervisor import mesh_children
 from sluice.supervisor_lock import hold_lock, supervisor_pid
@@ -113,27 +113,17 @@ def _detach(mesh: MeshDirectory, sources: list[str], fetching: list[str], timeou
     argv += fetching
     log = mesh.logs / "supervisor.log"
     begin = log.stat().st_size if log.exists() else 0
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd="/",
-            env=child_environment(),
-            start_new_session=True,
-        )
+    process = Process.launch(argv, log, child_environment())
     parts = (("xds", Admin.of_control_plane(mesh)), ("agent", Admin.of_agent(mesh)))
     deadline = time.monotonic() + timeout
     # Parts of an earlier supervisor may answer before this one has begun.
     while not (supervisor_pid(mesh) == process.pid and all(_answers(admin) for _, admin in parts)):
-        if process.poll() is not None:
+        if process.has_ended(patience=0.05):
             said = log.read_bytes()[begin:].decode(errors="replace").strip().splitlines()
             raise Failure(said[-1].removeprefix("sluice: ") if said else f"the supervisor ended; see {log}")
         if time.monotonic() > deadline:
             logs = ", ".join(str(mesh.logs / f"{part}.log") for part, admin in parts if not _answers(admin))
             raise Failure(f"mesh {mesh.name} does not answer after {timeout:g} s", f"see {logs}")
-        time.sleep(0.05)
 
 
 def _answers(admin: Admin) -> bool:

@@ -26,7 +26,6 @@ def elliptic(curve: ec.EllipticCurve) -> dict[str, Any]:
 
 RSA: dict[str, Any] = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048).public_key(), as_dict=True)
 RSA = {name: RSA[name] for name in ("kty", "n", "e")}
-RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 P256 = elliptic(ec.SECP256R1())
 ED25519: dict[str, Any] = OKPAlgorithm.to_jwk(ed25519.Ed25519PrivateKey.generate().public_key(), as_dict=True)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from mesh.node import WORLD_ID, NodeState, PortVerdict
-from mesh.policies.classes import look_up
+from mesh.node import UNRESTRICTED, WORLD_ID, NodeState, PortVerdict
 
 #: Security id, and set of the blocks that cover the address.
 Peer = tuple[int, int]
@@ -49,6 +48,6 @@ class Told:
     def verdict(self, set_number: int, text: str, protocol: str | int, port: int) -> PortVerdict:
         """Set 0 restricts nothing."""
         if not set_number:
-            return look_up(None, protocol, port)
+            return UNRESTRICTED
         default, peers = self._sets[set_number]
-        return look_up(self._classes[peers.get(self.peer(text), default)], protocol, port)
+        return self._classes[peers.get(self.peer(text), default)].at(protocol, port)

@@ -9,8 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import grpc
 import pytest
@@ -21,6 +19,7 @@ from tests.xds.render.backend import Backend
 from tests.xds.render.client import say
 from tests.xds.render.conftest import Serve
 from tests.xds.render.echo import Echo
+from tests.xds.render.grpc_echo import GrpcEcho
 
 LISTENER = {
     "name": "http",
@@ -33,25 +32,17 @@ ROUTE = {"route": [{"destination": {"host": "web"}}]}
 HOST = b"host: web\r\n"
 PLACES = ("routed", "sniffed", "gateway")
 
-
-@dataclass(frozen=True)
-class Server:
-    """Something that listens on loopback."""
-
-    port: int
-
-
 #: Starts an Envoy at one place in front of one server. Returns where clients dial.
-Place = Callable[[Server | Backend], int]
+Place = Callable[[Backend | GrpcEcho], int]
 
 
 @pytest.fixture(scope="module", params=PLACES)
 def place(request: pytest.FixtureRequest, serve: Serve) -> Place:
-    def start(server: Server | Backend) -> int:
+    def start(server: Backend | GrpcEcho) -> int:
         everyone = dict.fromkeys(("one", "two", "three"), server)
         if request.param == "gateway":
             route = http_route(
-                {"backendRefs": [{"name": "calls" if isinstance(server, Calls) else "web", "port": 80}]}
+                {"backendRefs": [{"name": "calls" if isinstance(server, GrpcEcho) else "web", "port": 80}]}
             )
             edge = Edge(serve, everyone, gateway(LISTENER), route, CALLS)  # type: ignore[arg-type]
             return edge.proxy.ports["0.0.0.0_80"]
@@ -115,28 +106,14 @@ def test_an_answer_may_take_its_time(place: Place) -> None:
     server.stop()
 
 
-@dataclass(frozen=True)
-class Calls(Server):
-    """A gRPC server that says twice what it is told, as long as it is told something."""
-
-
 @pytest.fixture(scope="module")
-def calls() -> Iterator[Calls]:
-    def twice(requests: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[bytes]:
-        for request in requests:
-            yield request
-            yield request
-
-    server = grpc.server(ThreadPoolExecutor(4))
-    handlers = {"Talk": grpc.stream_stream_rpc_method_handler(twice)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield Calls(port)
-    server.stop(grace=None).wait()
+def calls() -> Iterator[GrpcEcho]:
+    server = GrpcEcho()
+    yield server
+    server.stop()
 
 
-def test_a_stream_of_grpc_goes_both_ways_at_once(place: Place, calls: Calls) -> None:
+def test_a_stream_of_grpc_goes_both_ways_at_once(place: Place, calls: GrpcEcho) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{place(calls)}") as channel:
         told = threading.Semaphore(1)
 

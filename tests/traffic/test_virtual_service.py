@@ -19,8 +19,6 @@ from tests.xds.render.conftest import Serve
 
 Servers = dict[str, Backend]
 
-V1_HEADERS = {"request": {"add": {"x-to": "v1"}}, "response": {"remove": ["server"]}}
-
 #: Path of its own -> the http routes that are asked for it. One Envoy serves them all.
 ROUTES: dict[str, list[dict[str, Any]]] = {
     "first": [

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
@@ -12,27 +14,8 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from mesh.dialects import (
-    DIALECTS,
-    backend_tls_policy,
-    cilium,
-    cilium_peers,
-    cilium_ports,
-    connection_route,
-    gateway,
-    gateway_cors,
-    gateway_filters,
-    gateway_route,
-    grpc_route,
-    http_route,
-    rate_limit,
-    read,
-    reference_grant,
-    secret,
-)
-from mesh.dialects import (
-    network_policy as kubernetes_policy,
-)
+from mesh import dialects
+from mesh.dialects import DIALECTS, read
 from mesh.dialects.reading import Fields
 from mesh.model import NAMESPACE_KEY, NAMESPACE_LABEL_PREFIX, Policy
 from tests.mesh.dialects.judge import PODS, granted
@@ -152,27 +135,11 @@ def test_the_objects_that_are_damaged_here_are_valid_before(kind: str) -> None:
 
 
 def test_no_field_is_both_read_and_refused() -> None:
-    for module in (
-        backend_tls_policy,
-        cilium,
-        cilium_peers,
-        cilium_ports,
-        connection_route,
-        gateway,
-        gateway_cors,
-        gateway_filters,
-        gateway_route,
-        grpc_route,
-        http_route,
-        kubernetes_policy,
-        rate_limit,
-        reference_grant,
-        secret,
-    ):
-        tables = [value for value in vars(module).values() if isinstance(value, Fields)]
-        assert tables
-        for table in tables:
-            assert not set(table.read) & set(table.refused)
+    modules = [import_module(f"mesh.dialects.{one.name}") for one in iter_modules(dialects.__path__)]
+    tables = [value for module in modules for value in vars(module).values() if isinstance(value, Fields)]
+    assert tables
+    for table in tables:
+        assert not set(table.read) & set(table.refused)
 
 
 def policies(nouns: Any) -> list[Policy]:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from mesh.dialects import rate_limit, read, subject
-from mesh.dialects.reading import Fields
+from mesh.dialects.reading import OBJECT, Fields
 from mesh.dialects.string_match import STRING_MATCH
 from mesh.model import (
     BucketKey,
@@ -203,7 +203,7 @@ def test_the_schema_for_kubernetes_has_exactly_the_fields_that_are_read() -> Non
     limits = spec["properties"]["limits"]
     one = limits["items"]["properties"]
     places: list[tuple[Any, Fields]] = [
-        (root, rate_limit.OBJECT),
+        (root, OBJECT),
         (spec, rate_limit.SPEC),
         (spec["properties"]["selector"], subject.WORKLOADS),
         (spec["properties"]["targetRef"], subject.TARGET),

@@ -4,7 +4,6 @@ up to the limit that each question brings."""
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from envoy_data_plane.envoy.service.ratelimit.v3 import (
@@ -13,23 +12,18 @@ from envoy_data_plane.envoy.service.ratelimit.v3 import (
     RateLimitResponseCode,
 )
 
+from tests.xds.render.grpc_server import GrpcServer
+
 SERVICE = "envoy.service.ratelimit.v3.RateLimitService"
 #: Domain, then keys and values.
 Asked = tuple[str, tuple[tuple[str, str], ...]]
 
 
-class RateLimitService:
+class RateLimitService(GrpcServer):
     def __init__(self) -> None:
         self.counted: Counter[Asked] = Counter()
         self.limits: dict[Asked, tuple[int, str]] = {}
-        self._server = grpc.server(ThreadPoolExecutor(2))
-        handlers = {"ShouldRateLimit": grpc.unary_unary_rpc_method_handler(self._ask)}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        self.port: int = self._server.add_insecure_port("127.0.0.1:0")
-        self._server.start()
-
-    def stop(self) -> None:
-        self._server.stop(grace=None).wait()
+        super().__init__({SERVICE: {"ShouldRateLimit": grpc.unary_unary_rpc_method_handler(self._ask)}})
 
     def _ask(self, data: bytes, _: grpc.ServicerContext) -> bytes:
         request = RateLimitRequest.parse(data)

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import json
 import queue
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
 
 from mesh.discovery.wire import fields, text
 from tests.trace_agent import body
+from tests.xds.render.grpc_server import GrpcServer
+from tests.xds.render.http_server import Handler, HttpServer
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 LOGS = "opentelemetry.proto.collector.logs.v1.LogsService"
@@ -72,25 +71,21 @@ def _attributes(message: bytes, number: int) -> Iterator[tuple[str, str]]:
             yield text(values[1]), ""
 
 
-class OtlpCollector:
+class OtlpCollector(GrpcServer):
     """Takes what Envoys export."""
 
     def __init__(self, address: str = "127.0.0.1:0") -> None:
         self._spans: queue.Queue[Span] = queue.Queue()
         self.logs: queue.Queue[LogRecord] = queue.Queue()
-        self._server = grpc.server(ThreadPoolExecutor(4))
-        for service, export in ((SERVICE, self._export), (LOGS, self._export_logs)):
-            handlers = {"Export": grpc.unary_unary_rpc_method_handler(export)}
-            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-        self.port: int = self._server.add_insecure_port(address)
-        self._server.start()
+        exports = {SERVICE: self._export, LOGS: self._export_logs}
+        super().__init__(
+            {name: {"Export": grpc.unary_unary_rpc_method_handler(one)} for name, one in exports.items()},
+            address,
+        )
 
     def take(self, count: int, timeout: float = 15) -> list[Span]:
         """The next spans; raises queue.Empty when they do not come within `timeout` seconds each."""
         return [self._spans.get(timeout=timeout) for _ in range(count)]
-
-    def stop(self) -> None:
-        self._server.stop(grace=None).wait()
 
     def _export(self, request: bytes, _: grpc.ServicerContext) -> bytes:
         for span in spans(request):
@@ -103,21 +98,12 @@ class OtlpCollector:
         return b""
 
 
-class HttpCollector:
+class HttpCollector(HttpServer):
     """Keeps every body that is sent to it, with its path and headers."""
 
     def __init__(self) -> None:
         self.received: queue.Queue[tuple[str, dict[str, str], bytes]] = queue.Queue()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(_handler(self))
 
 
 def zipkin(body: bytes) -> list[Span]:
@@ -129,13 +115,8 @@ def zipkin(body: bytes) -> list[Span]:
     ]
 
 
-def _handler(collector: HttpCollector) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
+def _handler(collector: HttpCollector) -> type[Handler]:
+    class Answering(Handler):
         def do_POST(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
             collector.received.put((self.path, headers, body(self)))
@@ -143,4 +124,4 @@ def _handler(collector: HttpCollector) -> type[BaseHTTPRequestHandler]:
             self.send_header("content-length", "0")
             self.end_headers()
 
-    return Handler
+    return Answering

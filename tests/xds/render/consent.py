@@ -4,27 +4,20 @@ asked by HTTP. Both allow requests whose header `x-user` is `good`, and keep wha
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
 
+from tests.xds.render.grpc_server import GrpcServer
+from tests.xds.render.http_server import Handler, HttpServer
+
 SERVICE = "envoy.service.auth.v3.Authorization"
 
 
-class GrpcConsent:
+class GrpcConsent(GrpcServer):
     def __init__(self) -> None:
         self.asked: list[Any] = []
-        self._server = grpc.server(ThreadPoolExecutor(4))
-        handlers = {"Check": grpc.unary_unary_rpc_method_handler(self._check)}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        self.port: int = self._server.add_insecure_port("127.0.0.1:0")
-        self._server.start()
-
-    def stop(self) -> None:
-        self._server.stop(grace=None).wait()
+        super().__init__({SERVICE: {"Check": grpc.unary_unary_rpc_method_handler(self._check)}})
 
     def _check(self, data: bytes, _: grpc.ServicerContext) -> bytes:
         from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse, DeniedHttpResponse
@@ -41,28 +34,14 @@ class GrpcConsent:
         return bytes(CheckResponse(status=Status(code=7), denied_response=denied))
 
 
-class HttpConsent:
+class HttpConsent(HttpServer):
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, dict[str, str]]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(_handler(self))
 
 
-def _handler(consent: HttpConsent) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
+def _handler(consent: HttpConsent) -> type[Handler]:
+    class Answering(Handler):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): ",".join(self.headers.get_all(name, ())) for name in self.headers}
@@ -76,4 +55,4 @@ def _handler(consent: HttpConsent) -> type[BaseHTTPRequestHandler]:
 
         do_GET = do_POST = answer
 
-    return Handler
+    return Answering

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +51,8 @@ from tests.threats.http.tokens import ISSUER, Issuer, bearer
 from tests.xds.render.backend import Backend
 from tests.xds.render.client import ask
 from tests.xds.render.consent import GrpcConsent
+from tests.xds.render.grpc_echo import GrpcEcho
+from tests.xds.render.grpc_server import GrpcServer
 from tests.xds.render.standalone import Proxy
 from tests.xds.render.views import (
     ROUTE,
@@ -82,13 +83,10 @@ def messages(folder: Path) -> Iterator[queue.Queue[bytes]]:
             found.put(data)
         return b""
 
-    server = grpc.server(ThreadPoolExecutor(8))
     handlers = {"StreamAccessLogs": grpc.stream_unary_rpc_method_handler(receive)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    server.add_insecure_port(f"unix:{folder}/als.sock")
-    server.start()
+    server = GrpcServer({SERVICE: handlers}, f"unix:{folder}/als.sock")
     yield found
-    server.stop(grace=None).wait()
+    server.stop()
 
 
 def test_a_record_names_the_class_that_judged_or_the_rule_that_routed(
@@ -144,22 +142,13 @@ def test_a_record_names_the_class_that_judged_or_the_rule_that_routed(
 def test_a_record_says_how_many_grpc_messages_went_either_way(
     folder: Path, servers: dict[str, Backend], messages: queue.Queue[bytes]
 ) -> None:
-    def talk(asked: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[bytes]:
-        for message in asked:
-            yield message
-            yield message
-
-    server = grpc.server(ThreadPoolExecutor(2))
-    handlers = {"Talk": grpc.stream_stream_rpc_method_handler(talk)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
+    server = GrpcEcho()
     shown = view(
         routed=(routed("api", entry(prefix("/echo.Echo"), to("api")), entry(prefix("/"), to("plain"))),),
-        destinations=(destination("api", part(port)), destination("plain", part(servers["one"].port))),
+        destinations=(destination("api", part(server.port)), destination("plain", part(servers["one"].port))),
         ingress=(l7(300, "ingress", HttpMatch(method="POST")),),
     )
-    proxy = Proxy(shown, folder, passthrough=("127.0.0.1", port))
+    proxy = Proxy(shown, folder, passthrough=("127.0.0.1", server.port))
     found: dict[str, LoggedRequest] = {}
     telemetry = Telemetry(Names())
     pod = WorkloadName("shop", "client")
@@ -177,7 +166,7 @@ def test_a_record_says_how_many_grpc_messages_went_either_way(
                 telemetry.add_request(pod, (), request)
     finally:
         proxy.stop()
-        server.stop(grace=None)
+        server.stop()
     assert sorted(request.messages for request in found.values()) == [(0, 0), (3, 6), (4, 8)]
     text = telemetry.text(pod)
     assert value(text, "istio_requests_total", request_protocol="http") == 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import grpc
 import pytest
 
@@ -11,6 +9,7 @@ from mesh.model import Term
 from tests.xds.render.backend import Backend
 from tests.xds.render.client import Client, ask
 from tests.xds.render.conftest import Serve
+from tests.xds.render.grpc_echo import GrpcEcho
 from tests.xds.render.standalone import Proxy
 from tests.xds.render.views import authorized, part_of, term, view, when
 
@@ -291,11 +290,7 @@ def test_whoever_a_client_says_it_is_it_is_not_believed_to_be_internal(address: 
 
 def test_http2_is_judged_alike_and_a_path_without_a_slash_is_none(serve: Serve) -> None:
     """Threats N07 and N13."""
-    server = grpc.server(ThreadPoolExecutor(2))
-    handler = grpc.unary_unary_rpc_method_handler(lambda request, _: request)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", {"Say": handler}),))
-    backend = server.add_insecure_port("127.0.0.1:0")
-    server.start()
+    server = GrpcEcho()
     role = (term("header", "admin", key="x-role"), term("header", "user", key="x-role"))
     proxy = serve(
         view(
@@ -305,7 +300,7 @@ def test_http2_is_judged_alike_and_a_path_without_a_slash_is_none(serve: Serve) 
                 authorized(302, part_of("deny", when(term("path", "/echo.Echo/*")))),
             )
         ),
-        ("127.0.0.1", backend),
+        ("127.0.0.1", server.port),
     )
 
     def code(number: int, *roles: str, path: str = "/echo.Echo/Say") -> str:
@@ -329,4 +324,4 @@ def test_http2_is_judged_alike_and_a_path_without_a_slash_is_none(serve: Serve) 
         "http://h/echo.Echo/Say",
     )
     assert "OK" not in [code(302, path=path) for path in paths]
-    server.stop(grace=None).wait()
+    server.stop()

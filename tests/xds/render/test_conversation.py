@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -13,6 +12,7 @@ from mesh.model import HttpMatch
 from tests.xds.render.backend import Backend
 from tests.xds.render.client import ask, say
 from tests.xds.render.conftest import Serve
+from tests.xds.render.grpc_echo import GrpcEcho
 from tests.xds.render.standalone import Proxy
 from tests.xds.render.views import destination, entry, l7, part, prefix, routed, to, view
 
@@ -116,15 +116,9 @@ def test_many_headers_and_large_ones_pass(proxy: Proxy) -> None:
 
 @pytest.fixture(scope="module")
 def echo() -> Iterator[int]:
-    """A gRPC server (HTTP/2 with prior knowledge, trailers) that says what it is told."""
-    server = grpc.server(ThreadPoolExecutor(2))
-    handler = grpc.unary_unary_rpc_method_handler(lambda request, _: request)
-    server.add_registered_method_handlers("echo.Echo", {"Say": handler})
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", {"Say": handler}),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield port
-    server.stop(grace=None).wait()
+    server = GrpcEcho()
+    yield server.port
+    server.stop()
 
 
 def test_http2_passes_and_stays_http2(serve: Serve, echo: int) -> None:
