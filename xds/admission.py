@@ -32,6 +32,8 @@ class Admission:
         self._unreadable: set[ObjectRef] = set()
         #: Versions that can be read and must be tried; until then the one before is in force.
         self.on_trial: dict[ObjectRef, Fragment] = {}
+        #: Those of which Envoy could not be asked.
+        self._unasked: set[ObjectRef] = set()
         #: What is wrong inside the newest version of each object.
         self.problems: dict[ObjectRef, tuple[Problem, ...]] = {}
 
@@ -75,6 +77,7 @@ class Admission:
                 store.keep_valid(current)
             store.put(item)
         self.on_trial.pop(ref, None)
+        self._unasked.discard(ref)
         if fragment.valid and _needs_trial(fragment):
             return self._try(item, fragment)
         return self._in_force(item, fragment)
@@ -85,13 +88,22 @@ class Admission:
         self._store.forget_valid(ref)
 
     def refuse(self, ref: ObjectRef, problems: tuple[Problem, ...], *, lasting: bool) -> Fragment:
-        """A version did not pass. `lasting`: nor will it after a restart. Returns what is in force."""
+        """A version did not pass. `lasting`: nor would it another time. Returns what is in force."""
         self.on_trial.pop(ref, None)
         item = self._store.get(ref)
         assert item is not None, f"{ref} was on trial and is not stored"
         if lasting:
             self._store.refuse(item, problems)
+        else:
+            self._unasked.add(ref)
         return self._in_force(item, Fragment(ref, _without_module(self.read(item)), problems, valid=False))
+
+    def try_again(self) -> None:
+        """Put those on trial of which Envoy could not be asked. What is in force stays."""
+        for ref in sorted(self._unasked):
+            if (item := self._store.get(ref)) is not None:
+                self._try(item, self.read(item))
+        self._unasked.clear()
 
     def _try(self, item: ApiObject, fragment: Fragment) -> Fragment:
         """Put a version on trial. Returns what is in force meanwhile."""
@@ -106,6 +118,7 @@ class Admission:
             return False
         self._store.remove(ref)
         self._unreadable.discard(ref)
+        self._unasked.discard(ref)
         self.on_trial.pop(ref, None)
         self.problems.pop(ref, None)
         return True

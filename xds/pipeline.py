@@ -39,7 +39,8 @@ from xds.work import UNSEEN, Work
 
 _LOG = logging.getLogger(__name__)
 
-#: Seconds without a change after which time is let pass.
+#: Seconds without a change after which time is let pass, and between two tries to ask an Envoy that could not
+#: be asked.
 _REST = 30.0
 
 T = TypeVar("T")
@@ -157,8 +158,12 @@ class Pipeline:
 
     async def run(self) -> None:
         """Work the queue for ever: at once, together only what is already waiting."""
+        again = time.monotonic() + _REST
         while True:
             entries = await self._taken()
+            if time.monotonic() >= again:
+                await self._beside(self._ask_again())
+                again = time.monotonic() + _REST
             if entries or not self.admission.on_trial:
                 since = entries[0].since if entries else None
                 outcomes = await self._beside(self._apply([e.changes for e in entries], since))
@@ -288,6 +293,14 @@ class Pipeline:
             )
 
     # --- trying ------------------------------------------------------------------------------
+
+    def _ask_again(self) -> Steps[None]:
+        """About what Envoy could not be asked."""
+        begun = time.perf_counter()
+        if self._trial.forget_unasked():
+            self.admission.try_again()
+            yield from self._try_resources()
+            self._publish_all({}, begun)
 
     def _try_all_filters(self) -> Steps[None]:
         while self.admission.on_trial:

@@ -59,6 +59,8 @@ class Trial:
     def __init__(self, judge: Judge | None = None) -> None:
         self._judge: Callable[[Sequence[Trying]], str] = judge or ask_envoy
         self._known: dict[str, str] = {}
+        #: Of those that are known, for want of an Envoy that could be asked.
+        self._unasked: set[str] = set()
 
     def verdict(self, resource: EnvoyResource) -> str | None:
         """Envoy's words, "" if it takes the resource, None if it has not been asked."""
@@ -71,12 +73,20 @@ class Trial:
             answer = Answer(self._judge(tried))
         except CannotTry as error:
             answer = Answer(str(error), envoys=False)
+            self._unasked.update(one.resource.digest for one in tried)
         for one in tried:
             if not answer.words or len(tried) == 1 or not answer.envoys:
                 self._known[one.resource.digest] = answer.words
         while len(self._known) > _MOST:
             del self._known[next(iter(self._known))]
         return answer
+
+    def forget_unasked(self) -> bool:
+        """Let Envoy be asked again where it could not be. Is there anything?"""
+        unasked, self._unasked = self._unasked, set()
+        for digest in unasked:
+            self._known.pop(digest, None)
+        return bool(unasked)
 
 
 def ask_envoy(tried: Sequence[Trying]) -> str:

@@ -235,6 +235,30 @@ def test_without_an_envoy_nothing_is_served_untried_and_nothing_is_held_against_
     assert has_script(begun(tmp_path, Trial(Judge()))), "it is tried again by whoever comes next"
 
 
+async def test_an_envoy_that_could_not_be_asked_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(Judge):
+        """Not there for the first two trials."""
+
+        def __call__(self, tried: Sequence[Trying]) -> str:
+            words = super().__call__(tried)
+            if len(self.asked) <= 2:
+                raise CannotTry("there is nobody to ask")
+            return words
+
+    pipeline = begun(tmp_path, Trial(Late()))
+    apply(pipeline, GOOD)
+    assert problems(pipeline) and not has_script(pipeline)
+    monkeypatch.setattr("xds.pipeline._REST", 0.01)
+    loop = asyncio.create_task(pipeline.run())
+    async with asyncio.timeout(10):
+        while not has_script(pipeline):
+            await asyncio.sleep(0.01)
+    loop.cancel()
+    assert not problems(pipeline)
+
+
 async def test_a_burst_of_broken_filters_holds_no_other_change_back_by_more_than_one_trial(
     tmp_path: Path,
 ) -> None:
