@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from sluice.failure import Failure
-from sluice.mesh_directory import MeshDirectory
+from sluice.mesh_directory import MeshDirectory, mesh_names
 from sluice.supervisor_lock import supervisor_pid
 
 #: Seconds for which a part that is being restarted is waited for.
@@ -101,7 +101,10 @@ class Admin:
     def _absent(self) -> Failure:
         name = self._mesh.name
         if supervisor_pid(self._mesh) is None:
-            return Failure(f"mesh {name} is not running", f"sluice up --name {name} -f PATH")
+            running = [other for other in mesh_names() if supervisor_pid(MeshDirectory(other)) is not None]
+            others = f"of those that run ({', '.join(running)}) choose one by --name or SLUICE_MESH"
+            remedy = others if running else f"sluice up --name {name} -f PATH"
+            return Failure(f"mesh {name} is not running", remedy)
         part = "xds" if self._what == "control plane" else "agent"
         return Failure(f"the {self._what} of mesh {name} is not there", f"see {self._mesh.logs}/{part}.log")
 

@@ -135,10 +135,9 @@ def _ports(listed: Iterable[tuple[int, str]]) -> dict[Port, str]:
 
 
 def _spoken(protocol: str) -> str:
-    """What begins the name of a Service's port: policy asks about requests where they can be read."""
-    if protocol == "UDP":
-        return "udp"
-    return "http" if protocol.upper() in ("HTTP", "HTTP2", "GRPC") else "tcp"
+    """What begins the name of a Service's port, for those who call it inside the mesh."""
+    word = protocol.lower()
+    return "http" if word in ("http2", "grpc") else word if word in ("http", "https", "tls", "udp") else "tcp"
 
 
 def _our_classes(classes: Iterable[Object]) -> set[str]:
@@ -161,7 +160,9 @@ def _pod(one: Serving) -> dict[str, Any]:
     if one.ports:
         container["readinessProbe"] = {**_answers(sorted(one.ports)), "periodSeconds": 1}
     spec = {"serviceAccountName": one.pod.name, "containers": [container]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": _metadata(one.pod, one.labels), "spec": spec}
+    # Who it is in telemetry; the version is what others have who say none.
+    labels = {"app": one.pod.name, "version": "latest", **one.labels}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": _metadata(one.pod, labels), "spec": spec}
 
 
 def _answers(ports: Sequence[Port]) -> dict[str, Any]:

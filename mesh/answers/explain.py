@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from ipaddress import ip_address
 from typing import Any, Literal
 
 from mesh.answers.steering_table import CALLER, DESTINATION, KERNEL, RESOLVER
@@ -89,11 +90,9 @@ def explain(
     protocol: Protocol = "TCP",
     request: Request | None = None,
 ) -> dict[str, Any]:
-    """The verdict, the path, and each rule that matters, for `namespace/pod` calling
+    """The verdict, the path, and each rule that matters, for `namespace/pod`, or an address, calling
     `namespace/service:port` or `address:port`. Raises UnknownName."""
-    caller = mesh.workloads.get(_workload_name(source))
-    if caller is None or not caller.addresses:
-        raise UnknownName(f"there is no Pod {source} with an address")
+    caller, sources = _caller(mesh, source)
     if request is not None:
         path = normalise(request.path, mesh.config.path_normalization)
         if path is None:
@@ -102,7 +101,7 @@ def explain(
     host, port = split_target(target)
     service = _service_at(mesh, host, port, protocol)
     routed: RoutedPort | None = None
-    if service is not None and protocol == "TCP":
+    if caller is not None and service is not None and protocol == "TCP":
         ports = steer.routed_ports(mesh, mesh.callers.of(caller.name), service)
         routed = next((r for r in ports if r.port == port), None)
 
@@ -110,7 +109,7 @@ def explain(
     status: int | None = None
     shares: list[tuple[Backend, float | None]]
     asked: dict[Backend, Request] = {}
-    if routed is not None:
+    if caller is not None and routed is not None:
         entry = routing.choose(routed.entries, request) if request else None
         chosen = [entry] if entry else list(routed.entries) if request is None else []
         for taken in chosen:
@@ -123,7 +122,7 @@ def explain(
             reasons.append(_reason(", ".join(names), "rules", "no rule matches: 404", CALLER))
             status = 404
     elif service is not None:
-        shares = _shared_out(mesh, caller, service, port, protocol, host, reasons)
+        shares = _shared_out(mesh, caller, sources[0], service, port, protocol, host, reasons)
         if not shares:
             reasons.append(_reason(f"Service {service}", "", "no ready backend: connection refused", KERNEL))
     else:
@@ -131,8 +130,7 @@ def explain(
 
     registries = Registries(mesh)
     judged = [
-        (_judge(mesh, registries, caller.addresses, b, protocol, asked.get(b, request)), share)
-        for b, share in shares
+        (_judge(mesh, registries, sources, b, protocol, asked.get(b, request)), share) for b, share in shares
     ]
     for judgement, _ in judged:
         reasons += [reason for reason in judgement.reasons if reason not in reasons]
@@ -150,9 +148,27 @@ def explain(
     return answer if status is None else answer | {"status": status}
 
 
+def _caller(mesh: Mesh, source: str) -> tuple[Workload | None, Sequence[str]]:
+    """The pod that is named by name or address (None: the address is nobody's of the mesh), and its
+    addresses."""
+    try:
+        address = str(ip_address(source))
+    except ValueError:
+        name: WorkloadName | None = _workload_name(source)
+    else:
+        name = mesh.owners.get(address)
+        if name is None:
+            return None, (address,)
+    caller = mesh.workloads.get(name) if name else None
+    if caller is None or not caller.addresses:
+        raise UnknownName(f"there is no Pod {source} with an address")
+    return caller, caller.addresses
+
+
 def _shared_out(
     mesh: Mesh,
-    caller: Workload,
+    caller: Workload | None,
+    source: str,
     service: ServiceName,
     port: int,
     protocol: Protocol,
@@ -160,15 +176,15 @@ def _shared_out(
     reasons: list[dict[str, str]],
 ) -> list[tuple[Backend, float | None]]:
     """The backends among which the kernel chooses, with their share where a rule says it."""
-    ports = balanced_ports(mesh, mesh.callers.of(caller.name), service, ())
+    ports = balanced_ports(mesh, mesh.callers.of(caller.name), service, ()) if caller else ()
     found = next((b for b in ports if (b.port.port, b.port.protocol) == (port, protocol)), None)
     if found is None:
         ready = mesh.backends[service].get((port, protocol), ())
-        return [(b, None) for b in _family(ready, caller.addresses[0], host)]
+        return [(b, None) for b in _family(ready, source, host)]
     reasons.append(_said(found.key, _manner(found), KERNEL))
     weights = dict(found.shares)
-    alike = _family([b for b in weights if b.port], caller.addresses[0], host)
-    whole = sum(weights[b] for b in _family(list(weights), caller.addresses[0], host))
+    alike = _family([b for b in weights if b.port], source, host)
+    whole = sum(weights[b] for b in _family(list(weights), source, host))
     return [(b, float(weights[b] / whole)) for b in alike if weights[b]]
 
 

@@ -7,6 +7,7 @@ Examples:
   sluice explain --from shop/web --to shop/catalog:8080
   sluice explain --from shop/web --to 10.64.0.5:8080 --protocol UDP
   sluice explain --from shop/web --to shop/catalog:8080 --method POST --path /admin --header x-user=ann
+  sluice explain --from 192.0.2.1 --to shop/gateway:443 --path /admin
   sluice explain --from shop/web --to shop/catalog:8080 -f shop.yaml -f policies/
   sluice explain --who-can-reach shop/catalog:8080
   sluice explain --who-can-reach 10.64.0.5:53 --protocol UDP -o json
@@ -29,7 +30,7 @@ PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP", "ICMPv6")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--from", dest="source", metavar="NAMESPACE/POD")
+    parser.add_argument("--from", dest="source", metavar="NAMESPACE/POD|ADDRESS")
     parser.add_argument("--to", dest="target", metavar="NAMESPACE/SERVICE:PORT|ADDRESS:PORT")
     parser.add_argument(
         "--who-can-reach",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from xds.allowed import Allowed
 
 def add_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--name", default="default", metavar="MESH", help="which mesh of this machine (default: default)"
+        "--name",
+        default=os.environ.get("SLUICE_MESH") or "default",
+        metavar="MESH",
+        help="which mesh of this machine (default: what SLUICE_MESH says, here %(default)s)",
     )
 
 

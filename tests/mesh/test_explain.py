@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mesh.answers.explain import UnknownName, explain
+from mesh.model import WorkloadName
 from mesh.request import Request
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
 
@@ -33,6 +34,18 @@ def test_a_default_deny_is_named_and_enforced_by_the_kernel() -> None:
             "enforced_by": "kernel",
         }
     ]
+
+
+def test_who_is_no_pod_may_be_asked_about_by_address() -> None:
+    """Whoever has the address, if a pod does; else the world, which no route binds."""
+    mesh = mesh_of(SHOP, DENY_STRANGERS)
+    own = mesh.workloads[WorkloadName("shop", "storefront")].addresses[0]
+    assert explain(mesh, own, "shop/reviews:80") == explain(mesh, "shop/storefront", "shop/reviews:80")
+    world = explain(mesh, "192.0.2.1", "shop/reviews:80")
+    assert (world["verdict"], len(world["backends"])) == ("deny", 2)
+    assert [reason["object"] for reason in world["reasons"]] == ["NetworkPolicy shop/shop-only"]
+    open_ = explain(mesh_of(SHOP), "192.0.2.1", "shop/reviews:80")
+    assert (open_["verdict"], open_["path"]) == ("allow", "kernel")
 
 
 AUTHORIZATION = """

@@ -19,13 +19,14 @@ from tests.sluice.conftest import ROOT
 MESH = "no-such-mesh"
 
 
-def sluice(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def sluice(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "sluice", *arguments],
         input=stdin,
         capture_output=True,
         text=True,
         cwd=ROOT,
+        env=os.environ | environment,
         timeout=60,
     )
 
@@ -67,6 +68,12 @@ def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
     done = sluice(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: sluice")
+
+
+def test_the_environment_may_name_the_mesh() -> None:
+    assert f"mesh {MESH} is not running" in sluice("status", SLUICE_MESH=MESH).stderr
+    assert "mesh other is not running" in sluice("status", "--name", "other", SLUICE_MESH=MESH).stderr
+    assert f"here {MESH})" in sluice("status", "--help", SLUICE_MESH=MESH).stdout
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_gateway_that_nobody_serves_gets_a_pod() -> None:
     gate = WorkloadName("istio-system", "istio-ingressgateway")
     ports = {(8081, "TCP"): "http", (8081, "UDP"): "udp"}
     assert serving(stored(istio=[ISTIO], api=[OURS])) == [
-        Serving(gate, {"istio": "ingressgateway"}, {(80, "TCP"): "http", (443, "TCP"): "tcp"}, True),
+        Serving(gate, {"istio": "ingressgateway"}, {(80, "TCP"): "http", (443, "TCP"): "https"}, True),
         Serving(WorkloadName("shop", "public-sluice"), {LABEL: "public"}, ports, True),
     ]
 
@@ -82,7 +82,7 @@ def test_gateways_of_one_pod_share_it() -> None:
         "spec": ISTIO["spec"] | {"servers": [{"port": {"number": 9000, "protocol": "TCP"}}]},
     }
     (found,) = serving(stored(istio=[ISTIO, more]))
-    assert found.ports == {(80, "TCP"): "http", (443, "TCP"): "tcp", (9000, "TCP"): "tcp"}
+    assert found.ports == {(80, "TCP"): "http", (443, "TCP"): "https", (9000, "TCP"): "tcp"}
 
 
 async def test_the_manifest_follows_the_store_and_many_changes_at_once_are_one(
