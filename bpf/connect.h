@@ -223,6 +223,26 @@ static __always_inline bool refuse(const struct dialling *d, __u32 now)
 	return false;
 }
 
+/* Its Envoy sees whose connection it is, and the application its own address, as it would without one. An
+ * application that has bound the socket to a port keeps what it chose. */
+static __always_inline void call_from_own_address(struct bpf_sock_addr *ctx, const struct addr *own)
+{
+	struct sockaddr_in6 ip6 = {};
+	struct sockaddr_in ip4 = {};
+
+	if (is_zero(own))
+		return;
+	if (ctx->family == AF_INET) {
+		ip4.sin_family = AF_INET;
+		ip4.sin_addr.s_addr = own->w[3];
+		bpf_bind(ctx, (struct sockaddr *)&ip4, sizeof(ip4));
+	} else {
+		ip6.sin6_family = AF_INET6;
+		__builtin_memcpy(&ip6.sin6_addr, own, sizeof(ip6.sin6_addr));
+		bpf_bind(ctx, (struct sockaddr *)&ip6, sizeof(ip6));
+	}
+}
+
 /* connect(): the socket remembers, for getpeername and for its Envoy. */
 static __always_inline bool dial_connected(struct bpf_sock_addr *ctx, struct dialling *d)
 {
@@ -241,8 +261,10 @@ static __always_inline bool dial_connected(struct bpf_sock_addr *ctx, struct dia
 		*kept = d->origin;
 	else if (is_translated(&d->origin))
 		return false;
-	if (d->origin.steered)
+	if (d->origin.steered) {
 		report_dialling(d, now);
+		call_from_own_address(ctx, &d->own);
+	}
 	return true;
 }
 

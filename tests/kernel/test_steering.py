@@ -57,6 +57,24 @@ def test_ipv6_and_ipv4_mapped_sockets_are_steered_too(box: Box) -> None:
             assert client.getpeername()[:2] == (f"::ffff:{two.ip4}", 8080)
 
 
+def test_the_envoy_sees_whose_connection_it_is(box: Box) -> None:
+    """Rule 22: the application has its own address, as without an Envoy; a port that it chose stays its."""
+    one, two, _ = box.pods
+    steer_egress(box, one)
+    box.apply()
+    v4, v6 = (one.ip4, two.ip4, AT4, socket.AF_INET), (one.ip6, two.ip6, AT6, socket.AF_INET6)
+    for own, other, listener, family in (v4, v6):
+        with one.listen(15001, family, address=listener, proxy=True) as envoy:
+            with one.connect(other, 8080) as client, envoy.accept()[0] as accepted:
+                assert (client.getsockname()[0], accepted.getpeername()[0]) == (own, own)
+    mapped = f"::ffff:{one.ip4}"
+    with one.listen(15001, address=AT4, proxy=True) as envoy:
+        with one.connect(f"::ffff:{two.ip4}", 8080) as client, envoy.accept()[0] as accepted:
+            assert (client.getsockname()[0], accepted.getpeername()[0]) == (mapped, one.ip4)
+        with one.connect(two.ip4, 8080, source=("", 47001)), envoy.accept()[0] as accepted:
+            assert (original_dst(accepted), accepted.getpeername()[1]) == ((two.ip4, 8080), 47001)
+
+
 def test_a_route_steers_on_the_service_address_for_the_views_it_binds(box: Box) -> None:
     one, two, three = box.pods
     for pod, view in ((one, 77), (three, 78)):
