@@ -15,14 +15,17 @@ from mesh.model import (
     MESH_GATEWAY,
     NO_TRAFFIC_POLICY,
     Backend,
+    Balancer,
     Callers,
     ConnectionMatch,
     ConnectionRule,
     DestinationRule,
+    HashKey,
     Route,
     RouteBackend,
     RouteMatch,
     RouteRule,
+    Service,
     ServiceName,
     ServicePort,
     TrafficPolicy,
@@ -238,6 +241,15 @@ def _naming(policy: TrafficPolicy, subject_names: tuple[str, ...]) -> TrafficPol
     return replace(policy, tls=replace(policy.tls, names=subject_names))
 
 
+def _kept_together(policy: TrafficPolicy, service: Service) -> TrafficPolicy:
+    """Session affinity of a Service, where a rule brings the connection to an Envoy and does not say how to
+    choose (rule 22). By a hash it has no end, and a backend more takes only its share of callers."""
+    balancer = policy.balancer or Balancer()
+    if not service.affinity_seconds or balancer != Balancer(locality=balancer.locality):
+        return policy
+    return replace(policy, balancer=replace(balancer, hash=HashKey("source_ip")))
+
+
 def destination(
     mesh: Mesh, caller: Caller, target: Target, verdict_of: Callable[[Backend], PortVerdict]
 ) -> Destination | None:
@@ -248,6 +260,7 @@ def destination(
     if found is None:
         return None
     backends, policy = found
+    policy = _kept_together(policy, mesh.services[target.service])
     verdicts = {backend: verdict_of(backend) for backend in backends}
     allowed = tuple(backend for backend in backends if verdicts[backend].verdict != "deny")
     order = nearness.preferred(mesh, caller, target.service, policy, allowed)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.traffic.shop import Served, Shop, destination_rule, to, versions, virtual_service
+from tests.traffic.shop import Served, Shop, base, destination_rule, to, versions, virtual_service
 from tests.xds.render.backend import Backend
 from tests.xds.render.client import Client
 from tests.xds.render.conftest import Serve
@@ -479,3 +479,14 @@ def test_the_clients_address_chooses_in_the_kernel() -> None:
     record = shop.node.state.services["shop/web"]
     (balance,) = next(port.balanced for port in record.ports if port.port == 80)
     assert balance[:2] == ("*", True)
+
+
+def test_session_affinity_of_a_service_holds_where_a_route_decides(serve: Serve, servers: Servers) -> None:
+    """Rule 22. Whoever says how to choose has the last word."""
+    web = next(item for item in base() if item["kind"] == "Service" and item["metadata"]["name"] == "web")
+    sticky = web | {"spec": web["spec"] | {"sessionAffinity": "ClientIP"}}
+    route = virtual_service({"timeout": "5s", "route": [to()]})
+    spread = destination_rule(trafficPolicy={"loadBalancer": {"simple": "ROUND_ROBIN"}})
+    for objects, backends in (((sticky,), 1), ((), 2), ((sticky, spread), 2)):
+        shop = Served(serve, servers, route, *objects)
+        assert len({shop.ask("/").backend for _ in range(20)}) == backends, objects
