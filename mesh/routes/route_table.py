@@ -92,7 +92,7 @@ class RouteTable:
         return self._mentions.keys()
 
     def leading_to(self, targets: Iterable[ServiceName], services: Iterable[ServiceName]) -> set[ServiceName]:
-        """The services, of all that there are, whose requests or connections some route sends to these, too."""
+        """Of all the services, those whose requests or connections some route sends to these, too."""
         refs = {ref for target in targets for ref in self._mentions.get(_key(target), ())}
         return {name for ref in refs for name in self._binds(self.all[ref], services)}
 

@@ -184,7 +184,20 @@ def _is_at(match: FilterChainMatch | None, where: ListenerMatch | None) -> bool:
     return where.port in (0, port) and (not where.name or where.name.endswith(f"_{port}"))
 
 
+def is_nobodys(host: VirtualHost) -> bool:
+    """Is it there only because judges want to be asked of every host?"""
+    return host.domains == ["*"] and len(host.routes) == 1 and is_end(host.routes[0], host)
+
+
+def is_end(route: Route, host: VirtualHost) -> bool:
+    """Is it what answers where no route fits?"""
+    answers = route.direct_response is not None and route.direct_response.status == 404
+    return answers and _unjudged(route.name) == host.name
+
+
 def is_host(host: VirtualHost, where: RoutesMatch | None, scene: Scene) -> bool:
+    if is_nobodys(host):
+        return False
     if where is None:
         return True
     known = {host.name, *host.domains, host.name.rpartition(":")[0]}
@@ -196,4 +209,10 @@ def is_route(route: Route, where: RoutesMatch | None) -> bool:
     if where is None:
         return True
     acts = {"ROUTE": route.route, "REDIRECT": route.redirect, "DIRECT_RESPONSE": route.direct_response}
-    return where.route in ("", route.name) and (where.action == "ANY" or acts[where.action] is not None)
+    named = where.route in ("", route.name, _unjudged(route.name))
+    return named and (where.action == "ANY" or acts[where.action] is not None)
+
+
+def _unjudged(name: str) -> str:
+    """A route's name without the number of the class that judges what it takes."""
+    return name.rpartition("|")[0] or name
