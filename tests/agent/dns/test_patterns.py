@@ -73,6 +73,19 @@ async def test_what_the_world_has_no_address_for_is_no_service(resolver: Resolve
     assert asked(resolver) == ()
 
 
+@pytest.mark.parametrize(
+    "name", ["*.example.com", "a/b.example.com", "a|b.example.com", r"a\000.example.com"]
+)
+async def test_what_can_be_no_host_is_no_service(
+    resolver: Resolver, upstream: TinyUpstream, name: str
+) -> None:
+    """A wildcard of the world has addresses for everything that a pod makes up."""
+    resolver.put(RECORDS, zone())
+    upstream.records[name, "A"] = ["192.0.2.9"]
+    assert values(await resolver.ask(name)) == ["192.0.2.9"]
+    assert asked(resolver) == ()
+
+
 async def test_a_name_that_an_object_names_is_its_own(resolver: Resolver, upstream: TinyUpstream) -> None:
     resolver.put(RECORDS, zone(WWW))
     assert values(await resolver.ask(WWW)) == [VIP]
