@@ -121,6 +121,7 @@ def test_where_tls_is_passed_on_as_well_a_port_carries_no_requests(secret: Objec
         (before_router("GATEWAY", name="0.0.0.0_80"), {"0.0.0.0_80", "virtualInbound"}),
         (before_router("GATEWAY"), {"0.0.0.0_80", "0.0.0.0_443", "virtualInbound"}),
         (before_router("GATEWAY", portNumber=81), set()),
+        (before_router("GATEWAY", name="10.64.1.10_80"), set()),
         (before_router("SIDECAR_INBOUND"), set()),
         (
             patch("LISTENER", "MERGE", {"stat_prefix": "mine"}, context="GATEWAY"),

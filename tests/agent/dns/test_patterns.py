@@ -158,7 +158,7 @@ def test_names_are_not_too_many_and_no_namespace_takes_those_of_all() -> None:
         return -1
 
     assert fill("shop") == MOST_ASKED // 2
-    with pytest.raises(Full, match="of 1000 names .* 500 are taken, 500 by pods of shop"):
+    with pytest.raises(Full, match=r"of 1000 names .* 500 are taken, 500 by pods of shop"):
         ask("shop", MOST_ASKED)
     assert ask("shop", 0) == 1, "who is in stays in"
     assert fill("street") == MOST_ASKED // 4

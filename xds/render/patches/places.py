@@ -16,7 +16,7 @@ from envoy_data_plane.envoy.config.route.v3 import Route, VirtualHost
 
 from mesh.discovery.envoy import CLUSTER, LISTENER, ROUTES
 from mesh.model import ClusterMatch, EnvoyPatch, ListenerMatch, PatchContext, PatchTarget, RoutesMatch
-from mesh.proxy import ProxyView
+from mesh.proxy import GatewayPort, ProxyView
 from mesh.routes.envoy_filters import inbound_port, outbound_number
 from xds.render import naming
 from xds.render.resource import EnvoyResource
@@ -176,12 +176,13 @@ def is_chain(chain: FilterChain, where: ListenerMatch | None, scene: Scene) -> b
 
 def _is_at(match: FilterChainMatch | None, where: ListenerMatch | None) -> bool:
     """Is it a chain of a Gateway's port, and of the one that is meant?"""
-    port = match.destination_port if match else None
-    if not port:
+    if match is None or not match.destination_port:
         return False
-    if where is None:
-        return True
-    return where.port in (0, port) and (not where.name or where.name.endswith(f"_{port}"))
+    port = match.destination_port
+    bind = match.prefix_ranges[0].address_prefix if match.prefix_ranges else ""
+    return where is None or (
+        where.port in (0, port) and where.name in ("", naming.gateway_listener(GatewayPort(port, bind, ())))
+    )
 
 
 def is_nobodys(host: VirtualHost) -> bool:
