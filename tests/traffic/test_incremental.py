@@ -86,6 +86,25 @@ def may_call(*peers: dict[str, Any]) -> dict[str, Any]:
     return object_of("networking.k8s.io/v1", "NetworkPolicy", "calls", "shop", content)
 
 
+def to_names(pattern: str) -> dict[str, Any]:
+    names = [{"toFQDNs": [{"matchPattern": pattern}], "toPorts": [{"ports": [{"port": "80"}]}]}]
+    spec = {"endpointSelector": {"matchLabels": {"app": "client"}}, "egress": names}
+    return object_of("cilium.io/v2", "CiliumNetworkPolicy", "names", "shop", spec)
+
+
+def slice_of(address: str, target: str = "") -> dict[str, Any]:
+    """What stands behind `web`, a pod of the shop or not."""
+    meant = {"targetRef": {"kind": "Pod", "name": target, "namespace": "shop"}} if target else {}
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "web", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}, **meant}],
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+    }
+
+
 def far_away() -> dict[str, Any]:
     """A pod behind `web` on another node."""
     found = pod("late", "10.64.2.1", {"app": "web", "version": "v1"})
@@ -158,6 +177,10 @@ def everything() -> list[dict[str, Any]]:
                 ],
             },
         ],
+    }
+    front = {
+        "endpointSelector": {"matchLabels": {"istio": "ingressgateway"}},
+        "ingress": [{"fromEntities": ["all"], "toPorts": [{"ports": [{"port": "443"}]}]}],
     }
     late = "late.example.com"
     only = {"mode": "REGISTRY_ONLY"}
@@ -306,6 +329,15 @@ def everything() -> list[dict[str, Any]]:
         istio_gateway(TCP | {"hosts": ["*"]}, name="second"),
         istio_gateway(HTTPS | {"hosts": ["a.example.com"]}, name="second"),
         gateway(LISTENER | {"port": 81}),
+        pod("gate", "10.64.1.11", {"gateway.networking.k8s.io/gateway-name": "public"}, "edge"),
+        pod("second", "10.64.1.12", {"istio": "ingressgateway", "team": "b"}, "edge"),
+        # Policies about names and places that come and go.
+        to_names("*.example.com"),
+        to_names("a.example.com"),
+        object_of("cilium.io/v2", "CiliumNetworkPolicy", "front", "edge", front),
+        slice_of("10.64.0.10", "one"),
+        slice_of("192.0.2.50"),
+        slice_of("10.64.2.1"),
         namespace("shop", tier="gold"),
         namespace("street", tier="gold"),
         namespace("street"),
@@ -399,6 +431,24 @@ def test_each_change_of_who_is_at_an_address_is_followed() -> None:
         [machine],
         [node_object()],
     )
+
+
+def test_an_address_that_a_pod_left_is_denied_as_the_worlds() -> None:
+    """Cilium's CIDRs never match pods; nobody else comes or goes for whom peers would be looked at again."""
+    cidr = {"toCIDR": ["10.64.2.1/32"]}
+    spec = {"endpointSelector": {"matchLabels": {"app": "client"}}, "egressDeny": [cidr]}
+    deny = object_of("cilium.io/v2", "CiliumNetworkPolicy", "deny", "shop", spec | {"egress": [{}]})
+    mesh, v1 = Mesh(Allocations(RANGES)), {"app": "web", "version": "v1"}
+    node = Node(mesh, "local", default=True)
+
+    def verdict(*objects: dict[str, Any]) -> str:
+        node.update(mesh.apply({fragment.ref: fragment for fragment in map(read, objects)}))
+        egress = node.state.pods["shop/client"].egress_set
+        return node.verdict(egress, "10.64.2.1", "TCP", 80).verdict
+
+    assert verdict(*base(), deny, pod("late", "10.64.2.1", v1)) == "allow"
+    assert verdict(pod("late", "10.64.2.3", v1)) == "deny"
+    assert verdict(pod("late", "10.64.2.1", v1)) == "allow"
 
 
 def test_who_is_bound_by_a_pattern_follows_where_its_route_leads() -> None:
