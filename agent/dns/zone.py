@@ -14,6 +14,7 @@ import dns.rdatatype
 import dns.reversename
 import dns.rrset
 
+from mesh.asked_hosts import patterns_of
 from mesh.dns import CLUSTER_DOMAIN, SPECIFICATION, Zone
 from mesh.dns_name import canonical, is_name
 
@@ -71,10 +72,8 @@ class Authority:
         what may be a host's: wildcards of the world have addresses for whatever a pod makes up."""
         if not is_name(name):
             return False
-        for pattern, to in self._zone.patterns.items():
-            if name.endswith(pattern.removeprefix("*")) and (namespace is None or {"*", namespace} & {*to}):
-                return True
-        return False
+        found = (self._zone.patterns.get(above, ()) for above in patterns_of(name))
+        return any(to and (namespace is None or {"*", namespace} & {*to}) for to in found)
 
     def exists(self, name: str) -> bool:
         return name in self._names or name in self._pointers
