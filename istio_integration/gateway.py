@@ -162,15 +162,16 @@ def _host(reader: Reader) -> ServedHost:
 
 
 def _bind(reader: Reader) -> str:
-    """Also an address that only the gateway itself reaches."""
+    """Also an address that only the gateway itself reaches; "" is each."""
     text = reader.text()
     if not text:
         return ""
     try:
-        return ip_address(text).compressed
+        found = ip_address(text)
     except ValueError:
         reader.refuse(f"{shown(text)} is not an IP address; sockets of other families are not supported")
         return ""
+    return "" if found.is_unspecified else found.compressed
 
 
 # --- TLS ---------------------------------------------------------------------------------------

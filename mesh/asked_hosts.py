@@ -58,15 +58,15 @@ class AskedHosts:
 
     def _of(self, ref: ObjectRef, pattern: HostPattern) -> list[Offer]:
         own = pattern.template.name.host
-        return [(ref, pattern.service(host)) for host in sorted(self._askers) if own in _patterns_of(host)]
+        return [(ref, pattern.service(host)) for host in sorted(self._askers) if own in patterns_of(host)]
 
     def _offers(self, host: str) -> Iterator[Offer]:
-        for above in _patterns_of(host):
+        for above in patterns_of(host):
             for ref, pattern in sorted(self._patterns.get(above, ()), key=lambda found: found[0]):
                 yield ref, pattern.service(host)
 
 
-def _patterns_of(host: str) -> list[str]:
+def patterns_of(host: str) -> list[str]:
     """All that stand for a host."""
     labels = host.split(".")
     return [".".join(("*", *labels[at:])) for at in range(1, len(labels))]

@@ -247,7 +247,7 @@ class Mesh(MeshState):
 
     def _serve(self, name: ServiceName, change: Change) -> None:
         """A service came, went or is another."""
-        change.routed |= self.routes.leading_to((name,))
+        change.routed |= self.routes.leading_to((name,), self.services)
         self.policy_table.look_again("services")
 
     def _serve_all(self, names: Iterable[ServiceName], change: Change) -> None:
@@ -275,7 +275,7 @@ class Mesh(MeshState):
         """Others may refer to objects of a namespace now, or may no more."""
         change.gateways = True
         change.routed |= {name for name in self.routes.mentioned() if name.namespace == namespace}
-        change.routed |= self.routes.leading_to(change.routed)
+        change.routed |= self.routes.leading_to(change.routed, self.services)
 
     def _learn(self, ref: ObjectRef, learned: LearnedNames, change: Change) -> None:
         self.names.clear()

@@ -154,11 +154,13 @@ class LearnedAddress:
 
 @dataclass(frozen=True, slots=True, order=True)
 class AskedName:
-    """A name under a pattern of the zone, asked for; the report `sequence` was the first to say so."""
+    """A name under a pattern of the zone, which a pod of `namespace` asked for first; the report `sequence`
+    was the first to say so."""
 
     name: str
     expiry: float
     sequence: int
+    namespace: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ class Learned:
 
     def to_json(self) -> str:
         found = [[k.name, k.address, round(k.expiry, 3), k.sequence] for k in self.addresses]
-        asked = [[k.name, round(k.expiry, 3), k.sequence] for k in self.asked]
+        asked = [[k.name, round(k.expiry, 3), k.sequence, k.namespace] for k in self.asked]
         whole = {"sequence": self.sequence, "addresses": found, "current": self.current, "asked": asked}
         return _text(whole)
 
@@ -202,8 +204,8 @@ class Learned:
                 ),
                 tuple((str(name), _texts(found)) for name, found in value.get("current", ())),
                 tuple(
-                    AskedName(str(name), float(expiry), int(sequence))
-                    for name, expiry, sequence in value.get("asked", ())
+                    AskedName(str(name), float(expiry), int(sequence), str(namespace))
+                    for name, expiry, sequence, namespace in value.get("asked", ())
                 ),
             )
 

@@ -98,11 +98,12 @@ class SharedRecords:
             self.workloads = _patched(self.workloads, change.workloads, self._workload)
             for name in change.workloads:
                 self._count(name)
+        blocks = self.blocks
         if change.blocks or (change.peers and self._names_addresses):
             self.blocks = same(self.blocks, self._blocks())
         if touched:
             self.services = _patched(self.services, touched, self._service)
-        if change.blocks or self._known.keys() != self._compiled_for:
+        if change.blocks or self.blocks is not blocks or self._known.keys() != self._compiled_for:
             self._compiled_for = set(self._known)
             self.peers = self._all_peers()
         if change.names:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 #: Addresses of one name (of more, those that would be forgotten first go), and of all names.
 MOST_PER_NAME, MOST = 1000, 65_536
 #: Seconds that a name under a pattern stays a service after it was asked for, and how many there may be: each
-#: costs an address of the mesh.
+#: costs an address of the mesh. Pods of one namespace make no more of them than are left for all others.
 ASKED_LIFETIME, MOST_ASKED = 86400.0, 1000
 #: Seconds by which an expiry must grow to be worth a line on disk, and between looks for what expired.
 GROWTH, LOOK = 60.0, 1.0
@@ -87,15 +87,19 @@ class Memory:
         self._put(fresh)
         return fresh.sequence
 
-    def ask(self, name: str, addresses: tuple[str, ...], now: float) -> int:
-        """Somebody asked for a name under a pattern, which has these addresses; the report that must be in
-        force before it is answered. Raises Full."""
+    def ask(self, name: str, addresses: tuple[str, ...], namespace: str, now: float) -> int:
+        """A pod of a namespace asked for a name under a pattern, which has these addresses; the report that
+        must be in force before it is answered. Raises Full."""
         if (needed := self.ask_again(name, now)) is not None:
             return needed
-        if len(self._asked) >= MOST_ASKED:
-            raise Full(f"{MOST_ASKED} names under patterns of ServiceEntries were asked for already")
+        own = sum(known.namespace == namespace for known in self._asked.values())
+        if own >= MOST_ASKED - len(self._asked):
+            raise Full(
+                f"of {MOST_ASKED} names under patterns of ServiceEntries {len(self._asked)} are taken, "
+                f"{own} by pods of {namespace or 'no namespace'}, who get no more than are left"
+            )
         self._current.setdefault(name, addresses)
-        self._asked[name] = AskedName(name, now + ASKED_LIFETIME, self.sequence + 1)
+        self._asked[name] = AskedName(name, now + ASKED_LIFETIME, self.sequence + 1, namespace)
         self.news = True
         return self.sequence + 1
 
@@ -181,10 +185,10 @@ class Learning:
             self._memory.learn(names, addresses, now, now + max(ttl, self._minimum))
         )
 
-    async def ask(self, name: str, addresses: tuple[str, ...]) -> bool:
-        """Somebody asked for a name under a pattern, which has these addresses: wait until it is a service;
-        False if that takes too long. Raises Full."""
-        return await self._in_force_in_time(self._memory.ask(name, addresses, time.time()))
+    async def ask(self, name: str, addresses: tuple[str, ...], namespace: str) -> bool:
+        """A pod of a namespace asked for a name under a pattern, which has these addresses: wait until it is
+        a service; False if that takes too long. Raises Full."""
+        return await self._in_force_in_time(self._memory.ask(name, addresses, namespace, time.time()))
 
     async def ask_again(self, name: str) -> bool | None:
         """The same, if it was asked for before; None if it was not."""

@@ -124,7 +124,7 @@ class Resolver:
                     return authority
                 for chain in chains:
                     self.remember(chain)
-                in_time = await self._learning.ask(question.name, tuple(sorted(addresses)))
+                in_time = await self._learning.ask(question.name, tuple(sorted(addresses)), namespace)
         if not in_time:
             raise _Failed("it is no service of the mesh in time")
         authority = self._zone.read() or authority

@@ -14,8 +14,9 @@ import dns.rdatatype
 import dns.reversename
 import dns.rrset
 
+from mesh.asked_hosts import patterns_of
 from mesh.dns import CLUSTER_DOMAIN, SPECIFICATION, Zone
-from mesh.dns_name import canonical
+from mesh.dns_name import canonical, is_name
 
 #: Seconds that callers may keep what we say of the mesh, also that there is nothing (CoreDNS: 5).
 TTL = 5
@@ -67,11 +68,12 @@ class Authority:
         return is_inside(name) or name in self._pointers or self._addresses(name, namespace) is not None
 
     def invites(self, name: str, namespace: str | None = None) -> bool:
-        """Does a name become one of the mesh if a pod of the namespace (None: of some) asks for it?"""
-        for pattern, to in self._zone.patterns.items():
-            if name.endswith(pattern.removeprefix("*")) and (namespace is None or {"*", namespace} & {*to}):
-                return True
-        return False
+        """Does a name become one of the mesh if a pod of the namespace (None: of some) asks for it? Only
+        what may be a host's: wildcards of the world have addresses for whatever a pod makes up."""
+        if not is_name(name):
+            return False
+        found = (self._zone.patterns.get(above, ()) for above in patterns_of(name))
+        return any(to and (namespace is None or {"*", namespace} & {*to}) for to in found)
 
     def exists(self, name: str) -> bool:
         return name in self._names or name in self._pointers

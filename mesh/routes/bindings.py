@@ -101,7 +101,7 @@ class Bindings:
         services about which an answer may be another."""
         routes = self._mesh.routes
         touched = change.services | change.routed
-        touched |= routes.leading_to(touched)
+        touched |= routes.leading_to(touched, self._mesh.services)
         if change.config:
             touched |= self._bound.keys() | self._mesh.routed() | self._shared_out()
         self.reregistered = self.registries.forget(change, touched)

@@ -91,10 +91,10 @@ class RouteTable:
         """Every service that some route names."""
         return self._mentions.keys()
 
-    def leading_to(self, targets: Iterable[ServiceName]) -> set[ServiceName]:
-        """The services whose requests or connections some route sends to these, too."""
+    def leading_to(self, targets: Iterable[ServiceName], services: Iterable[ServiceName]) -> set[ServiceName]:
+        """Of all the services, those whose requests or connections some route sends to these, too."""
         refs = {ref for target in targets for ref in self._mentions.get(_key(target), ())}
-        return self._known(parent.service for ref in refs for parent in self.all[ref].parents)
+        return {name for ref in refs for name in self._binds(self.all[ref], services)}
 
     # --- changing ----------------------------------------------------------------------------
 
@@ -114,8 +114,8 @@ class RouteTable:
 
     def remove(self, ref: ObjectRef, services: Iterable[ServiceName]) -> set[ServiceName]:
         """Forget a route."""
+        touched = self._touched(self.all[ref], services)
         route = self.all.pop(ref)
-        touched = self._touched(route, services)
         for parent in route.parents:
             discard(self._to, _key(parent.service), ref)
         self._patterns.discard(ref)
@@ -135,11 +135,14 @@ class RouteTable:
         return found
 
     def _touched(self, route: Route, services: Iterable[ServiceName]) -> set[ServiceName]:
-        found = self._known(mentioned(route))
-        if route.hosts:
-            found |= {name for name in services if any(covers(host, name.host) for host in route.hosts)}
-        for ref in self._delegating.get(route.ref, ()):
-            found |= self._touched(self.all[ref], services)
+        return self._known(mentioned(route)) | self._binds(route, services)
+
+    def _binds(self, route: Route, services: Iterable[ServiceName]) -> set[ServiceName]:
+        """Those of the services that a route binds, itself or for others that delegate to it."""
+        routes = [route, *map(self.all.__getitem__, self._delegating.get(route.ref, ()))]
+        found = self._known(parent.service for one in routes for parent in one.parents)
+        if hosts := {host for one in routes for host in one.hosts}:
+            found |= {name for name in services if any(covers(host, name.host) for host in hosts)}
         return found
 
     def _known(self, named: Iterable[ServiceName]) -> set[ServiceName]:

@@ -86,6 +86,8 @@ def test_protocols_are_those_of_gateway_api(written: str, protocol: str) -> None
 def test_a_server_has_a_name_an_address_and_may_send_http_to_https() -> None:
     found = listener(HTTP | {"name": "front", "bind": "127.0.0.1", "tls": {"httpsRedirect": True}})
     assert (found.name, found.bind, found.https_redirect, found.tls) == ("front", "127.0.0.1", True, None)
+    for every in ("0.0.0.0", "::", "0:0::0"):
+        assert listener(HTTP | {"bind": every}) == listener(HTTP), "that is each address"
     assert listener(HTTP).https_redirect is False
 
 

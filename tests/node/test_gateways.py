@@ -226,6 +226,64 @@ def test_a_policy_may_name_the_gateway(edge: RunningMesh) -> None:
         edge.delete(named)
 
 
+def test_a_live_connection_meets_a_policy_that_comes_changes_and_goes(edge: RunningMesh) -> None:
+    """It ends where another listener must judge it, and goes on where the rules of one are others."""
+    denying = ONLY_READ.replace("rules: [{to: [{operation: {methods: [GET]}}]}]", "rules: []")
+    kept = http.client.HTTPConnection(ways(edge)[8090], timeout=10)
+
+    def post() -> int:
+        try:
+            kept.request("POST", "/", headers={"host": "web.example"})
+            answer = kept.getresponse()
+            answer.read()
+            return answer.status
+        except (http.client.HTTPException, OSError):
+            kept.close()
+            return 0
+
+    try:
+        assert post() == 200
+        edge.apply(ONLY_READ)
+        assert post() in (0, 403)
+        assert post() == 403
+        edge.apply(denying)
+        assert post() in (0, 403)
+        edge.delete(denying)
+        assert until(lambda: post() == 200, "nobody judges any more")
+    finally:
+        kept.close()
+
+
+def test_a_port_that_comes_while_requests_are_judged_is_judged(edge: RunningMesh, tmp_path: Path) -> None:
+    """With new certificates at once, and what goes leaves the other ports alone."""
+    (tmp_path / "new").mkdir()
+    first, second = (Certificate("web.example", folder) for folder in (tmp_path, tmp_path / "new"))
+    edge.apply(ONLY_READ)
+    try:
+        kept = http.client.HTTPConnection(ways(edge)[8090], timeout=10)
+
+        def goes_on() -> bool:
+            kept.request("GET", "/", headers={"host": "web.example"})
+            answer = kept.getresponse()
+            return answer.status == 200 and bool(answer.read())
+
+        assert goes_on()
+        edge.apply(SECURE, json.dumps(first.secret("web", "istio-system")))
+        try:
+            until(lambda: 8443 in ways(edge), "no way in")
+            edge.run("status", "--wait")
+            for shown in (first, second):
+                edge.apply(json.dumps(shown.secret("web", "istio-system")))
+                assert ask(edge, 8443, "web.example", trust=shown)[0] == 200
+                assert ask(edge, 8443, "web.example", "POST", trust=shown)[0] == 403
+        finally:
+            edge.delete(SECURE, json.dumps(first.secret("web", "istio-system")))
+        assert goes_on()
+        assert ask(edge, 8090, "web.example", "POST")[0] == 403
+    finally:
+        edge.delete(ONLY_READ)
+
+
 def test_claims_of_a_token_choose_the_route(edge: RunningMesh) -> None:
     issuer = Issuer()
     tokens = {

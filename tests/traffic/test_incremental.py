@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +13,12 @@ import pytest
 from mesh.assemble import Mesh
 from mesh.datapath import Node
 from mesh.identity import Allocations
-from mesh.model import Fragment, ObjectRef
+from mesh.model import Fragment, LearnedNames, ObjectRef
 from mesh.routes.balance import balanced_ports
 from mesh.routes.bindings import Bindings
 from mesh.routes.steer import routed_ports
 from mesh.shared_records import SharedRecords
-from tests.traffic.edge import gate, gateway, http_route, istio_gateway, tokens
+from tests.traffic.edge import Certificate, gate, gateway, http_route, istio_gateway, tokens
 from tests.traffic.samples.security import mesh_config
 from tests.traffic.shop import (
     base,
@@ -32,7 +33,13 @@ from tests.traffic.shop import (
 from xds.dialects import read
 
 RANGES = ("10.128.0.0/16", "fd51:ce00:0:2::/112")
+LEARNED = ObjectRef("LearnedNames", "", "resolver")
 HTTP = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}}
+TCP = {"port": {"number": 90, "name": "tcp", "protocol": "TCP"}}
+HTTPS = {
+    "port": {"number": 443, "name": "https", "protocol": "HTTPS"},
+    "tls": {"mode": "SIMPLE", "credentialName": "a"},
+}
 LISTENER = {
     "name": "http",
     "port": 80,
@@ -58,6 +65,16 @@ def entry(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
     return object_of("networking.istio.io/v1", "ServiceEntry", name, namespace, content)
 
 
+def dynamic(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+    return entry(name, namespace, **{"hosts": ["*.example.com"], "resolution": "DYNAMIC_DNS"} | spec)
+
+
+def judged(**spec: Any) -> dict[str, Any]:
+    """A policy for the pod that serves Gateways."""
+    content = {"selector": {"matchLabels": {"istio": "ingressgateway"}}} | spec
+    return object_of("security.istio.io/v1", "AuthorizationPolicy", "judged", "edge", content)
+
+
 def namespace(name: str, **labels: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
@@ -69,11 +86,45 @@ def may_call(*peers: dict[str, Any]) -> dict[str, Any]:
     return object_of("networking.k8s.io/v1", "NetworkPolicy", "calls", "shop", content)
 
 
+def to_names(pattern: str) -> dict[str, Any]:
+    names = [{"toFQDNs": [{"matchPattern": pattern}], "toPorts": [{"ports": [{"port": "80"}]}]}]
+    spec = {"endpointSelector": {"matchLabels": {"app": "client"}}, "egress": names}
+    return object_of("cilium.io/v2", "CiliumNetworkPolicy", "names", "shop", spec)
+
+
+def slice_of(address: str, target: str = "") -> dict[str, Any]:
+    """What stands behind `web`, a pod of the shop or not."""
+    meant = {"targetRef": {"kind": "Pod", "name": target, "namespace": "shop"}} if target else {}
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "web", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}, **meant}],
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+    }
+
+
 def far_away() -> dict[str, Any]:
     """A pod behind `web` on another node."""
     found = pod("late", "10.64.2.1", {"app": "web", "version": "v1"})
     found["spec"]["nodeName"] = "far"
     return found
+
+
+def told(*asked: str, **current: str) -> Fragment:
+    """A report of the resolver: names under patterns that were asked for, and last answers."""
+    answers = tuple((name.replace("_", "."), (address,)) for name, address in current.items())
+    names = LearnedNames(len(asked), answers, answers, asked)
+    return Fragment(LEARNED, (names,))
+
+
+REPORTS = [
+    told(),
+    told("a.example.com", a_example_com="192.0.2.1"),
+    told("a.example.com", "api.example.com", a_example_com="10.64.2.1", api_example_com="192.0.2.2"),
+    told("api.example.com", api_example_com="10.64.0.2"),
+]
 
 
 def everything() -> list[dict[str, Any]]:
@@ -126,6 +177,10 @@ def everything() -> list[dict[str, Any]]:
                 ],
             },
         ],
+    }
+    front = {
+        "endpointSelector": {"matchLabels": {"istio": "ingressgateway"}},
+        "ingress": [{"fromEntities": ["all"], "toPorts": [{"ports": [{"port": "443"}]}]}],
     }
     late = "late.example.com"
     only = {"mode": "REGISTRY_ONLY"}
@@ -256,6 +311,33 @@ def everything() -> list[dict[str, Any]]:
         may_call({"ipBlock": {"cidr": "10.64.2.0/31"}}, {"podSelector": {"matchLabels": {"app": "web"}}}),
         may_call({"namespaceSelector": {"matchLabels": {"tier": "gold"}}, "podSelector": {}}),
         object_of("cilium.io/v2", "CiliumNetworkPolicy", "gets", "shop", gets),
+        # Names under patterns, which reports of the resolver and routes ask for.
+        dynamic("any", "shop"),
+        dynamic("any", "shop", exportTo=["."]),
+        dynamic("any", "street", hosts=["*.c.example.com"]),
+        dynamic("longer", "street", exportTo=["*"]),
+        virtual_service({"route": [to("a.example.com")]}, name="any", hosts=["*.example.com"]),
+        virtual_service({"route": [to("b.example.com")]}, name="any", hosts=["a.example.com"]),
+        destination_rule(name="any", namespace="street", host="*.example.com", trafficPolicy=policy),
+        # Gateways whose requests are judged.
+        judged(rules=[{"to": [{"operation": {"methods": ["GET"]}}]}]),
+        judged(rules=[{"from": [{"source": {"ipBlocks": ["10.64.0.0/24"]}}]}]),
+        judged(rules=[{"from": [{"source": {"requestPrincipals": ["*"]}}]}]),
+        judged(action="DENY", rules=[{"to": [{"operation": {"paths": ["/a"], "ports": ["80"]}}]}]),
+        istio_gateway(HTTP | {"hosts": ["*"], "bind": "10.64.1.10"}),
+        istio_gateway(HTTP | {"hosts": ["*"]}, TCP | {"hosts": ["*"]}),
+        istio_gateway(TCP | {"hosts": ["*"]}, name="second"),
+        istio_gateway(HTTPS | {"hosts": ["a.example.com"]}, name="second"),
+        gateway(LISTENER | {"port": 81}),
+        pod("gate", "10.64.1.11", {"gateway.networking.k8s.io/gateway-name": "public"}, "edge"),
+        pod("second", "10.64.1.12", {"istio": "ingressgateway", "team": "b"}, "edge"),
+        # Policies about names and places that come and go.
+        to_names("*.example.com"),
+        to_names("a.example.com"),
+        object_of("cilium.io/v2", "CiliumNetworkPolicy", "front", "edge", front),
+        slice_of("10.64.0.10", "one"),
+        slice_of("192.0.2.50"),
+        slice_of("10.64.2.1"),
         namespace("shop", tier="gold"),
         namespace("street", tier="gold"),
         namespace("street"),
@@ -264,10 +346,11 @@ def everything() -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_a_mesh_that_followed_equals_one_that_is_made_anew(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(20))
+def test_a_mesh_that_followed_equals_one_that_is_made_anew(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)
-    pool = [read(content) for content in [*base(), *everything()]]
+    secret = Certificate("a.example.com", tmp_path).secret("a")
+    pool = [*REPORTS, *(read(content) for content in [*base(), *everything(), secret])]
     assert all(fragment.valid for fragment in pool), [p for f in pool for p in f.problems]
     followed = Mesh(Allocations(RANGES))
     shared = SharedRecords(followed)
@@ -348,6 +431,47 @@ def test_each_change_of_who_is_at_an_address_is_followed() -> None:
         [machine],
         [node_object()],
     )
+
+
+def test_an_address_that_a_pod_left_is_denied_as_the_worlds() -> None:
+    """Cilium's CIDRs never match pods; nobody else comes or goes for whom peers would be looked at again."""
+    cidr = {"toCIDR": ["10.64.2.1/32"]}
+    spec = {"endpointSelector": {"matchLabels": {"app": "client"}}, "egressDeny": [cidr]}
+    deny = object_of("cilium.io/v2", "CiliumNetworkPolicy", "deny", "shop", spec | {"egress": [{}]})
+    mesh, v1 = Mesh(Allocations(RANGES)), {"app": "web", "version": "v1"}
+    node = Node(mesh, "local", default=True)
+
+    def verdict(*objects: dict[str, Any]) -> str:
+        node.update(mesh.apply({fragment.ref: fragment for fragment in map(read, objects)}))
+        egress = node.state.pods["shop/client"].egress_set
+        return node.verdict(egress, "10.64.2.1", "TCP", 80).verdict
+
+    assert verdict(*base(), deny, pod("late", "10.64.2.1", v1)) == "allow"
+    assert verdict(pod("late", "10.64.2.3", v1)) == "deny"
+    assert verdict(pod("late", "10.64.2.1", v1)) == "allow"
+
+
+def test_who_is_bound_by_a_pattern_follows_where_its_route_leads() -> None:
+    """The host that it names is another service as soon as a namespace nearer to the caller has one."""
+    assert_each_is_followed(
+        [*base(), entry("late", "shop", hosts=["late.example.com"], endpoints=[{"address": "192.0.2.3"}])],
+        [virtual_service({"route": [to("a.example.com")]}, name="any", hosts=["*.example.com"])],
+        [dynamic("any", "street")],
+        [dynamic("any", "shop")],
+    )
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b")])
+def test_virtual_services_that_delegate_in_a_circle_come_and_go(names: tuple[str, ...]) -> None:
+    """They hand nothing on to each other, for a delegate has no hosts."""
+    circle = zip(names, (*names[1:], names[0]), strict=True)
+    rules = [{"delegate": {"name": other}} for _, other in circle]
+    found = [read(virtual_service(rule, name=name)) for name, rule in zip(names, rules, strict=True)]
+    mesh = Mesh(Allocations(RANGES))
+    mesh.apply({fragment.ref: fragment for fragment in [*map(read, base()), *found]})
+    for fragment in found:
+        mesh.apply({fragment.ref: None})
+    assert not mesh.routes.all
 
 
 def assert_each_is_followed(*batches: Iterable[dict[str, Any]]) -> None:

@@ -1,5 +1,5 @@
-"""Gateways whose requests a policy judges: what the class's listener has of their ports. That it judges, with
-real requests, is shown in `tests/node/test_gateways.py`."""
+"""Gateways whose requests a policy judges: what the class's listener has of their ports, and what a real
+Envoy answers there. That the kernel leads there is shown in `tests/node/test_gateways.py`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.traffic.edge import GATE, Certificate, gate, istio_gateway
+from tests.traffic.edge import GATE, Certificate, Edge, gate, istio_gateway
 from tests.traffic.shop import Object, Shop, object_of, virtual_service
 from tests.traffic.test_envoy_filters import WEB, before_router, envoy_filter, patch
+from tests.traffic.test_virtual_service import Servers
+from tests.xds.render.client import ask
+from tests.xds.render.conftest import Serve
 from tests.xds.render.standalone import validate
 from xds.render import readable, render
 from xds.render.resource import Rendered
@@ -96,12 +99,11 @@ def test_each_answer_of_a_judged_gateway_brings_the_rules(secret: Object) -> Non
     for name, hosts in (("http.80", ["a.example", "*"]), (HTTPS, ["a.example", "*"])):
         judged = routes[f"{name}|{number}"]
         assert [host["domains"] for host in judged["virtual_hosts"]] == [[host] for host in hosts]
+        assert "envoy.filters.http.rbac.allow" in judged["typed_per_filter_config"]
         for host in judged["virtual_hosts"]:
-            assert "envoy.filters.http.rbac.allow" in host["typed_per_filter_config"]
             assert host["routes"][-1]["match"] == {"prefix": "/"}
             assert all(route["name"].endswith(f"|{number}") for route in host["routes"])
-        plain = routes[name]["virtual_hosts"]
-        assert all("typed_per_filter_config" not in host for host in plain)
+        assert "typed_per_filter_config" not in routes[name]
 
 
 def test_where_tls_is_passed_on_as_well_a_port_carries_no_requests(secret: Object) -> None:
@@ -119,6 +121,7 @@ def test_where_tls_is_passed_on_as_well_a_port_carries_no_requests(secret: Objec
         (before_router("GATEWAY", name="0.0.0.0_80"), {"0.0.0.0_80", "virtualInbound"}),
         (before_router("GATEWAY"), {"0.0.0.0_80", "0.0.0.0_443", "virtualInbound"}),
         (before_router("GATEWAY", portNumber=81), set()),
+        (before_router("GATEWAY", name="10.64.1.10_80"), set()),
         (before_router("SIDECAR_INBOUND"), set()),
         (
             patch("LISTENER", "MERGE", {"stat_prefix": "mine"}, context="GATEWAY"),
@@ -164,3 +167,74 @@ def test_a_filter_of_a_gateway_does_not_take_the_judges_away(secret: Object) -> 
     assert faults.keys() == {"0.0.0.0_80", "0.0.0.0_443", class_of(found)}
     assert "what enforces policy" in faults[class_of(found)][0]
     assert all(r.unpatched is None for r in found)
+
+
+EVERY = virtual_service(
+    {
+        "name": "web",
+        "match": [{"uri": {"prefix": "/a"}}],
+        "corsPolicy": {"allowOrigins": [{"exact": "https://b.example"}], "allowMethods": ["GET"]},
+        "route": [{"destination": {"host": WEB, "port": {"number": 80}}}],
+    },
+    {"match": [{"uri": {"prefix": "/gone"}}], "redirect": {"uri": "/a"}},
+    {"match": [{"uri": {"prefix": "/said"}}], "directResponse": {"status": 299, "body": {"string": "so"}}},
+    {
+        "match": [{"uri": {"prefix": "/fault"}}],
+        "fault": {"abort": {"httpStatus": 418, "percentage": {"value": 100}}},
+        "route": [{"destination": {"host": WEB, "port": {"number": 80}}}],
+    },
+    hosts=["a.example"],
+    gateways=["edge/public"],
+)
+
+
+def on_routes(target: str, operation: str, value: Object | None = None, **match: Any) -> Object:
+    """For what `http.80` serves."""
+    return patch(target, operation, value, context="GATEWAY", routeConfiguration={"name": "http.80"} | match)
+
+
+def answering(status: int, path: str = "/") -> Object:
+    return {"name": "mine", "match": {"prefix": path}, "direct_response": {"status": status}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        None,
+        on_routes("HTTP_ROUTE", "ADD", answering(298)),
+        on_routes("HTTP_ROUTE", "INSERT_FIRST", answering(298, "/a/b")),
+        on_routes("VIRTUAL_HOST", "ADD", {"name": "b", "domains": ["b.example"], "routes": [answering(298)]}),
+        on_routes("VIRTUAL_HOST", "ADD", {"name": "b", "domains": ["*"], "routes": [answering(298)]}),
+        on_routes("VIRTUAL_HOST", "REMOVE", vhost={"name": "a.example:80"}),
+        on_routes(
+            "HTTP_ROUTE",
+            "MERGE",
+            {"response_headers_to_add": [{"header": {"key": "x-mine", "value": "1"}}]},
+            vhost={"route": {"name": "VirtualService shop/web http[0]"}},
+        ),
+        on_routes("HTTP_ROUTE", "REMOVE", vhost={"route": {"action": "REDIRECT"}}),
+    ],
+)
+@pytest.mark.parametrize("redirected", [False, True])
+def test_who_may_is_answered_as_where_nobody_judges(
+    serve: Serve, servers: Servers, change: Object | None, redirected: bool
+) -> None:
+    """And who may not gets 403, whatever would be answered."""
+    server = PLAIN | ({"tls": {"httpsRedirect": True}} if redirected else {})
+    filters = [envoy_filter(change, namespace="edge")] if change else []
+    accept = ("enforces policy", "steers nothing")
+    edge = Edge(serve, servers, istio_gateway(server), EVERY, only(methods=["GET"]), *filters, accept=accept)
+
+    def get(port: str, path: str, *headers: tuple[str, str], method: str = "GET") -> Any:
+        found = ask(edge.proxy.ports[port], path, method, headers)
+        kept = ("location", "x-mine", "access-control-allow-origin")
+        return found.status, bool(found.backend), [found.headers.get(name) for name in kept]
+
+    for host in ("a.example", "A.example", "a.example:80", "a.example:8080", "b.example", "c.example", ""):
+        for path in ("/a", "/a/b", "/gone", "/said", "/fault", "/other"):
+            for more in ((), (("origin", "https://b.example"),)):
+                named = (("host", host), *more)
+                assert get("http.80", path, *named) == get("0.0.0.0_80", path, *named), (host, path, more)
+            assert get("http.80", path, ("host", host), method="POST")[0] == 403, (host, path)
+        preflight = (("origin", "https://b.example"), ("access-control-request-method", "GET"))
+        assert get("http.80", "/a", ("host", host), *preflight, method="OPTIONS")[0] == 403

@@ -26,14 +26,15 @@ from envoy_data_plane.envoy.config.listener.v3 import (
 )
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
+    RedirectAction,
     Route,
     RouteConfiguration,
     RouteMatch,
     VirtualHost,
-    VirtualHostTlsRequirementType,
 )
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.google.protobuf import Any
 
 from mesh.model import PathNormalization, TrafficPolicy
 from mesh.proxy import AccessLog, GatewayPort, GatewayServer, L7Class, Target, Tracing
@@ -152,12 +153,12 @@ def routes(
 ) -> bytes:
     """No host or no entry fits: 404; another server's host: 421 (RFC 9110, 15.5.20), so that a client that
     has joined connections opens one for it. What a `judge` refuses is 403 before any of that."""
-    hosts = [_host(host, server, port, reached, tracing) for host in server.hosts]
-    asked = authentication.per_route(server.authentication, routed=True) if server.authentication else None
+    whole = bool(server.authentication or judge)
+    hosts = [_host(host, server, port, reached, tracing, whole=whole) for host in server.hosts]
     if server.elsewhere:
         hosts.append(_answering(naming.misdirected(port), server.elsewhere, 421))
     if judge:
-        _judge(hosts, judge, port)
+        _class(hosts, judge, port)
     return encode(
         RouteConfiguration(
             name=naming.judged_routes(server.name, judge.number) if judge else server.name,
@@ -166,45 +167,52 @@ def routes(
             max_direct_response_body_size_bytes=LARGEST_BODY,
             # A Host that names its port is for the same host.
             ignore_port_in_host_matching=True,
-            typed_per_filter_config={naming.AUTHENTICATION: asked, **route_filters.awake()} if asked else {},
+            typed_per_filter_config=_asked(server, judge),
         )
     )
 
 
+def _asked(server: GatewayServer, judge: L7Class | None) -> dict[str, Any]:
+    """Of every host, one that an EnvoyFilter adds included. Tokens are asked for where routes are chosen by
+    them."""
+    found = filters.asked(judge, acting=False) if judge else {}
+    if server.authentication:
+        tokens = authentication.per_route(server.authentication, routed=True)
+        found = found | {naming.AUTHENTICATION: tokens} | route_filters.awake()
+    return dict(sorted(found.items()))
+
+
 def _host(
-    host: Host, server: GatewayServer, port: int, reached: Sequence[Reached], tracing: Tracing | None
+    host: Host,
+    server: GatewayServer,
+    port: int,
+    reached: Sequence[Reached],
+    tracing: Tracing | None,
+    *,
+    whole: bool,
 ) -> VirtualHost:
+    """`whole`: a route takes what no entry fits, for filters ask what a route brings them."""
     known = {found.target: found for found in reached}
-    tls = VirtualHostTlsRequirementType.ALL if server.https_redirect else VirtualHostTlsRequirementType.NONE
     name = naming.gateway_host(host.host, port)
     chosen = [route(entry, port, known) for entry in host.entries]
-    if server.authentication:
-        # Only behind some route is the token looked at by which another one may be chosen.
+    if server.https_redirect:
+        # A route of the host: that of `require_tls` is nobody's, and brings nothing.
+        chosen = [Route(name=name, match=_EVERYTHING, redirect=RedirectAction(https_redirect=True))]
+    if whole:
         chosen.append(_answer(name, 404))
     return VirtualHost(
         name=name,
         domains=[host.host],
         routes=traced(chosen, tracing),
         retry_policy=retries.routed(retries.DEFAULT),
-        require_tls=tls,
     )
 
 
-def _judge(hosts: list[VirtualHost], judge: L7Class, port: int) -> None:
-    """Filters ask what the route brings them, so every request needs one. Its name says the class (read by
-    `agent.names`)."""
+def _class(hosts: list[VirtualHost], judge: L7Class, port: int) -> None:
+    """Every request has a route, and its name says the class (read by `agent.names`)."""
     if all("*" not in host.domains for host in hosts):
         hosts.append(_answering(naming.gateway_host("*", port), ["*"], 404))
-    # Tokens are asked for where routes are chosen by them.
-    asked = {
-        name: rules
-        for name, rules in filters.asked(judge, acting=False).items()
-        if name != naming.AUTHENTICATION
-    }
     for host in hosts:
-        host.typed_per_filter_config = asked
-        if not any(known.match == _EVERYTHING for known in host.routes):
-            host.routes.append(_answer(host.name, 404))
         for known in host.routes:
             known.name = naming.judged_routes(known.name, judge.number)
 

@@ -73,6 +73,19 @@ async def test_what_the_world_has_no_address_for_is_no_service(resolver: Resolve
     assert asked(resolver) == ()
 
 
+@pytest.mark.parametrize(
+    "name", ["*.example.com", "a/b.example.com", "a|b.example.com", r"a\000.example.com"]
+)
+async def test_what_can_be_no_host_is_no_service(
+    resolver: Resolver, upstream: TinyUpstream, name: str
+) -> None:
+    """A wildcard of the world has addresses for everything that a pod makes up."""
+    resolver.put(RECORDS, zone())
+    upstream.records[name, "A"] = ["192.0.2.9"]
+    assert values(await resolver.ask(name)) == ["192.0.2.9"]
+    assert asked(resolver) == ()
+
+
 async def test_a_name_that_an_object_names_is_its_own(resolver: Resolver, upstream: TinyUpstream) -> None:
     resolver.put(RECORDS, zone(WWW))
     assert values(await resolver.ask(WWW)) == [VIP]
@@ -114,21 +127,40 @@ async def test_without_its_pattern_a_name_is_the_worlds_again(resolver: Resolver
 
 def test_what_is_kept_meanwhile_takes_no_answer_from_a_name_that_was_just_asked_for() -> None:
     memory = Memory(Learned(), 0)
-    memory.ask(WWW, ("192.0.2.1",), 0.0)
+    memory.ask(WWW, ("192.0.2.1",), "shop", 0.0)
     memory.keep({"other.org": ("198.51.100.1",)})
     assert dict(memory.report().current) == {WWW: ("192.0.2.1",), "other.org": ("198.51.100.1",)}
 
 
-def test_names_end_a_day_after_the_last_question_and_are_not_too_many() -> None:
-    memory = Memory(Learned(3, asked=(AskedName("old.example.com", 100.0, 2),)), 3)
-    assert memory.ask("new.example.com", ("192.0.2.1",), 50.0) == 4
+def test_names_end_a_day_after_the_last_question() -> None:
+    memory = Memory(Learned(3, asked=(AskedName("old.example.com", 100.0, 2, "street"),)), 3)
+    assert memory.ask("new.example.com", ("192.0.2.1",), "shop", 50.0) == 4
     assert memory.ask_again("old.example.com", 99.0) == 2
     memory.expire(101.0)
     assert set(memory.asked) == {"old.example.com", "new.example.com"}, "it was asked for again"
     memory.expire(50.0 + ASKED_LIFETIME)
     assert set(memory.asked) == {"old.example.com"}
-    for at in range(MOST_ASKED - 1):
-        memory.ask(f"n{at}.example.com", (), 200.0)
-    with pytest.raises(Full, match="1000 names under patterns"):
-        memory.ask("more.example.com", (), 200.0)
-    assert memory.ask("old.example.com", (), 200.0) == 2, "who is in stays in"
+
+
+def test_names_are_not_too_many_and_no_namespace_takes_those_of_all() -> None:
+    """Under a wildcard of the world a pod can make up as many as it likes."""
+    memory = Memory(Learned(), 0)
+
+    def ask(namespace: str, at: int) -> int:
+        return memory.ask(f"n{at}.{namespace}.example.com", (), namespace, 0.0)
+
+    def fill(namespace: str) -> int:
+        for at in range(MOST_ASKED + 1):
+            try:
+                ask(namespace, at)
+            except Full:
+                return at
+        return -1
+
+    assert fill("shop") == MOST_ASKED // 2
+    with pytest.raises(Full, match=r"of 1000 names .* 500 are taken, 500 by pods of shop"):
+        ask("shop", MOST_ASKED)
+    assert ask("shop", 0) == 1, "who is in stays in"
+    assert fill("street") == MOST_ASKED // 4
+    memory = Memory(Learned.from_json(memory.report().to_json()), 1)
+    assert (fill("shop"), fill("street")) == (MOST_ASKED // 2, MOST_ASKED // 4), "over a restart, too"

@@ -21,7 +21,7 @@ from mesh.model import EnvoyPatch, ListenerMatch, PatchOperation, RoutesMatch
 from xds.render import naming
 from xds.render.encoding import typed
 from xds.render.patches.merging import merge
-from xds.render.patches.places import Scene, is_chain, is_host, is_route
+from xds.render.patches.places import Scene, is_chain, is_end, is_host, is_nobodys, is_route
 from xds.render.patches.values import value_of
 
 M = TypeVar("M", bound=betterproto2.Message)
@@ -135,7 +135,9 @@ def _routes(found: RouteConfiguration, patch: EnvoyPatch, scene: Scene) -> None:
         merge(found, cast(RouteConfiguration, value_of(patch)))
         return
     if patch.target == "VIRTUAL_HOST" and patch.operation == "ADD":
-        found.virtual_hosts.append(cast(VirtualHost, value_of(patch)))
+        added = cast(VirtualHost, value_of(patch))
+        kept = [host for host in found.virtual_hosts if "*" not in added.domains or not is_nobodys(host)]
+        found.virtual_hosts = [*kept, added]
         return
     meant: Callable[[VirtualHost], bool] = lambda host: is_host(host, where, scene)  # noqa: E731
     if patch.target == "VIRTUAL_HOST":
@@ -143,10 +145,11 @@ def _routes(found: RouteConfiguration, patch: EnvoyPatch, scene: Scene) -> None:
         found.virtual_hosts = [host for host in hosts if host is not None]
         return
     for host in filter(meant, found.virtual_hosts):
-        host.routes = _of_host(host.routes, patch, where)
+        host.routes = _of_host(host, patch, where)
 
 
-def _of_host(routes: list[Route], patch: EnvoyPatch, where: RoutesMatch | None) -> list[Route]:
+def _of_host(host: VirtualHost, patch: EnvoyPatch, where: RoutesMatch | None) -> list[Route]:
+    routes = host.routes
     named = where is not None and bool(where.route or where.action != "ANY")
     fits = [index for index, route in enumerate(routes) if is_route(route, where)]
     if patch.operation in ("MERGE", "REMOVE"):
@@ -155,4 +158,5 @@ def _of_host(routes: list[Route], patch: EnvoyPatch, where: RoutesMatch | None) 
     if named and not fits and patch.operation in ("INSERT_BEFORE", "INSERT_AFTER"):
         return routes
     at = fits[0] if named and fits else None
-    return _placed(routes, cast(Route, value_of(patch)), patch.operation, at, len(routes))
+    last = len(routes) - 1 if routes and is_end(routes[-1], host) else len(routes)
+    return _placed(routes, cast(Route, value_of(patch)), patch.operation, at, last)

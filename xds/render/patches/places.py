@@ -16,7 +16,7 @@ from envoy_data_plane.envoy.config.route.v3 import Route, VirtualHost
 
 from mesh.discovery.envoy import CLUSTER, LISTENER, ROUTES
 from mesh.model import ClusterMatch, EnvoyPatch, ListenerMatch, PatchContext, PatchTarget, RoutesMatch
-from mesh.proxy import ProxyView
+from mesh.proxy import GatewayPort, ProxyView
 from mesh.routes.envoy_filters import inbound_port, outbound_number
 from xds.render import naming
 from xds.render.resource import EnvoyResource
@@ -176,15 +176,29 @@ def is_chain(chain: FilterChain, where: ListenerMatch | None, scene: Scene) -> b
 
 def _is_at(match: FilterChainMatch | None, where: ListenerMatch | None) -> bool:
     """Is it a chain of a Gateway's port, and of the one that is meant?"""
-    port = match.destination_port if match else None
-    if not port:
+    if match is None or not match.destination_port:
         return False
-    if where is None:
-        return True
-    return where.port in (0, port) and (not where.name or where.name.endswith(f"_{port}"))
+    port = match.destination_port
+    bind = match.prefix_ranges[0].address_prefix if match.prefix_ranges else ""
+    return where is None or (
+        where.port in (0, port) and where.name in ("", naming.gateway_listener(GatewayPort(port, bind, ())))
+    )
+
+
+def is_nobodys(host: VirtualHost) -> bool:
+    """Is it there only because judges want to be asked of every host?"""
+    return host.domains == ["*"] and len(host.routes) == 1 and is_end(host.routes[0], host)
+
+
+def is_end(route: Route, host: VirtualHost) -> bool:
+    """Is it what answers where no route fits?"""
+    answers = route.direct_response is not None and route.direct_response.status == 404
+    return answers and _unjudged(route.name) == host.name
 
 
 def is_host(host: VirtualHost, where: RoutesMatch | None, scene: Scene) -> bool:
+    if is_nobodys(host):
+        return False
     if where is None:
         return True
     known = {host.name, *host.domains, host.name.rpartition(":")[0]}
@@ -196,4 +210,10 @@ def is_route(route: Route, where: RoutesMatch | None) -> bool:
     if where is None:
         return True
     acts = {"ROUTE": route.route, "REDIRECT": route.redirect, "DIRECT_RESPONSE": route.direct_response}
-    return where.route in ("", route.name) and (where.action == "ANY" or acts[where.action] is not None)
+    named = where.route in ("", route.name, _unjudged(route.name))
+    return named and (where.action == "ANY" or acts[where.action] is not None)
+
+
+def _unjudged(name: str) -> str:
+    """A route's name without the number of the class that judges what it takes."""
+    return name.rpartition("|")[0] or name
