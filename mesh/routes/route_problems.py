@@ -32,7 +32,7 @@ def route_problems(
             yield Problem(route.ref, f"{where}.port", text)
     for rule in route.all_rules:
         yield from _of_rule(route, rule, services, hosts)
-        yield from _subsets(route, rule, rules, root)
+        yield from _subsets(route, rule, hosts, rules, root)
 
 
 def _of_rule(
@@ -54,18 +54,19 @@ def _of_rule(
             text = f"Service {backend.service} has no {route.protocol} port {backend.port}; {lost}"
             yield Problem(route.ref, f"{where}.port", text)
     for mirror in rule.mirrors if isinstance(rule, RouteRule) else ():
-        if mirror.service is not None and mirror.service not in services:
-            text = f"there is no Service {mirror.service}; copies of requests go nowhere"
+        if mirror.service is not None and hosts.seen(mirror.service, route.ref.namespace) not in services:
+            text = f"there is no {_what(mirror.service)}; copies of requests go nowhere"
             yield Problem(route.ref, f"spec.{rule.field}", text)
 
 
 def _subsets(
-    route: Route, rule: RouteRule | ConnectionRule, rules: DestinationRules, root: str
+    route: Route, rule: RouteRule | ConnectionRule, hosts: EntryHosts, rules: DestinationRules, root: str
 ) -> Iterator[Problem]:
     for target in rule.targets:
         if target.service is None or not target.subset:
             continue
-        found = rules.find(Caller(route.ref.namespace), target.service, root)
+        own = route.ref.namespace
+        found = rules.find(Caller(own), hosts.seen(target.service, own), root)
         if found is None or all(subset.name != target.subset for subset in found.subsets):
             by = f"DestinationRule {found.ref.namespace}/{found.ref.name}" if found else "a DestinationRule"
             text = f"there is no subset {target.subset} of {target.service.host}: {by} must define it"

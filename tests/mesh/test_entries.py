@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -258,6 +259,16 @@ def test_a_route_that_names_a_host_asks_for_it() -> None:
     assert hosts(mesh) == {API}, "the other one leads there, too"
     mesh.apply({read(_ROUTES[1]).ref: None})
     assert not hosts(mesh)
+
+
+@pytest.mark.parametrize("far", [entry("far", "far"), dynamic("far", "far")])
+def test_mirrors_and_subsets_of_a_host_are_those_of_the_namespace_that_has_it(far: Any) -> None:
+    rule = {"destination": {"host": API.name, "subset": "v1"}}
+    http = {"route": [rule], "mirror": {"host": API.name}}
+    route = _ROUTES[1] | {"spec": _ROUTES[1]["spec"] | {"http": [http]}}
+    subsets = _RULE | {"spec": {"host": API.name, "subsets": [{"name": "v1"}]}}
+    assert not mesh_with(far, route, subsets).problems
+    assert len(mesh_with(route).problems) == 3
 
 
 def test_who_names_a_host_comes_before_who_has_a_pattern_of_it() -> None:
