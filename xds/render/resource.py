@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from operator import attrgetter
 
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET
 from mesh.model import ObjectRef, Problem
@@ -52,3 +54,13 @@ class EnvoyResource:
 
 
 Rendered = tuple[EnvoyResource, ...]
+
+
+def in_order(found: Iterable[EnvoyResource]) -> Rendered:
+    """As they stand in a rendering."""
+    return tuple(sorted(found, key=attrgetter("order")))
+
+
+def blamed(origins: Iterable[ObjectRef]) -> tuple[ObjectRef, ...]:
+    """The `origins` of a resource."""
+    return tuple(sorted(set(origins)))
