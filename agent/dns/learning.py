@@ -1,5 +1,4 @@
-"""Names and addresses that policies and services speak of, as answers taught them: remembered, reported,
-let go. And the names under patterns of ServiceEntries that became services because somebody asked.
+"""What answers taught is remembered, reported and let go.
 
 An answer that teaches something new may leave only when the report that says so is in force; until then
 its caller could not connect anyway. What is in force already costs nothing, whoever else is down. What was
@@ -12,158 +11,23 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from asyncinotify import Inotify, Mask
 
 from agent.dns import files
 from agent.dns.files import Document
-from mesh.dns import AskedName, InForce, Learned, LearnedAddress
+from agent.dns.memory import Memory
+from mesh.dns import InForce, Learned
 
 log = logging.getLogger(__name__)
 
-#: Addresses of one name (of more, those that would be forgotten first go), and of all names.
-MOST_PER_NAME, MOST = 1000, 65_536
-#: Seconds that a name under a pattern stays a service after it was asked for, and how many there may be: each
-#: costs an address of the mesh. Pods of one namespace make no more of them than are left for all others.
-ASKED_LIFETIME, MOST_ASKED = 86400.0, 1000
-#: Seconds by which an expiry must grow to be worth a line on disk, and between looks for what expired.
-GROWTH, LOOK = 60.0, 1.0
+#: Seconds between looks for what expired.
+LOOK = 1.0
 #: Seconds until a report that could not be written is tried again.
 RETRY = 1.0
 
 _CHANGES = Mask.MOVED_TO | Mask.CLOSE_WRITE
-
-
-class Full(Exception):
-    """Nothing more can be learned until something expires."""
-
-
-class Memory:
-    """What is learned. `sequence` counts the reports; each pair bears the number of the first that had it."""
-
-    def __init__(self, learned: Learned, in_force: int) -> None:
-        """`in_force`: the newest report that was ever acknowledged. One that was lost since is not
-        numbered again."""
-        self.sequence = max(learned.sequence, in_force)
-        self._known: dict[str, dict[str, LearnedAddress]] = {}
-        self._written: dict[tuple[str, str], float] = {}
-        self._count = 0
-        self._current = dict(learned.current)
-        self._asked = {known.name: known for known in learned.asked}
-        for known in learned.addresses:
-            self._put(known)
-            self._written[known.name, known.address] = known.expiry
-        #: Something must be reported; something is to be written.
-        self.news = False
-        self.stale = learned.sequence != self.sequence
-
-    def learn(self, names: Iterable[str], addresses: Iterable[str], now: float, expiry: float) -> int:
-        """Take in that each name has each address until `expiry`; the report that must be in force before
-        anyone may be told. Raises Full."""
-        needed = 0
-        addresses = tuple(addresses)
-        for name in names:
-            for address in addresses:
-                needed = max(needed, self._learn(name, address, now, expiry))
-        return needed
-
-    def _learn(self, name: str, address: str, now: float, expiry: float) -> int:
-        known = self._known.get(name, {}).get(address)
-        if known is not None and known.expiry > now:
-            if expiry > known.expiry:
-                self._put(LearnedAddress(name, address, expiry, known.sequence))
-                self.stale = self.stale or expiry - self._written.get((name, address), 0.0) > GROWTH
-            return known.sequence
-        if known is None:
-            same = self._known.get(name, {})
-            if len(same) >= MOST_PER_NAME:
-                self._forget(min(same.values(), key=lambda k: k.expiry))
-            if self._count >= MOST:
-                raise Full(f"{MOST} addresses are learned already")
-        self.news = True
-        fresh = LearnedAddress(name, address, expiry, self.sequence + 1)
-        self._put(fresh)
-        return fresh.sequence
-
-    def ask(self, name: str, addresses: tuple[str, ...], namespace: str, now: float) -> int:
-        """A pod of a namespace asked for a name under a pattern, which has these addresses; the report that
-        must be in force before it is answered. Raises Full."""
-        if (needed := self.ask_again(name, now)) is not None:
-            return needed
-        own = sum(known.namespace == namespace for known in self._asked.values())
-        if own >= MOST_ASKED - len(self._asked):
-            raise Full(
-                f"of {MOST_ASKED} names under patterns of ServiceEntries {len(self._asked)} are taken, "
-                f"{own} by pods of {namespace or 'no namespace'}, who get no more than are left"
-            )
-        self._current.setdefault(name, addresses)
-        self._asked[name] = AskedName(name, now + ASKED_LIFETIME, self.sequence + 1, namespace)
-        self.news = True
-        return self.sequence + 1
-
-    def ask_again(self, name: str, now: float) -> int | None:
-        """The same of a name that was asked for before; None if it was not."""
-        known = self._asked.get(name)
-        if known is None or known.expiry <= now:
-            return None
-        if now + ASKED_LIFETIME - known.expiry > ASKED_LIFETIME / 24:
-            self._asked[name] = replace(known, expiry=now + ASKED_LIFETIME)
-            self.stale = True
-        return known.sequence
-
-    @property
-    def asked(self) -> Collection[str]:
-        return self._asked.keys()
-
-    def drop(self, names: Iterable[str]) -> None:
-        """These were asked for, and no pattern stands for them any more."""
-        for name in names:
-            del self._asked[name]
-            self.news = True
-
-    def keep(self, answers: Mapping[str, tuple[str, ...]]) -> None:
-        """The last answers of all the names that services lead to. A name that became one meanwhile keeps its
-        own."""
-        own = {name: self._current[name] for name in self._asked if name in self._current}
-        if (whole := own | dict(answers)) != self._current:
-            self._current = whole
-            self.news = True
-
-    @property
-    def current(self) -> Mapping[str, tuple[str, ...]]:
-        return self._current
-
-    def expire(self, now: float) -> None:
-        """Forget what was not said again in time."""
-        gone = [k for same in self._known.values() for k in same.values() if k.expiry <= now]
-        for known in gone:
-            self._forget(known)
-        self.drop([known.name for known in self._asked.values() if known.expiry <= now])
-        self.news = self.news or bool(gone)
-
-    def report(self) -> Learned:
-        """All that is known, under the next number if it is news."""
-        if self.news:
-            self.sequence += 1
-        self.news = self.stale = False
-        found = sorted(known for same in self._known.values() for known in same.values())
-        self._written = {(known.name, known.address): known.expiry for known in found}
-        asked = tuple(sorted(self._asked.values()))
-        return Learned(self.sequence, tuple(found), tuple(sorted(self._current.items())), asked)
-
-    def _put(self, known: LearnedAddress) -> None:
-        same = self._known.setdefault(known.name, {})
-        self._count += known.address not in same
-        same[known.address] = known
-
-    def _forget(self, known: LearnedAddress) -> None:
-        same = self._known[known.name]
-        del same[known.address]
-        self._count -= 1
-        if not same:
-            del self._known[known.name]
 
 
 class Learning:

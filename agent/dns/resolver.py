@@ -23,7 +23,8 @@ from agent.dns import message
 from agent.dns.cache import Cache, Failures, Key
 from agent.dns.chain import BrokenChain, Chain, follow
 from agent.dns.files import Document
-from agent.dns.learning import Full, Learning
+from agent.dns.learning import Learning
+from agent.dns.memory import Full
 from agent.dns.message import Question
 from agent.dns.policy import Judgement, Policy, unsearched
 from agent.dns.upstream import Upstream, UpstreamFailed

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from agent.dns.learning import ASKED_LIFETIME, MOST_ASKED, Full, Memory
+from agent.dns.memory import ASKED_LIFETIME, MOST_ASKED, Full, Memory
 from mesh.dns import POLICY, RECORDS, AskedName, Learned, Queries
 from tests.agent.dns.running import BOUND, FREE, ZONE, Resolver, policy, rcode, until, values
 from tests.agent.dns.upstream import TinyUpstream
