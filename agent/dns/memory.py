@@ -1,6 +1,6 @@
 """Names and addresses that policies and services speak of, as answers taught them, and the names under
-patterns of ServiceEntries that became services because somebody asked. Pure: time is an argument, and a report
-is for others to write.
+patterns of ServiceEntries that became services because somebody asked. Pure: time is an argument, and a
+report is for others to write.
 """
 
 from __future__ import annotations
