@@ -15,10 +15,10 @@ import time
 import dns.name
 import dns.rdatatype
 
-from agent.dns.chain import BrokenChain, Chain
+from agent.dns.chain import BrokenChain
 from agent.dns.files import Document
 from agent.dns.learning import Learning
-from agent.dns.resolver import ADDRESSES, Resolver
+from agent.dns.resolver import Resolver
 from agent.dns.upstream import UpstreamFailed
 from agent.dns.zone import Authority
 
@@ -58,19 +58,22 @@ class Following:
         self._learning.keep({name: answer for name, answer in answers.items() if answer is not None})
 
     async def _addresses(self, name: str) -> tuple[str, ...] | None:
-        """What is said of a name now, or was before if nobody says anything."""
+        """What is said of a name now, or was before, as far as nobody says anything."""
+        last = self._learning.current.get(name)
         try:
             async with self._slots:
-                chains = [await self._ask(name, kind) for kind in ADDRESSES]
+                found = await self._resolver.ask_addresses(dns.name.from_text(name), name)
         except (UpstreamFailed, BrokenChain) as error:
             log.warning("%s keeps its addresses: %s", name, error)
             self._due[name] = time.monotonic() + SHORTEST
-            return self._learning.current.get(name)
-        seconds = min((chain.ttl for chain in chains if chain.addresses), default=0)
+            return last
+        for chain in found.values():
+            self._resolver.remember(chain)
+        seconds = min((chain.ttl for chain in found.values() if chain.addresses), default=0)
         self._due[name] = time.monotonic() + min(max(seconds, SHORTEST), LONGEST)
-        return tuple(sorted({address for chain in chains for address in chain.addresses}))
+        kept = {address for address in last or () if _kind(address) not in found}
+        return tuple(sorted(kept.union(*(chain.addresses for chain in found.values()))))
 
-    async def _ask(self, name: str, kind: dns.rdatatype.RdataType) -> Chain:
-        chain = await self._resolver.ask(dns.name.from_text(name), name, kind)
-        self._resolver.remember(chain)
-        return chain
+
+def _kind(address: str) -> dns.rdatatype.RdataType:
+    return dns.rdatatype.AAAA if ":" in address else dns.rdatatype.A

@@ -119,7 +119,7 @@ class Resolver:
             if in_time is None:
                 if authority.owns(question.name, namespace):
                     return authority
-                chains = [await self.ask(question.qname, question.name, kind) for kind in ADDRESSES]
+                chains = (await self.ask_addresses(question.qname, question.name)).values()
                 addresses = {address for chain in chains for address in chain.addresses}
                 if not addresses:
                     return authority
@@ -166,6 +166,20 @@ class Resolver:
                 self._learning.remember(wanted, chain.addresses, chain.ttl)
             except Full as error:
                 log.warning("%s: %s", chain.names[0], error)
+
+    async def ask_addresses(self, qname: dns.name.Name, name: str) -> dict[dns.rdatatype.RdataType, Chain]:
+        """What is said of each kind of address. One of which nothing is said is left out: there are servers
+        that fail at AAAA. Raises UpstreamFailed, BrokenChain if that is so of all."""
+        found: dict[dns.rdatatype.RdataType, Chain] = {}
+        failed: list[UpstreamFailed | BrokenChain] = []
+        for kind in ADDRESSES:
+            try:
+                found[kind] = await self.ask(qname, name, kind)
+            except (UpstreamFailed, BrokenChain) as error:
+                failed.append(error)
+        if not found:
+            raise failed[0]
+        return found
 
     async def ask(self, qname: dns.name.Name, name: str, kind: dns.rdatatype.RdataType) -> Chain:
         """From the cache, or from an upstream that is asked once for all who wait. Raises UpstreamFailed,

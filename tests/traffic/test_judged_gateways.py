@@ -213,6 +213,7 @@ def answering(status: int, path: str = "/") -> Object:
             vhost={"route": {"name": "VirtualService shop/web http[0]"}},
         ),
         on_routes("HTTP_ROUTE", "REMOVE", vhost={"route": {"action": "REDIRECT"}}),
+        on_routes("HTTP_ROUTE", "REMOVE", vhost={"route": {"action": "DIRECT_RESPONSE"}}),
     ],
 )
 @pytest.mark.parametrize("redirected", [False, True])

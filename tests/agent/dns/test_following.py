@@ -6,7 +6,7 @@ import dataclasses
 
 from mesh.dns import POLICY, RECORDS, Queries, Zone
 from tests.agent.dns.running import BOUND, FREE, ZONE, Resolver, policy, rcode, until, values
-from tests.agent.dns.upstream import TinyUpstream
+from tests.agent.dns.upstream import TinyUpstream, silent_of
 
 WWW = ("192.0.2.1", "2001:db8::1")
 
@@ -55,6 +55,17 @@ async def test_while_nobody_answers_the_last_answer_stays_over_a_restart_too(
     await until(lambda: len(upstream.asked) > asked)
     await until(lambda: b"keeps its addresses" in resolver.log.read_bytes(), 20)
     assert current(resolver) == {"www.example.com": WWW}
+
+
+async def test_of_a_kind_of_address_of_which_nothing_is_said_the_last_answer_stays(
+    resolver: Resolver, upstream: TinyUpstream
+) -> None:
+    upstream.ttl = 1
+    resolver.put(RECORDS, zone("www.example.com"))
+    await until(lambda: current(resolver) == {"www.example.com": WWW})
+    upstream.bend = silent_of("AAAA")
+    upstream.records["www.example.com", "A"] = ["192.0.2.9"]
+    await until(lambda: current(resolver) == {"www.example.com": ("192.0.2.9", WWW[1])}, 20)
 
 
 async def test_a_host_is_answered_to_those_for_whom_it_is(resolver: Resolver, upstream: TinyUpstream) -> None:

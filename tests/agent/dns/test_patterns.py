@@ -12,7 +12,7 @@ import pytest
 from agent.dns.memory import ASKED_LIFETIME, MOST_ASKED, Full, Memory
 from mesh.dns import POLICY, RECORDS, AskedName, Learned, Queries
 from tests.agent.dns.running import BOUND, FREE, ZONE, Resolver, policy, rcode, until, values
-from tests.agent.dns.upstream import TinyUpstream
+from tests.agent.dns.upstream import TinyUpstream, silent_of
 
 WWW, VIP = "www.example.com", "10.128.0.8"
 
@@ -84,6 +84,17 @@ async def test_what_can_be_no_host_is_no_service(
     upstream.records[name, "A"] = ["192.0.2.9"]
     assert values(await resolver.ask(name)) == ["192.0.2.9"]
     assert asked(resolver) == ()
+
+
+async def test_a_server_that_fails_at_one_kind_of_address_does_not_keep_a_name_from_its_others(
+    resolver: Resolver, upstream: TinyUpstream
+) -> None:
+    resolver.put(RECORDS, zone())
+    upstream.bend = silent_of("AAAA")
+    asking = asyncio.create_task(resolver.ask(WWW, timeout=20))
+    await until(lambda: asked(resolver) == (WWW,), 20)
+    assert dict(resolver.learned.current)[WWW] == ("192.0.2.1",)
+    asking.cancel()
 
 
 async def test_a_name_that_an_object_names_is_its_own(resolver: Resolver, upstream: TinyUpstream) -> None:

@@ -107,3 +107,8 @@ class TinyUpstream(asyncio.DatagramProtocol):
             message.authority.append(dns.rrset.from_text("example.", 60, "IN", "SOA", SOA))
         room = 65535 if tcp else self.udp_room
         return self.bend(query, message.to_wire(max_size=room, prefer_truncation=True), tcp)
+
+
+def silent_of(kind: str) -> Bend:
+    """Nothing is said of one kind of record."""
+    return lambda query, answer, tcp: [] if query.question[0].rdtype.name == kind else [answer]

@@ -150,13 +150,13 @@ def _routes(found: RouteConfiguration, patch: EnvoyPatch, scene: Scene) -> None:
 
 def _of_host(host: VirtualHost, patch: EnvoyPatch, where: RoutesMatch | None) -> list[Route]:
     routes = host.routes
+    last = len(routes) - 1 if routes and is_end(routes[-1], host) else len(routes)
     named = where is not None and bool(where.route or where.action != "ANY")
-    fits = [index for index, route in enumerate(routes) if is_route(route, where)]
+    fits = [index for index, route in enumerate(routes[:last]) if is_route(route, where)]
     if patch.operation in ("MERGE", "REMOVE"):
         kept = [_whole(route, patch) if index in fits else route for index, route in enumerate(routes)]
         return [route for route in kept if route is not None]
     if named and not fits and patch.operation in ("INSERT_BEFORE", "INSERT_AFTER"):
         return routes
     at = fits[0] if named and fits else None
-    last = len(routes) - 1 if routes and is_end(routes[-1], host) else len(routes)
     return _placed(routes, cast(Route, value_of(patch)), patch.operation, at, last)
