@@ -1,5 +1,5 @@
-"""Envoy's access-log stream (envoy.service.accesslog.v3), read from the wire: only the fields that somebody
-needs. It must not know names; who the addresses belong to is for others.
+"""Envoy's access-log stream (envoy.service.accesslog.v3): of each request and connection what flows, metrics
+and spans are made of. It must not know names; who the addresses belong to is for others.
 """
 
 from __future__ import annotations
@@ -8,9 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from mesh.discovery.wire import fields, text
+from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
+
+from agent.access_log_messages import Address as AddressMessage
+from agent.access_log_messages import FilterObject, StreamAccessLogsMessage
+from mesh.discovery.wire import WireError, fields
 
 #: The gRPC method that Envoy calls.
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
@@ -20,23 +25,24 @@ _RBAC = "envoy.filters.http.rbac"
 _JWT = "envoy.filters.http.jwt_authn"
 #: Where the counter of gRPC messages leaves them.
 _GRPC_STATS = "envoy.filters.http.grpc_stats"
-#: The field of google.protobuf.Value that is a text, or a Struct.
-_TEXT, _STRUCT = 3, 5
 
 #: envoy.config.core.v3.RequestMethod
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 
-
 #: envoy.data.accesslog.v3.AccessLogType: TcpConnectionEnd.
 _CONNECTION_END = 3
 
-#: Field number -> short name.
+#: Field number of envoy.data.accesslog.v3.ResponseFlags -> short name.
 _FLAGS = {
     1: "LH", 2: "UH", 3: "UT", 4: "LR", 5: "UR", 6: "UF", 7: "UC", 8: "UO", 9: "NR", 10: "DI",
     11: "FI", 12: "RL", 13: "UAEX", 14: "RLSE", 15: "DC", 16: "URX", 17: "SI", 18: "IH", 19: "DPE",
     20: "UMSDR", 21: "RFCF", 22: "NFCF", 23: "DT", 24: "UPE", 25: "NC", 26: "OM", 27: "DF", 28: "DR",
     29: "UDO",
 }  # fmt: skip
+
+#: The last digit of a `traceparent`'s flags, and those with the bit that says that the trace is recorded.
+_FLAG = slice(54, 55)
+_RECORDED = frozenset("13579bdf")
 
 
 class Address(NamedTuple):
@@ -50,6 +56,18 @@ _NOWHERE = Address()
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
+class Leg(NamedTuple):
+    """The connection to the backend that a request took: Envoy's end of it, and seconds from the request's
+    start until its first byte left there and its last came."""
+
+    local: Address = _NOWHERE
+    first_sent: float = 0.0
+    last_got: float = 0.0
+
+
+_NO_LEG = Leg()
+
+
 @dataclass(slots=True)
 class LoggedRequest:
     """One HTTP request. `started` is seconds since the epoch; `remote` is the peer, whatever headers say of
@@ -57,8 +75,8 @@ class LoggedRequest:
     RBAC filters left, `tokens` why each rule about tokens refused (see `agent.judgement`). `duration` is the
     seconds until the last byte was sent, `lasted` until the request was over; `received` and `sent` are bytes
     on the wire; `flags` are Envoy's response flags in short ("-": none); `grpc_status` is what the answer
-    said of itself, whatever that is; `messages` of gRPC were sent with it and in answer. `traceparent` is the
-    context of Envoy's span where it traces (W3C Trace Context); `common` is for `leg`."""
+    said of itself, whatever that is; `messages` of gRPC were sent with it and in answer. Where Envoy records
+    a trace, `traceparent` is the context of its span (W3C Trace Context), and `leg` is known."""
 
     remote: Address = _NOWHERE
     local: Address = _NOWHERE
@@ -82,7 +100,7 @@ class LoggedRequest:
     grpc_status: str = ""
     messages: tuple[int, int] = (0, 0)
     traceparent: str = ""
-    common: bytes = b""
+    leg: Leg = _NO_LEG
 
 
 @dataclass(slots=True)
@@ -103,179 +121,91 @@ class LoggedConnection:
     ended: bool = False
 
 
-@dataclass(slots=True)
-class Leg:
-    """The connection to the backend that a request took: Envoy's end of it, and seconds from the request's
-    start until its first byte left there and its last came."""
-
-    local: Address = _NOWHERE
-    first_sent: float = 0.0
-    last_got: float = 0.0
-
-
-def leg(request: LoggedRequest) -> Leg:
-    """What few ask for. Raises wire.WireError."""
-    found = Leg()
-    for number, _, data in fields(request.common):
-        if number == 7:  # time_to_first_upstream_tx_byte
-            found.first_sent = _seconds(data)
-        elif number == 10:  # time_to_last_upstream_rx_byte
-            found.last_got = _seconds(data)
-        elif number == 14:
-            found.local = _address(data)
-    return found
-
-
 #: What an Envoy may tell.
 Logged = LoggedRequest | LoggedConnection
 
 
 def entries(message: bytes) -> Iterator[Logged]:
     """All of one StreamAccessLogsMessage. Raises wire.WireError."""
-    yield from requests(message)
-    yield from connections(message)
+    try:
+        found = StreamAccessLogsMessage.FromString(message)
+        for entry in found.http_logs.log_entry:
+            yield _request(entry.common_properties, entry.request, entry.response)
+        for entry in found.tcp_logs.log_entry:
+            yield _connection(entry.common_properties, entry.connection_properties)
+    except DecodeError as error:
+        raise WireError(str(error)) from None
 
 
-def requests(message: bytes) -> Iterator[LoggedRequest]:
-    """The HTTP entries of one StreamAccessLogsMessage. Raises wire.WireError."""
-    for entry in _submessages(message, 2):
-        for logged in _submessages(entry, 1):
-            yield _request(logged)
+def _connection(common: Any, connection: Any) -> LoggedConnection:
+    return LoggedConnection(
+        remote=_address(common.downstream_direct_remote_address),
+        local=_address(common.downstream_local_address),
+        own=_address(common.upstream_local_address),
+        upstream=_address(common.upstream_remote_address),
+        received=connection.received_bytes,
+        sent=connection.sent_bytes,
+        flags=_flags(common.response_flags),
+        cluster=common.upstream_cluster,
+        ended=common.access_log_type == _CONNECTION_END,
+    )
 
 
-def connections(message: bytes) -> Iterator[LoggedConnection]:
-    """The TCP entries of one StreamAccessLogsMessage. Raises wire.WireError."""
-    for entry in _submessages(message, 3):
-        for logged in _submessages(entry, 1):
-            yield _connection(logged)
+def _request(common: Any, request: Any, response: Any) -> LoggedRequest:
+    headers, method = request.request_headers, request.request_method
+    metadata = common.metadata.filter_metadata
+    traceparent = headers.get("traceparent", "")
+    recorded = traceparent[_FLAG] in _RECORDED
+    return LoggedRequest(
+        remote=_address(common.downstream_direct_remote_address),
+        local=_address(common.downstream_local_address),
+        upstream=_address(common.upstream_remote_address),
+        started=_seconds(common.start_time),
+        duration=_seconds(common.time_to_last_downstream_tx_byte),
+        method=_METHODS[method] if method < len(_METHODS) else "",
+        path=request.path,
+        authority=request.authority,
+        status=response.response_code.value,
+        details=response.response_code_details,
+        route=common.route_name,
+        said=_said(metadata.get(_RBAC, b"")),
+        tokens=_tokens(metadata.get(_JWT, b"")),
+        lasted=_seconds(common.duration),
+        received=common.downstream_wire_bytes_received,
+        sent=common.downstream_wire_bytes_sent,
+        flags=_flags(common.response_flags),
+        cluster=common.upstream_cluster,
+        is_grpc=_is_grpc(headers.get("content-type", "")),
+        grpc_status=_grpc_status(response),
+        messages=_messages(common.filter_state_objects),
+        traceparent=traceparent if recorded else "",
+        leg=_leg(common) if recorded else _NO_LEG,
+    )
 
 
-def _connection(entry: bytes) -> LoggedConnection:
-    connection = LoggedConnection()
-    for part, _, message in fields(entry):
-        for number, integer, data in fields(message):
-            match part, number:
-                case 1, 3:
-                    connection.local = _address(data)
-                case 1, 13:
-                    connection.upstream = _address(data)
-                case 1, 14:
-                    connection.own = _address(data)
-                case 1, 15:
-                    connection.cluster = text(data)
-                case 1, 16:
-                    connection.flags = _flags(data)
-                case 1, 20:  # downstream_direct_remote_address
-                    connection.remote = _address(data)
-                case 1, 33:  # access_log_type
-                    connection.ended = integer == _CONNECTION_END
-                case 2, 1:
-                    connection.received = integer
-                case 2, 2:
-                    connection.sent = integer
-    return connection
-
-
-def _request(entry: bytes) -> LoggedRequest:
-    request = LoggedRequest()
-    for number, _, data in fields(entry):
-        if number == 1:
-            request.common = data
-            _common(request, data)
-        elif number == 3:
-            _properties(request, data)
-        elif number == 4:
-            _response(request, data)
-    return request
-
-
-def _common(request: LoggedRequest, message: bytes) -> None:
-    for number, integer, data in fields(message):
-        match number:
-            case 3:
-                request.local = _address(data)
-            case 5:
-                request.started = _seconds(data)
-            case 12:  # time_to_last_downstream_tx_byte
-                request.duration = _seconds(data)
-            case 13:
-                request.upstream = _address(data)
-            case 15:
-                request.cluster = text(data)
-            case 16:
-                request.flags = _flags(data)
-            case 17:
-                request.said, request.tokens = _said(data)
-            case 19:
-                request.route = text(data)
-            case 21:  # filter_state_objects
-                request.messages = _messages(data) or request.messages
-            case 20:  # downstream_direct_remote_address
-                request.remote = _address(data)
-            case 23:
-                request.lasted = _seconds(data)
-            case 29:  # downstream_wire_bytes_sent
-                request.sent = integer
-            case 30:  # downstream_wire_bytes_received
-                request.received = integer
-
-
-def _properties(request: LoggedRequest, message: bytes) -> None:
-    for number, integer, data in fields(message):
-        match number:
-            case 1:
-                request.method = _METHODS[integer] if integer < len(_METHODS) else ""
-            case 3:
-                request.authority = text(data)
-            case 5:
-                request.path = text(data)
-            case 13:
-                name, value = _entry(data)
-                request.is_grpc |= name == "content-type" and _is_grpc(value)
-                if name == "traceparent":
-                    request.traceparent = value
-
-
-def _response(request: LoggedRequest, message: bytes) -> None:
-    for number, _, data in fields(message):
-        match number:
-            case 1:
-                request.status = next((value for part, value, _ in fields(data) if part == 1), 0)
-            case 4 | 5:  # headers, and trailers, which have the last word
-                name, value = _entry(data)
-                if name == "grpc-status":
-                    request.grpc_status = value
-            case 6:
-                request.details = text(data)
+def _leg(common: Any) -> Leg:
+    return Leg(
+        _address(common.upstream_local_address),
+        _seconds(common.time_to_first_upstream_tx_byte),
+        _seconds(common.time_to_last_upstream_rx_byte),
+    )
 
 
 @lru_cache(maxsize=1024)
-def _said(metadata: bytes) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """envoy.config.core.v3.Metadata: of the RBAC filters the strings, of `jwt_authn` the messages of
-    failures, which have a Struct each. The claims beside them are nobody's business."""
-    found: dict[str, str] = {}
-    tokens: dict[str, str] = {}
-    for entry in _submessages(metadata, 1):
-        name = next((text(data) for number, _, data in fields(entry) if number == 1), "")
-        # Nearly always there are only claims, of which each token brings others to be read.
-        if name not in (_RBAC, _JWT) or (name == _JWT and b"message" not in entry):
-            continue
-        for struct in _submessages(entry, 2):
-            for key, value in _pairs(struct):
-                if name == _RBAC:
-                    found.update((key, text(written)) for written in _submessages(value, _TEXT))
-                    continue
-                for failure in _submessages(value, _STRUCT):
-                    messages = [v for k, v in _pairs(failure) if k == "message"]
-                    tokens.update((key, text(t)) for v in messages for t in _submessages(v, _TEXT))
-    return MappingProxyType(found), MappingProxyType(tokens)
+def _said(struct: bytes) -> Mapping[str, str]:
+    """The texts of a google.protobuf.Struct."""
+    found = Struct.FromString(struct).fields
+    return MappingProxyType({key: value.string_value for key, value in found.items()})
 
 
-def _pairs(struct: bytes) -> Iterator[tuple[str, bytes]]:
-    """Keys and encoded Values of a google.protobuf.Struct."""
-    for pair in _submessages(struct, 1):
-        parts = {number: data for number, _, data in fields(pair)}
-        yield text(parts.get(1, b"")), parts.get(2, b"")
+def _tokens(struct: bytes) -> Mapping[str, str]:
+    """The messages of failures, which have a Struct each. The claims beside them are nobody's business, and
+    nearly always there are only claims, of which each token brings others to be read."""
+    if b"message" not in struct:
+        return _NOTHING
+    found = Struct.FromString(struct).fields
+    messages = {key: value.struct_value.fields["message"].string_value for key, value in found.items()}
+    return {key: message for key, message in messages.items() if message}
 
 
 @lru_cache(maxsize=1024)
@@ -285,15 +215,20 @@ def _flags(message: bytes) -> str:
     return ",".join(found) or "-"
 
 
-def _messages(entry: bytes) -> tuple[int, int] | None:
-    """envoy.extensions.filters.http.grpc_stats.v3.FilterObject, in an Any; None if the entry is another's."""
-    parts = {number: data for number, _, data in fields(entry)}
-    if text(parts.get(1, b"")) != _GRPC_STATS:
-        return None
-    counts = {
-        number: count for data in _submessages(parts.get(2, b""), 2) for number, count, _ in fields(data)
-    }
-    return counts.get(1, 0), counts.get(2, 0)
+def _grpc_status(response: Any) -> str:
+    """Of the trailers, which have the last word, or the headers."""
+    for found in (response.response_trailers, response.response_headers):
+        if value := found.get("grpc-status", ""):
+            return str(value)
+    return ""
+
+
+def _messages(objects: Any) -> tuple[int, int]:
+    """envoy.extensions.filters.http.grpc_stats.v3.FilterObject, in an Any; nothing if there is none."""
+    if _GRPC_STATS not in objects:
+        return 0, 0
+    counts = FilterObject.FromString(objects[_GRPC_STATS].value)
+    return counts.request_message_count, counts.response_message_count
 
 
 def _is_grpc(content_type: str) -> bool:
@@ -301,30 +236,14 @@ def _is_grpc(content_type: str) -> bool:
     return rest != content_type and (not rest or rest[0] in "+;")
 
 
-@lru_cache(maxsize=1024)
-def _entry(message: bytes) -> tuple[str, str]:
-    """An entry of a map of strings."""
-    parts = {number: data for number, _, data in fields(message)}
-    return text(parts.get(1, b"")), text(parts.get(2, b""))
-
-
 @lru_cache(maxsize=8192)
 def _address(message: bytes) -> Address:
-    """Remembered, as all that is the same in most entries: reading them is most of what a request costs."""
-    ip, port = "", 0
-    for socket_address in _submessages(message, 1):
-        for number, integer, data in fields(socket_address):
-            if number == 2:
-                ip = text(data)
-            elif number == 3:
-                port = integer
-    return Address(ip, port)
+    """Remembered, as all that is the same in most entries."""
+    found = AddressMessage.FromString(message).socket_address
+    return Address(found.address, found.port_value)
 
 
-def _seconds(message: bytes) -> float:
-    parts = {number: integer for number, integer, _ in fields(message)}
-    return parts.get(1, 0) + parts.get(2, 0) / 1e9
-
-
-def _submessages(message: bytes, number: int) -> Iterator[bytes]:
-    return (data for found, _, data in fields(message) if found == number)
+def _seconds(time: Any) -> float:
+    """Of a Timestamp or Duration."""
+    seconds: float = time.seconds + time.nanos / 1e9
+    return seconds

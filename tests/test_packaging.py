@@ -22,6 +22,7 @@ IMPORTED_AS = {
     "google-re2": "re2",
     "grpcio": "grpc",
     "pyyaml": "yaml",
+    "protobuf": "google",
     "envoy-data-plane": "envoy_data_plane",
     "dnspython": "dns",
     "opentelemetry-sdk": "opentelemetry",

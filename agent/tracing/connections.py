@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from agent.access_log import LoggedRequest, leg
+from agent.access_log import LoggedRequest
 from agent.flows import Telling
 from agent.names import pack
 from agent.tracing.span import Attributes, Context, Span, attributes, name, serving
@@ -191,7 +191,7 @@ class Connections:
 
     def _join(self, parent: Context, request: LoggedRequest) -> None:
         """A span for each request: it would be in the trace of one only, were it of the connection."""
-        own, to = leg(request), request.upstream
+        own, to = request.leg, request.upstream
         found = self._carrying.get(pack(own.local.ip) + pack(to.ip) + _PORTS.pack(own.local.port, to.port))
         if found is None or not self._allows():
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from agent.access_log import METHOD, requests
+from agent.access_log import METHOD
 from agent.entries import rules_cookie
 from agent.flows import FlowLog, FlowTeller
 from agent.names import Names
@@ -15,6 +15,7 @@ from mesh.answers.flow import Flow, Peer, Request
 from mesh.discovery.wire import bytes_field, integer_field, text_field
 from mesh.model import ServiceName, WorkloadName
 from mesh.node import PolicyClass, PolicySet, PortVerdict, Record, ServiceRecord, WorkloadRecord
+from tests.access_log import requests
 
 WEB, CLIENT = WorkloadName("shop", "web"), WorkloadName("shop", "client")
 RULE = "NetworkPolicy shop/web ingress[0]"

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from agent.access_log import requests
 from agent.names import Names
 from agent.records import Change
 from agent.telemetry.conversation import host_of_cluster
@@ -18,6 +17,7 @@ from bpf.layout import NO_ADDRESS, TrafficKey, TrafficValue, packed_address
 from mesh.discovery.wire import bytes_field, integer_field, text_field
 from mesh.model import ServiceName, WorkloadName
 from mesh.node import Canonical, PodRecord, ServicePortRecord, ServiceRecord, WorkloadRecord
+from tests.access_log import requests
 from tests.agent.telemetry.samples import samples, value
 
 WEB, CLIENT = WorkloadName("shop", "web-7d9f-abcde"), WorkloadName("street", "client")

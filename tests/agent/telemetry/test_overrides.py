@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from agent.access_log import requests
 from agent.records import Change
 from agent.telemetry.registry import SERIES
 from agent.telemetry.telemetry import Telemetry
@@ -10,6 +9,7 @@ from agent.telemetry.traffic import Traffic
 from mesh.discovery.wire import integer_field, text_field
 from mesh.model import CONNECTION_METRICS, REQUEST_METRICS, Direction, Metric, TagRule
 from mesh.node import MetricChange, MetricsRecord
+from tests.access_log import requests
 from tests.agent.telemetry.samples import samples, value
 from tests.agent.telemetry.test_metrics import (
     CLIENT,

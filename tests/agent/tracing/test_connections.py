@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.access_log import Address, LoggedRequest
+from agent.access_log import Address, Leg, LoggedRequest
 from agent.flows import FlowLog, FlowTeller
 from agent.names import Names
 from agent.records import Change
@@ -19,7 +19,6 @@ from agent.tracing.span import Context, Span
 from agent.tracing.traced import Traced
 from bpf.layout import NO_ADDRESS, DropReason, Event, EventFlags, EventType, FlowFlags, FlowValue, Verdict
 from bpf.layout import packed_address as packed
-from mesh.discovery.wire import bytes_field, integer_field, text_field
 from mesh.model import ALL, ServiceName, WorkloadName
 from mesh.node import Collector, Record, ServicePortRecord, ServiceRecord, TracingRecord, WorkloadRecord
 
@@ -80,15 +79,13 @@ class Told:
 def request(
     trace: int = 1, *, started: float = OFFSET / 1e9 + 4.99, port: int = 40000, flags: str = "01"
 ) -> LoggedRequest:
-    address = bytes_field(1, text_field(2, "10.0.0.1") + integer_field(3, port))
-    common = bytes_field(7, integer_field(2, 20_000_000)) + bytes_field(10, integer_field(2, 90_000_000))
     return LoggedRequest(
         upstream=Address("10.0.0.2", 8080),
         started=started,
         lasted=0.1,
         cluster="outbound|80||web.shop.svc.cluster.local",
         traceparent=f"00-{trace:032x}-{trace + 1:016x}-{flags}",
-        common=common + bytes_field(14, address),
+        leg=Leg(Address("10.0.0.1", port), first_sent=0.02, last_got=0.09),
     )
 
 

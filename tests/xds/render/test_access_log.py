@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from agent.access_log import Address as End
-from agent.access_log import LoggedConnection, LoggedRequest, connections, requests
+from agent.access_log import LoggedConnection, LoggedRequest
 from agent.flows import FlowLog, FlowTeller
 from agent.names import Names
 from agent.records import Change
@@ -45,6 +45,7 @@ from mesh.proxy import (
     RateLimitPart,
     Target,
 )
+from tests.access_log import connections, requests
 from tests.agent.telemetry.samples import value
 from tests.threats.http.rate_limit_service import RateLimitService as Counter
 from tests.threats.http.tokens import ISSUER, Issuer, bearer
