@@ -86,7 +86,7 @@ def test_a_container_is_restarted_and_its_leftovers_are_killed(node: Node) -> No
     node.start()
     cgroup = Path(node.ready("web")["cgroup"])
     first = eventually(lambda: len(found := processes(cgroup)) == 2 and found)
-    main = eventually(lambda: [c["pid"] for c in node.state("web").get("containers", ())])[0]
+    main = eventually(lambda: [c["pid"] for c in node.state("web").get("containers", ()) if c["pid"]])[0]
     os.kill(main, 9)
     eventually(lambda: node.state("web")["containers"][0]["restarts"] == 1)
     second = eventually(lambda: len(found := processes(cgroup)) == 2 and found)

@@ -65,7 +65,7 @@ def test_requests_go_to_the_near_backend(serve: Serve, servers: Servers) -> None
 
 def test_and_over_when_it_fails(serve: Serve, servers: Servers) -> None:
     broken = Server("broken")
-    broken.stop()
+    broken.refuse()
     shop = Served(serve, servers | {"one": broken}, *THERE, ONCE, rule(outlierDetection=WATCHED))
     assert shop.ask("/").status == 503
     answers(shop, 5)
@@ -102,7 +102,7 @@ def test_requests_are_shared_out_by_place(serve: Serve, servers: Servers) -> Non
 
 def test_a_retry_goes_to_another_place_if_the_rule_wants_it(serve: Serve, servers: Servers) -> None:
     broken = Server("broken")
-    broken.stop()
+    broken.refuse()
     for far, wanted in ((False, {503}), (True, {200})):
         retries = {"attempts": 3, "retryOn": "connect-failure", "retryRemoteLocalities": far}
         again = virtual_service({"retries": retries, "route": [to()]})

@@ -311,7 +311,7 @@ def test_a_share_that_is_lost_is_answered_503(served: Served) -> None:
 def test_retries_try_again_what_the_rule_names(serve: Serve, servers: Servers) -> None:
     """A backend that nobody answers at is tried again as often as is said."""
     broken = Backend("broken")
-    broken.stop()
+    broken.refuse()
     route = {
         "match": [{"uri": {"prefix": "/never"}}],
         "retries": {"attempts": 0},
@@ -345,7 +345,7 @@ def test_a_cookie_is_made_for_who_has_none(serve: Serve, servers: Servers) -> No
 
 def test_a_backend_that_fails_is_left_out_for_a_while(serve: Serve, servers: Servers) -> None:
     broken = Backend("broken")
-    broken.stop()
+    broken.refuse()
     outliers = {
         "splitExternalLocalOriginErrors": True,
         "consecutiveLocalOriginFailures": 1,

@@ -6,6 +6,7 @@ WebSocket and then echoes bytes; `/trailers` answers with a trailer.
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import sys
 import threading
@@ -33,6 +34,13 @@ class Backend:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def refuse(self) -> None:
+        """Stop, and keep the port: whoever dials it is refused, and no other test's server gets it."""
+        self.stop()
+        self._kept = socket.socket()
+        self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._kept.bind(("127.0.0.1", self.port))
 
 
 class _Server(ThreadingHTTPServer):
