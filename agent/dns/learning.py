@@ -44,10 +44,7 @@ class Learning:
 
     async def take(self, names: Iterable[str], addresses: Iterable[str], ttl: int) -> bool:
         """Learn, and wait until what was learned is in force; False if that takes too long. Raises Full."""
-        now = time.time()
-        return await self._in_force_in_time(
-            self._memory.learn(names, addresses, now, now + max(ttl, self._minimum))
-        )
+        return await self._in_force_in_time(self._learn(names, addresses, ttl))
 
     async def ask(self, name: str, addresses: tuple[str, ...], namespace: str) -> bool:
         """A pod of a namespace asked for a name under a pattern, which has these addresses: wait until it is
@@ -67,12 +64,10 @@ class Learning:
     def drop(self, names: Iterable[str]) -> None:
         """No pattern stands for these any more."""
         self._memory.drop(names)
-        if self._memory.news:
-            self._due.set()
+        self._write_soon()
 
     async def _in_force_in_time(self, needed: int) -> bool:
-        if self._memory.news or self._memory.stale:
-            self._due.set()
+        self._write_soon()
         if needed <= self._acknowledged():
             return True
         try:
@@ -84,10 +79,8 @@ class Learning:
 
     def remember(self, names: Iterable[str], addresses: Iterable[str], ttl: int) -> None:
         """Learn what nobody waits for. Raises Full."""
-        now = time.time()
-        self._memory.learn(names, addresses, now, now + max(ttl, self._minimum))
-        if self._memory.news or self._memory.stale:
-            self._due.set()
+        self._learn(names, addresses, ttl)
+        self._write_soon()
 
     @property
     def current(self) -> Mapping[str, tuple[str, ...]]:
@@ -98,8 +91,7 @@ class Learning:
         """These are the last answers now, of all such names. Services follow once the next report is in
         force, and nobody waits for that."""
         self._memory.keep(answers)
-        if self._memory.news:
-            self._due.set()
+        self._write_soon()
 
     async def run(self) -> None:
         """Write reports, follow acknowledgements, forget; never returns."""
@@ -108,9 +100,17 @@ class Learning:
             tasks.create_task(self._follow())
             tasks.create_task(self._expire())
 
+    def _learn(self, names: Iterable[str], addresses: Iterable[str], ttl: int) -> int:
+        now = time.time()
+        return self._memory.learn(names, addresses, now, now + max(ttl, self._minimum))
+
     def _acknowledged(self) -> int:
         in_force = self._in_force.read()
         return in_force.sequence if in_force else 0
+
+    def _write_soon(self) -> None:
+        if self._memory.news or self._memory.stale:
+            self._due.set()
 
     async def _write(self) -> None:
         while True:
@@ -139,5 +139,4 @@ class Learning:
         while True:
             await asyncio.sleep(LOOK)
             self._memory.expire(time.time())
-            if self._memory.news:
-                self._due.set()
+            self._write_soon()
