@@ -7,6 +7,7 @@ begins with "the kernel", which CI cannot mend.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ HERE = Path(__file__).parent
 #: Folders in which every test makes network namespaces or loads programs.
 ROOT_FOLDERS = ("kernel", "node", "threats", "demo")
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+# What a test left of gRPC waits in its destructor for threads that the child of a fork does not have: a
+# collection in such a child would never end.
+os.register_at_fork(after_in_child=gc.freeze)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
