@@ -149,6 +149,7 @@ class Mesh(MeshState):
             case Route():
                 self._serve_all(self.service_table.ask(ref, entry_hosts(noun)), change)
                 change.routed |= self.routes.put(noun, self.services)
+                change.routes |= {ref, *self.routes.delegating_to(ref)}
                 change.callers |= self.callers.ask(labels_asked(noun))
             case DestinationRule():
                 change.routed |= self.destination_rules.put(noun, self.services)
@@ -224,6 +225,7 @@ class Mesh(MeshState):
             case Route():
                 self._serve_all(self.service_table.ask(ref, ()), change)
                 change.routed |= self.routes.remove(ref, self.services)
+                change.routes |= {ref, *self.routes.delegating_to(ref)}
                 change.callers |= self.callers.forget(labels_asked(noun))
             case DestinationRule():
                 change.routed |= self.destination_rules.remove(ref, self.services)

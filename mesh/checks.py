@@ -54,6 +54,7 @@ def _of_pod(mesh: MeshState, ref: ObjectRef, pod: Workload) -> Iterator[Problem]
 def _routes(mesh: MeshState, change: Change) -> set[ObjectRef]:
     routes = mesh.routes
     found = {ref for service in change.services | change.routed for ref in routes.mentioning(service)}
+    found |= change.routes & routes.all.keys()
     if change.gateways:
         found |= {
             ref for ref, route in routes.all.items() if route.attached or route.gateways != (MESH_GATEWAY,)
@@ -63,5 +64,6 @@ def _routes(mesh: MeshState, change: Change) -> set[ObjectRef]:
 
 def _of_route(mesh: MeshState, route: Route) -> Iterator[Problem]:
     root = mesh.config.root_namespace
-    yield from route_problems(route, mesh.services, mesh.entry_hosts, mesh.destination_rules, root)
+    services, rules, routes = mesh.services, mesh.destination_rules, mesh.routes.all
+    yield from route_problems(route, services, mesh.entry_hosts, rules, routes, root)
     yield from returning(route, mesh.backends, mesh.gateways)

@@ -59,11 +59,14 @@ def _notes(view: View) -> set[object]:
 
 
 def _missing(view: View) -> set[object]:
-    """What Istio's objects refer to in vain. Hosts of a VirtualService need be nobody's."""
+    """What Istio's objects refer to in vain. Hosts of a VirtualService need be nobody's, and a delegate that
+    is there, but cannot be one, is not missing."""
     return {
         problem
         for problem in view.mesh.problems
-        if problem.object.kind in _ISTIO and not problem.field.startswith("spec.hosts")
+        if problem.object.kind in _ISTIO
+        and not problem.field.startswith("spec.hosts")
+        and not problem.field.endswith(".delegate")
     }
 
 

@@ -21,14 +21,22 @@ def expanded(route: Route, routes: Mapping[ObjectRef, Route]) -> Iterator[RouteR
             yield rule
             continue
         delegate = routes.get(rule.delegate)
-        if delegate is None or delegate.parents or delegate.hosts:
-            continue
-        if not {"*", route.ref.namespace} & set(delegate.exported):
+        if delegate is None or why_not(route, delegate):
             continue
         for inner in delegate.rules:
             matches = tuple(_both(rule, inner))
             if matches and inner.delegate is None:
                 yield _joined(rule, inner, f"{rule.field} > {delegate.ref} {inner.field}", matches)
+
+
+def why_not(route: Route, delegate: Route) -> str:
+    """Why a route can hand nothing on to another one, and what would be right; "" if it can."""
+    if delegate.names:
+        return f"{delegate.ref} is no delegate, for it names hosts: take its spec.hosts out"
+    if not {"*", route.ref.namespace} & set(delegate.exported):
+        namespace = route.ref.namespace
+        return f"{delegate.ref} is not for namespace {namespace}: add {namespace} to its spec.exportTo"
+    return ""
 
 
 def _both(outer: RouteRule, inner: RouteRule) -> Iterator[RouteMatch]:

@@ -1,4 +1,4 @@
-"""What is wrong between a route and the services that it names."""
+"""What is wrong between a route and the services and routes that it names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ from collections.abc import Iterator, Mapping
 
 from mesh.caller import Caller
 from mesh.entry_hosts import EntryHosts, is_entry
-from mesh.model import MESH_GATEWAY, ConnectionRule, Problem, Route, RouteRule, Service, ServiceName
+from mesh.model import (
+    MESH_GATEWAY,
+    ConnectionRule,
+    ObjectRef,
+    Problem,
+    Route,
+    RouteRule,
+    Service,
+    ServiceName,
+)
+from mesh.routes.delegation import why_not
 from mesh.routes.destination_rules import DestinationRules
 
 
@@ -15,10 +25,11 @@ def route_problems(
     services: Mapping[ServiceName, Service],
     hosts: EntryHosts,
     rules: DestinationRules,
+    routes: Mapping[ObjectRef, Route],
     root: str,
 ) -> Iterator[Problem]:
-    """Parents, backends and subsets that are not there, as callers in the route's namespace see it. The route
-    is in force for the others."""
+    """Parents, backends, subsets and delegates that are not there, as callers in the route's namespace see
+    it. The route is in force for the others."""
     # At a Gateway a host need not be a service's.
     parents = route.parents if route.gateways == (MESH_GATEWAY,) else ()
     for index, parent in enumerate(parents):
@@ -33,6 +44,9 @@ def route_problems(
     for rule in route.all_rules:
         yield from _of_rule(route, rule, services, hosts)
         yield from _subsets(route, rule, hosts, rules, root)
+    for rule in route.rules:
+        if rule.delegate is not None:
+            yield from _delegate(route, rule, rule.delegate, routes)
 
 
 def _of_rule(
@@ -71,6 +85,17 @@ def _subsets(
             by = f"DestinationRule {found.ref.namespace}/{found.ref.name}" if found else "a DestinationRule"
             text = f"there is no subset {target.subset} of {target.service.host}: {by} must define it"
             yield Problem(route.ref, f"spec.{rule.field}", text)
+
+
+def _delegate(
+    route: Route, rule: RouteRule, ref: ObjectRef, routes: Mapping[ObjectRef, Route]
+) -> Iterator[Problem]:
+    where = f"spec.{rule.field}.delegate"
+    delegate = routes.get(ref)
+    if delegate is None:
+        yield Problem(route.ref, f"{where}.name", f"there is no {ref}; the rule has no effect")
+    elif why := why_not(route, delegate):
+        yield Problem(route.ref, where, f"the rule has no effect: {why}")
 
 
 def _what(name: ServiceName) -> str:

@@ -87,6 +87,10 @@ class RouteTable:
                 ]
         return []
 
+    def delegating_to(self, ref: ObjectRef) -> Iterable[ObjectRef]:
+        """The routes that hand requests on to this one, or would if it were there."""
+        return self._delegating.get(ref, ())
+
     def mentioned(self) -> Iterable[ServiceName]:
         """Every service that some route names."""
         return self._mentions.keys()
@@ -139,7 +143,7 @@ class RouteTable:
 
     def _binds(self, route: Route, services: Iterable[ServiceName]) -> set[ServiceName]:
         """Those of the services that a route binds, itself or for others that delegate to it."""
-        routes = [route, *map(self.all.__getitem__, self._delegating.get(route.ref, ()))]
+        routes = [route, *map(self.all.__getitem__, self.delegating_to(route.ref))]
         found = self._known(parent.service for one in routes for parent in one.parents)
         if hosts := {host for one in routes for host in one.hosts}:
             found |= {name for name in services if any(covers(host, name.host) for host in hosts)}

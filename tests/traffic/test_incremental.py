@@ -461,6 +461,25 @@ def test_who_is_bound_by_a_pattern_follows_where_its_route_leads() -> None:
     )
 
 
+def test_what_a_gateway_does_with_requests_for_no_service_is_followed() -> None:
+    """Neither the hosts nor the answers name a service that could be another one now."""
+
+    def elsewhere(place: str, **spec: Any) -> dict[str, Any]:
+        return virtual_service({"redirect": {"authority": place}}, **spec)
+
+    edge = {"name": "edge", "hosts": ["*.example.net"], "gateways": ["edge/public"]}
+    assert_each_is_followed(
+        [*base(), gate(), istio_gateway(HTTP | {"hosts": ["*"]})],
+        [elsewhere("a.example.com", **edge)],
+        [elsewhere("b.example.com", **edge)],
+        [virtual_service({"delegate": {"name": "part"}}, **edge)],
+        [elsewhere("a.example.com", name="part", hosts=[])],
+        [elsewhere("b.example.com", name="part", hosts=[])],
+        [elsewhere("b.example.com", name="part", hosts=["*.example.org"])],
+        [elsewhere("b.example.com", name="part", hosts=[], exportTo=["street"])],
+    )
+
+
 @pytest.mark.parametrize("names", [("a",), ("a", "b")])
 def test_virtual_services_that_delegate_in_a_circle_come_and_go(names: tuple[str, ...]) -> None:
     """They hand nothing on to each other, for a delegate has no hosts."""

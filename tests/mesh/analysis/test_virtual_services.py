@@ -80,6 +80,35 @@ def test_what_a_route_names_and_is_not_there_is_an_error(http: str, field: str, 
     assert "IST0101" not in codes(SUBSETS + one("{route: [{destination: {host: api, subset: v1}}]}"))
 
 
+DELEGATING = one("{delegate: {name: part}}")
+
+
+@pytest.mark.parametrize("hosts", ["[db]", "['*.example']", "[192.0.2.1]"])
+def test_a_delegate_that_names_hosts_is_told_where_it_is_named(hosts: str) -> None:
+    part = f"{{hosts: {hosts}, http: [{{{TO_API}}}]}}"
+    found = findings(DELEGATING + virtual_service(part, "part"))
+    trap = only("SL0002", found).trap
+    assert (trap.object.name, trap.field) == ("v", "spec.http[0].delegate")
+    assert trap.message == (
+        "the rule has no effect: VirtualService shop/part is no delegate, for it names hosts: "
+        "take its spec.hosts out"
+    )
+    assert "IST0101" not in {finding.code for finding in found}, "it is there"
+
+
+def test_a_delegate_that_is_for_other_namespaces_is_told_where_it_is_named() -> None:
+    part = virtual_service(f"{{exportTo: [street], http: [{{{TO_API}}}]}}", "part")
+    trap = only("SL0002", findings(DELEGATING + part)).trap
+    assert trap.field == "spec.http[0].delegate" and "add shop to its spec.exportTo" in trap.message
+
+
+def test_a_delegate_that_is_not_there_is_an_error() -> None:
+    found = only("IST0101", findings(DELEGATING)).trap
+    assert found.field == "spec.http[0].delegate.name" and "VirtualService shop/part" in found.message
+    part = virtual_service(f"{{http: [{{{TO_API}}}]}}", "part")
+    assert not {"IST0101", "SL0002"} & codes(DELEGATING + part)
+
+
 def test_a_gateway_that_is_not_there_is_an_error() -> None:
     there = virtual_service(f"{{hosts: [a.example], gateways: [gate], http: [{{{TO_API}}}]}}")
     found = only("IST0101", findings(GATEWAY + there.replace("[gate]", "[mesh, gone]")))
