@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between looks for what is due; between two questions for a name, whatever its answer says.
 LOOK, SHORTEST, LONGEST = 0.5, 5.0, 300.0
-#: Names that are asked for at a time.
-AT_ONCE = 64
+#: Names that are asked for at a time, and how many of them may be such of which nothing was said last time.
+AT_ONCE, SILENT_AT_ONCE = 64, 16
 
 
 class Following:
@@ -36,43 +36,56 @@ class Following:
         self._resolver = resolver
         self._learning = learning
         self._due: dict[str, float] = {}
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        # Silence takes as long as we are patient: many such names must not keep the others from their turn.
+        self._silent: set[str] = set()
+        self._slots = asyncio.Semaphore(AT_ONCE - SILENT_AT_ONCE)
+        self._silent_slots = asyncio.Semaphore(SILENT_AT_ONCE)
 
     async def run(self) -> None:
         """Never returns."""
-        while True:
-            await self._round(time.monotonic())
-            await asyncio.sleep(LOOK)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._look(tasks, time.monotonic())
+                await asyncio.sleep(LOOK)
 
-    async def _round(self, now: float) -> None:
+    def _look(self, tasks: asyncio.TaskGroup, now: float) -> None:
+        """Begin to ask for what is due. What is said of a name is told at once, whoever is still silent."""
         authority = self._zone.read()
         if authority is None:
             return
         self._learning.drop([name for name in self._learning.asked if not authority.invites(name)])
         names = {*authority.upstream, *self._learning.asked}
+        self._learning.follow(names)
+        self._silent &= names
         self._due = {name: self._due.get(name, now) for name in names}
-        due = [name for name, when in self._due.items() if when <= now]
-        found = dict(zip(due, await asyncio.gather(*map(self._addresses, due)), strict=True))
-        last = self._learning.current
-        answers = {name: found[name] if name in found else last.get(name) for name in names}
-        self._learning.keep({name: answer for name, answer in answers.items() if answer is not None})
+        for name in self._asking.keys() - names:
+            self._asking[name].cancel()
+        for name, when in self._due.items():
+            if when <= now and name not in self._asking:
+                self._begin(tasks, name)
 
-    async def _addresses(self, name: str) -> tuple[str, ...] | None:
-        """What is said of a name now, or was before, as far as nobody says anything."""
-        last = self._learning.current.get(name)
+    def _begin(self, tasks: asyncio.TaskGroup, name: str) -> None:
+        task = self._asking[name] = tasks.create_task(self._ask(name))
+        task.add_done_callback(lambda _: self._asking.pop(name))
+
+    async def _ask(self, name: str) -> None:
         try:
-            async with self._slots:
+            async with self._silent_slots if name in self._silent else self._slots:
                 found = await self._resolver.ask_addresses(dns.name.from_text(name), name)
         except (UpstreamFailed, BrokenChain) as error:
             log.warning("%s keeps its addresses: %s", name, error)
+            self._silent.add(name)
             self._due[name] = time.monotonic() + SHORTEST
-            return last
+            return
+        self._silent.discard(name)
         for chain in found.values():
             self._resolver.remember(chain)
         seconds = min((chain.ttl for chain in found.values() if chain.addresses), default=0)
         self._due[name] = time.monotonic() + min(max(seconds, SHORTEST), LONGEST)
-        kept = {address for address in last or () if _kind(address) not in found}
-        return tuple(sorted(kept.union(*(chain.addresses for chain in found.values()))))
+        last = self._learning.current.get(name, ())
+        kept = {address for address in last if _kind(address) not in found}
+        self._learning.answer(name, kept.union(*(chain.addresses for chain in found.values())))
 
 
 def _kind(address: str) -> dns.rdatatype.RdataType:

@@ -87,10 +87,15 @@ class Learning:
         """The last answers of names that services lead to."""
         return self._memory.current
 
-    def keep(self, answers: Mapping[str, tuple[str, ...]]) -> None:
-        """These are the last answers now, of all such names. Services follow once the next report is in
-        force, and nobody waits for that."""
-        self._memory.keep(answers)
+    def follow(self, names: Collection[str]) -> None:
+        """Services lead to these names, and to no others."""
+        self._memory.follow(names)
+        self._write_soon()
+
+    def answer(self, name: str, addresses: Iterable[str]) -> None:
+        """This is the last answer of such a name now. Services follow once the next report is in force, and
+        nobody waits for that."""
+        self._memory.answer(name, tuple(sorted(addresses)))
         self._write_soon()
 
     async def run(self) -> None:

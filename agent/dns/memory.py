@@ -106,12 +106,16 @@ class Memory:
             del self._asked[name]
             self.news = True
 
-    def keep(self, answers: Mapping[str, tuple[str, ...]]) -> None:
-        """The last answers of all the names that services lead to. A name that became one meanwhile keeps its
-        own."""
-        own = {name: self._current[name] for name in self._asked if name in self._current}
-        if (whole := own | dict(answers)) != self._current:
-            self._current = whole
+    def follow(self, names: Collection[str]) -> None:
+        """Services lead to these names, and to those that were asked for; of others no answer is kept."""
+        for name in self._current.keys() - names - self._asked.keys():
+            del self._current[name]
+            self.news = True
+
+    def answer(self, name: str, addresses: tuple[str, ...]) -> None:
+        """The last answer of a name that services lead to."""
+        if self._current.get(name) != addresses:
+            self._current[name] = addresses
             self.news = True
 
     @property

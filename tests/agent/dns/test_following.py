@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
+from agent.dns.following import AT_ONCE, LOOK
+from agent.dns.upstream import ROUNDS
 from mesh.dns import POLICY, RECORDS, Queries, Zone
 from tests.agent.dns.running import BOUND, FREE, ZONE, Resolver, policy, rcode, until, values
-from tests.agent.dns.upstream import TinyUpstream, silent_of
+from tests.agent.dns.upstream import Bend, TinyUpstream, silent_of
 
 WWW = ("192.0.2.1", "2001:db8::1")
 
@@ -66,6 +69,42 @@ async def test_of_a_kind_of_address_of_which_nothing_is_said_the_last_answer_sta
     upstream.bend = silent_of("AAAA")
     upstream.records["www.example.com", "A"] = ["192.0.2.9"]
     await until(lambda: current(resolver) == {"www.example.com": ("192.0.2.9", WWW[1])}, 20)
+
+
+def silent_about(*names: str) -> Bend:
+    """A server that says nothing of these names, by UDP or by TCP."""
+    return lambda query, answer, tcp: (
+        [] if query.question[0].name.to_text(omit_final_dot=True).lower() in names else [answer]
+    )
+
+
+async def test_what_is_answered_is_told_while_a_server_is_silent_about_another_name(
+    resolver: Resolver, upstream: TinyUpstream
+) -> None:
+    upstream.bend = silent_about("slow.example.com")
+    resolver.put(RECORDS, zone("slow.example.com", "www.example.com"))
+    await until(lambda: current(resolver) == {"www.example.com": WWW})
+    resolver.put(RECORDS, zone("slow.example.com", "www.example.com", "other.org"))
+    await until(lambda: current(resolver).get("other.org") == ("198.51.100.1",))
+    assert upstream.count("slow.example.com") < 2 * ROUNDS, "it was not waited for"
+
+
+async def test_many_names_of_a_silent_server_leave_others_their_turn(
+    resolver: Resolver, upstream: TinyUpstream
+) -> None:
+    slow = [f"n{at}.slow.example.com" for at in range(AT_ONCE)]
+    upstream.bend = silent_about(*slow)
+    resolver.put(RECORDS, zone(*slow))
+
+    def asked() -> int:
+        """How often one of them was asked for, at most."""
+        return max(map(upstream.count, slow))
+
+    await until(lambda: asked() > 2 * ROUNDS, 30)
+    await asyncio.sleep(2 * LOOK)  # until all are due again
+    resolver.put(RECORDS, zone(*slow, "www.example.com"))
+    await until(lambda: current(resolver) == {"www.example.com": WWW})
+    assert asked() < 4 * ROUNDS, "none of them was waited for"
 
 
 async def test_a_host_is_answered_to_those_for_whom_it_is(resolver: Resolver, upstream: TinyUpstream) -> None:

@@ -136,10 +136,11 @@ async def test_without_its_pattern_a_name_is_the_worlds_again(resolver: Resolver
     assert values(await resolver.ask(WWW)) == ["192.0.2.1"]
 
 
-def test_what_is_kept_meanwhile_takes_no_answer_from_a_name_that_was_just_asked_for() -> None:
-    memory = Memory(Learned(), 0)
+def test_what_is_followed_meanwhile_takes_no_answer_from_a_name_that_was_just_asked_for() -> None:
+    memory = Memory(Learned(current=(("old.example.com", ("192.0.2.9",)),)), 0)
     memory.ask(WWW, ("192.0.2.1",), "shop", 0.0)
-    memory.keep({"other.org": ("198.51.100.1",)})
+    memory.follow({"other.org"})
+    memory.answer("other.org", ("198.51.100.1",))
     assert dict(memory.report().current) == {WWW: ("192.0.2.1",), "other.org": ("198.51.100.1",)}
 
 
