@@ -70,6 +70,7 @@ class AdsServer:
         self._snapshot_for = snapshot_for
         self._on_event = on_event
         self._streams: defaultdict[str, set[_Stream]] = defaultdict(set)
+        self._calls: set[asyncio.Task[Any]] = set()
         self._server: Any = None
         self._order = order
 
@@ -98,6 +99,9 @@ class AdsServer:
         if self._server is not None:
             await self._server.stop(0)
             self._server = None
+        # gRPC cancels the calls and does not wait for them: a loop that is closed now would break them off.
+        if self._calls:
+            await asyncio.wait(self._calls)
 
     def publish(self, node: str | None = None) -> None:
         """Say that the snapshot of a node (None: of all) is another one now. A stream that is busy
@@ -137,6 +141,9 @@ class AdsServer:
 
     def _method(self, order: Sequence[str], *, delta: bool) -> Any:
         async def serve(requests: Any, context: Any) -> None:
+            if (call := asyncio.current_task()) is not None:
+                self._calls.add(call)
+                call.add_done_callback(self._calls.discard)
             await self._serve(_Stream(Session(order, delta=delta)), requests, context)
 
         return grpc.stream_stream_rpc_method_handler(serve)

@@ -95,6 +95,18 @@ async def test_the_unix_socket_is_its_owners_alone(tmp_path: Path) -> None:
         await server.stop()
 
 
+async def test_no_stream_outlives_the_server(tmp_path: Path) -> None:
+    """Whoever closes the loop next would break it off in the middle."""
+    server = Served()
+    await server.start(f"unix:{tmp_path / 'xds.sock'}")
+    server.put(CLUSTER, resource(CLUSTER, "a"))
+    async with DeltaClient(server.address) as client:
+        await client.ask(CLUSTER)
+        await client.take(CLUSTER)
+        await server.stop()
+        assert server.ads.nodes() == {}
+
+
 async def test_an_address_that_is_taken_is_refused_with_a_reason(served: Served) -> None:
     second = AdsServer(lambda node: None)
     with pytest.raises(OSError, match="is another control plane running"):
