@@ -7,7 +7,6 @@ Problem.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator
@@ -22,7 +21,7 @@ from xds import atomic
 from xds.allowed import Allowed
 from xds.documents import digest_of
 from xds.fetch import Unfetched, fetch
-from xds.fetching import FIRST_PAUSE, LONGEST_PAUSE, Fetching
+from xds.fetching import Fetching
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,66 +78,41 @@ def _keys_uri(configuration: bytes) -> str:
     return found
 
 
-class FetchedKeys(Fetching[KeySource, Fetched]):
+class FetchedKeys(Fetching[KeySource, str, Fetched]):
     """A `Source` of what `folder` and the network hold of the key sets that the mesh wants."""
 
     def __init__(self, folder: Path, mesh: Mesh, asking: Ask) -> None:
-        super().__init__(_AT_ONCE)
+        super().__init__(_AT_ONCE, asking, REFRESH)
         self._folder = folder
         self._mesh = mesh
-        self._ask = asking
-        self._kept: dict[KeySource, str] = {}
-
-    def initial(self) -> list[Fetched]:
-        """What was kept. A file that cannot be read is as if it were not there."""
-        self._kept = dict(self._stored())
-        return [Fetched(source, KeySet(source, keys)) for source, keys in self._kept.items()]
 
     def follow(self, change: Change) -> None:
         """Begin to ask where the mesh now wants keys from, and forget the others."""
         if not self._tasks or change.keys:
-            self._want(self._mesh.policy_table.wanted_keys(), self._kept)
+            self._want(self._mesh.policy_table.wanted_keys())
 
-    def _forget(self, source: KeySource) -> None:
-        self._kept.pop(source, None)
-        self._write(source, None)
-        self._news.put_nowait(Fetched(source, None))
+    def _known(self, source: KeySource, kept: str | None, failure: str) -> Fetched:
+        return Fetched(source, KeySet(source, kept or "", failure))
 
-    async def _refresh(self, source: KeySource) -> None:
-        pause, told = FIRST_PAUSE, None
-        while True:
-            try:
-                async with self._turns:
-                    keys = await self._ask(source)
-            except Unfetched as error:
-                found = KeySet(source, self._kept.get(source, ""), str(error))
-                wait, pause = pause, min(pause * 2, LONGEST_PAUSE)
-            else:
-                found = KeySet(source, keys)
-                wait, pause = REFRESH, FIRST_PAUSE
-                if keys != self._kept.get(source):
-                    self._kept[source] = keys
-                    self._write(source, keys)
-            if found != told:
-                told = found
-                if found.failure:
-                    _LOG.warning("no keys from %s: %s", source.uri, found.failure)
-                self._news.put_nowait(Fetched(source, found))
-            await asyncio.sleep(wait)
+    def _unwanted(self, source: KeySource) -> Fetched:
+        return Fetched(source, None)
+
+    def _named(self, source: KeySource) -> str:
+        return f"keys from {source.uri}"
 
     # --- on disk -------------------------------------------------------------------------------
 
     def _path(self, source: KeySource) -> Path:
         return self._folder / f"{digest_of(repr(source).encode())}.json"
 
-    def _write(self, source: KeySource, keys: str | None) -> None:
+    def _write(self, source: KeySource, now: str | None, before: str | None) -> None:
         try:
-            if keys is None:
+            if now is None:
                 atomic.remove(self._path(source))
             else:
-                atomic.write(self._path(source), json.dumps({**asdict(source), "keys": keys}))
+                atomic.write(self._path(source), json.dumps({**asdict(source), "keys": now}))
         except OSError as error:
-            _LOG.error("keys from %s are in force but not kept: %s", source.uri, error)
+            _LOG.error("%s are in force but not kept: %s", self._named(source), error)
 
     def _stored(self) -> Iterator[tuple[KeySource, str]]:
         for path in sorted(self._folder.glob("*.json")):

@@ -25,7 +25,7 @@ from xds import atomic
 from xds.allowed import Allowed
 from xds.documents import digest_of
 from xds.fetch import Unfetched, fetch
-from xds.fetching import FIRST_PAUSE, LONGEST_PAUSE, Fetching
+from xds.fetching import Fetching
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ LARGEST, PATIENCE, LOOK = 16 << 20, 30.0, 60.0
 _AT_ONCE = 4
 _MAGIC = b"\0asm"
 
-#: The bytes that a source names, whatever they are. Raises Unfetched.
+#: The module of a source. Raises Unfetched.
 Ask = Callable[[ModuleSource], Awaitable[bytes]]
 
 
@@ -56,11 +56,13 @@ class FetchedModule:
 
 
 async def ask(source: ModuleSource, allowed: Allowed, folder: Path | None) -> bytes:
-    """`folder` is the operator's. Raises Unfetched."""
+    """The module of a source; `folder` is the operator's. Raises Unfetched."""
     parts = urlsplit(source.url)
     if parts.scheme == "file":
-        return await asyncio.to_thread(_read, unquote(parts.path), folder)
-    return await fetch(source.url, PATIENCE, allowed, largest=LARGEST, accept="*/*")
+        code = await asyncio.to_thread(_read, unquote(parts.path), folder)
+    else:
+        code = await fetch(source.url, PATIENCE, allowed, largest=LARGEST, accept="*/*")
+    return checked(source, code)
 
 
 def _read(path: str, folder: Path | None) -> bytes:
@@ -92,78 +94,49 @@ def checked(source: ModuleSource, code: bytes) -> bytes:
     return code
 
 
-class FetchedModules(Fetching[ModuleSource, FetchedModule]):
+class FetchedModules(Fetching[ModuleSource, bytes, FetchedModule]):
     """A `Source` of what `folder` and the network hold of the modules that the mesh wants."""
 
     def __init__(self, folder: Path, mesh: Mesh, asking: Ask) -> None:
-        super().__init__(_AT_ONCE)
+        super().__init__(_AT_ONCE, asking, LOOK)
         self._folder = folder
         self._mesh = mesh
-        self._ask = asking
-        self._kept: dict[ModuleSource, bytes] = {}
-
-    def initial(self) -> list[FetchedModule]:
-        """What was kept. A file that cannot be read is as if it were not there."""
-        self._kept = dict(self._stored())
-        return [FetchedModule(source, Module(source, code)) for source, code in self._kept.items()]
 
     def follow(self, change: Change) -> None:
         """Begin to ask where the mesh now wants modules from, and forget the others."""
         if not self._tasks or change.modules:
-            self._want(self._mesh.policy_table.wanted_modules(), self._kept)
+            self._want(self._mesh.policy_table.wanted_modules())
 
-    def _forget(self, source: ModuleSource) -> None:
-        if (code := self._kept.pop(source, None)) is not None:
-            self._write(source, None)
-            self._discard(code)
-        self._news.put_nowait(FetchedModule(source, None))
+    def _known(self, source: ModuleSource, kept: bytes | None, failure: str) -> FetchedModule:
+        return FetchedModule(source, Module(source, kept or b"", failure))
 
-    async def _refresh(self, source: ModuleSource) -> None:
-        pause, told = FIRST_PAUSE, None
-        while True:
-            if source.sha256 and source in self._kept:
-                return  # it never changes
-            try:
-                async with self._turns:
-                    code = checked(source, await self._ask(source))
-            except Unfetched as error:
-                found = Module(source, self._kept.get(source, b""), str(error))
-                wait, pause = pause, min(pause * 2, LONGEST_PAUSE)
-            else:
-                found = Module(source, code)
-                wait, pause = LOOK, FIRST_PAUSE
-                self._keep(source, code)
-            if found != told:
-                told = found
-                if found.failure:
-                    _LOG.warning("no module from %s: %s", source.url, found.failure)
-                self._news.put_nowait(FetchedModule(source, found))
-            await asyncio.sleep(wait)
+    def _unwanted(self, source: ModuleSource) -> FetchedModule:
+        return FetchedModule(source, None)
+
+    def _named(self, source: ModuleSource) -> str:
+        return f"module from {source.url}"
+
+    def _is_final(self, source: ModuleSource) -> bool:
+        return bool(source.sha256) and source in self._kept
 
     # --- on disk -------------------------------------------------------------------------------
-
-    def _keep(self, source: ModuleSource, code: bytes) -> None:
-        before = self._kept.get(source)
-        if code != before:
-            self._kept[source] = code
-            self._write(source, code)
-            if before is not None:
-                self._discard(before)
 
     def _code_path(self, code: bytes) -> Path:
         return self._folder / f"{hashlib.sha256(code).hexdigest()}.wasm"
 
-    def _write(self, source: ModuleSource, code: bytes | None) -> None:
+    def _write(self, source: ModuleSource, now: bytes | None, before: bytes | None) -> None:
         """The module by its own checksum, and under the source's which that is."""
         path = self._folder / f"{digest_of(repr(source).encode())}.json"
         try:
-            if code is None:
+            if now is None:
                 atomic.remove(path)
             else:
-                atomic.write(self._code_path(code), code)
-                atomic.write(path, json.dumps({**asdict(source), "code": self._code_path(code).name}))
+                atomic.write(self._code_path(now), now)
+                atomic.write(path, json.dumps({**asdict(source), "code": self._code_path(now).name}))
         except OSError as error:
-            _LOG.error("the module from %s is in force but not kept: %s", source.url, error)
+            _LOG.error("the %s is in force but not kept: %s", self._named(source), error)
+        if before is not None:
+            self._discard(before)
 
     def _discard(self, code: bytes) -> None:
         """Take a module away that no source has any more."""

@@ -16,7 +16,7 @@ from mesh.identity import Allocations
 from mesh.model import KeySource, RequestAuthentication
 from tests.mesh.dialects.objects import obj
 from tests.threats.key_server import Answer, KeyServer, saying, serving, silent
-from xds import jwks
+from xds import fetching, jwks
 from xds.allowed import Allowed
 from xds.dialects import read
 from xds.jwks import Fetched, FetchedKeys, ask
@@ -79,7 +79,7 @@ class Node:
 @pytest.fixture(autouse=True)
 def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jwks, "REFRESH", 0.01)
-    monkeypatch.setattr(jwks, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(fetching, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from mesh.model import WasmPlugin
 from tests.mesh.dialects.objects import obj
 from tests.threats.key_server import KeyServer, saying, serving
 from tests.wasm_module import adds, answers
-from xds import modules
+from xds import fetching, modules
 from xds.allowed import Allowed
 from xds.dialects import read
 from xds.modules import LARGEST, FetchedModule, FetchedModules, ask
@@ -65,7 +65,7 @@ class Node:
 @pytest.fixture(autouse=True)
 def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modules, "LOOK", 0.01)
-    monkeypatch.setattr(modules, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(fetching, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture
