@@ -1,10 +1,9 @@
 """Decision 8 for traffic: whatever comes and goes, in whatever order, a mesh that followed equals one that is
-made of what is there now."""
+made of what is there now. What one change alone makes others look at again is for `test_each_change`."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,19 @@ from mesh.assemble import Mesh
 from mesh.datapath import Node
 from mesh.identity import Allocations
 from mesh.model import Fragment, LearnedNames, ObjectRef
-from mesh.routes.balance import balanced_ports
-from mesh.routes.bindings import Bindings
-from mesh.routes.steer import routed_ports
 from mesh.shared_records import SharedRecords
 from tests.traffic.edge import Certificate, gate, gateway, http_route, istio_gateway, tokens
+from tests.traffic.followed import (
+    HTTP,
+    RANGES,
+    assert_made_anew_it_is_the_same,
+    dynamic,
+    entry,
+    far_away,
+    may_call,
+    node_object,
+    service,
+)
 from tests.traffic.samples.security import mesh_config
 from tests.traffic.shop import (
     base,
@@ -32,9 +39,7 @@ from tests.traffic.shop import (
 )
 from xds.dialects import read
 
-RANGES = ("10.128.0.0/16", "fd51:ce00:0:2::/112")
 LEARNED = ObjectRef("LearnedNames", "", "resolver")
-HTTP = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}}
 TCP = {"port": {"number": 90, "name": "tcp", "protocol": "TCP"}}
 HTTPS = {
     "port": {"number": 443, "name": "https", "protocol": "HTTPS"},
@@ -49,26 +54,6 @@ LISTENER = {
 WEB, SHADOW = {"name": "web", "port": 80}, {"name": "shadow", "port": 80}
 
 
-def node_object(**labels: str) -> dict[str, Any]:
-    named = {f"topology.kubernetes.io/{key}": value for key, value in labels.items()}
-    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "far", "labels": named}}
-
-
-def service(**spec: Any) -> dict[str, Any]:
-    found = next(item for item in base() if item["metadata"]["name"] == "web" and "ports" in item["spec"])
-    return found | {"spec": found["spec"] | spec}
-
-
-def entry(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
-    ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
-    content = {"hosts": ["api.example.com"], "ports": ports, "resolution": "STATIC"} | spec
-    return object_of("networking.istio.io/v1", "ServiceEntry", name, namespace, content)
-
-
-def dynamic(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
-    return entry(name, namespace, **{"hosts": ["*.example.com"], "resolution": "DYNAMIC_DNS"} | spec)
-
-
 def judged(**spec: Any) -> dict[str, Any]:
     """A policy for the pod that serves Gateways."""
     content = {"selector": {"matchLabels": {"istio": "ingressgateway"}}} | spec
@@ -77,13 +62,6 @@ def judged(**spec: Any) -> dict[str, Any]:
 
 def namespace(name: str, **labels: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-
-
-def may_call(*peers: dict[str, Any]) -> dict[str, Any]:
-    """The only ones to whom the client of the shop may."""
-    spec = {"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Egress"]}
-    content = spec | {"egress": [{"to": list(peers)}]}
-    return object_of("networking.k8s.io/v1", "NetworkPolicy", "calls", "shop", content)
 
 
 def to_names(pattern: str) -> dict[str, Any]:
@@ -103,13 +81,6 @@ def slice_of(address: str, target: str = "") -> dict[str, Any]:
         "endpoints": [{"addresses": [address], "conditions": {"ready": True}, **meant}],
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
     }
-
-
-def far_away() -> dict[str, Any]:
-    """A pod behind `web` on another node."""
-    found = pod("late", "10.64.2.1", {"app": "web", "version": "v1"})
-    found["spec"]["nodeName"] = "far"
-    return found
 
 
 def told(*asked: str, **current: str) -> Fragment:
@@ -376,165 +347,3 @@ def test_a_mesh_that_followed_equals_one_that_is_made_anew(seed: int, tmp_path: 
     # Nodes that came later and share what is kept say the same.
     for one in others:
         assert one.state == node.state and one.proxies == node.proxies
-
-
-@pytest.mark.parametrize(
-    "beside",
-    [
-        [],
-        [service(trafficDistribution="PreferClose")],
-        # Callers are told apart by place anyway, and requests go where nobody binds a rule.
-        [
-            destination_rule(host="nobody", trafficPolicy={"outlierDetection": {}}),
-            virtual_service({"route": [to("shadow")]}),
-        ],
-    ],
-)
-def test_each_change_of_places_is_followed(beside: list[dict[str, Any]]) -> None:
-    """One at a time, with nothing else that could make somebody look again."""
-    share = "localityLbSetting: {{distribute: [{{from: {0}, to: {{east: 70, west: 30}}}}]}}"
-    near = placed(client="east.a", one="east.a", two="west.b", three="east.a")
-    here = [*base(), *near, pod("four", "10.64.0.9", {"app": "shadow", "team": "a"}), far_away(), *beside]
-    assert_each_is_followed(
-        here,
-        [node_object(region="east", zone="a")],
-        [node_object(region="west", zone="b")],
-        [node_object()],
-        [mesh_config(share.format("east"))],
-        [mesh_config(share.format("west"))],
-        [node_object(region="east", zone="a")],
-        placed(client="west.b"),
-        [mesh_config("localityLbSetting: {failoverPriority: [team]}")],
-        [service(trafficDistribution="PreferSameNode")],
-        [service()],
-    )
-
-
-def test_each_change_of_who_is_at_an_address_is_followed() -> None:
-    """One at a time, where an egress policy restricts the caller of a host that stands at the address; nobody
-    comes who is of a new kind, for whom all would be looked at again."""
-    late, web = "late.example.com", {"podSelector": {"matchLabels": {"version": "v1"}}}
-    v1, v2 = ({"app": "web", "version": version} for version in ("v1", "v2"))
-    world = {"endpointSelector": {"matchLabels": {"app": "client"}}, "egress": [{"toCIDR": ["10.64.2.0/31"]}]}
-    machine = node_object() | {"status": {"addresses": [{"type": "InternalIP", "address": "10.64.2.1"}]}}
-    assert_each_is_followed(
-        [*base(), node_object(), may_call(web)],
-        [entry("late", "shop", hosts=[late], endpoints=[{"address": "10.64.2.1"}])],
-        [virtual_service({"route": [to(late)]}, name="late", hosts=[late])],
-        [pod("late", "10.64.2.1", v1)],
-        [pod("late", "10.64.2.1", v2)],
-        [pod("late", "10.64.2.3", v2)],
-        [pod("late", "10.64.2.3", v1)],
-        [pod("late", "10.64.2.1", v1)],
-        [pod("late", "10.64.2.3", v1)],
-        [object_of("cilium.io/v2", "CiliumNetworkPolicy", "outside", "shop", world)],
-        [machine],
-        [node_object()],
-    )
-
-
-def test_an_address_that_a_pod_left_is_denied_as_the_worlds() -> None:
-    """Cilium's CIDRs never match pods; nobody else comes or goes for whom peers would be looked at again."""
-    cidr = {"toCIDR": ["10.64.2.1/32"]}
-    spec = {"endpointSelector": {"matchLabels": {"app": "client"}}, "egressDeny": [cidr]}
-    deny = object_of("cilium.io/v2", "CiliumNetworkPolicy", "deny", "shop", spec | {"egress": [{}]})
-    mesh, v1 = Mesh(Allocations(RANGES)), {"app": "web", "version": "v1"}
-    node = Node(mesh, "local", default=True)
-
-    def verdict(*objects: dict[str, Any]) -> str:
-        node.update(mesh.apply({fragment.ref: fragment for fragment in map(read, objects)}))
-        egress = node.state.pods["shop/client"].egress_set
-        return node.verdict(egress, "10.64.2.1", "TCP", 80).verdict
-
-    assert verdict(*base(), deny, pod("late", "10.64.2.1", v1)) == "allow"
-    assert verdict(pod("late", "10.64.2.3", v1)) == "deny"
-    assert verdict(pod("late", "10.64.2.1", v1)) == "allow"
-
-
-def test_who_is_bound_by_a_pattern_follows_where_its_route_leads() -> None:
-    """The host that it names is another service as soon as a namespace nearer to the caller has one."""
-    assert_each_is_followed(
-        [*base(), entry("late", "shop", hosts=["late.example.com"], endpoints=[{"address": "192.0.2.3"}])],
-        [virtual_service({"route": [to("a.example.com")]}, name="any", hosts=["*.example.com"])],
-        [dynamic("any", "street")],
-        [dynamic("any", "shop")],
-    )
-
-
-def test_what_a_gateway_does_with_requests_for_no_service_is_followed() -> None:
-    """Neither the hosts nor the answers name a service that could be another one now."""
-
-    def elsewhere(place: str, **spec: Any) -> dict[str, Any]:
-        return virtual_service({"redirect": {"authority": place}}, **spec)
-
-    edge = {"name": "edge", "hosts": ["*.example.net"], "gateways": ["edge/public"]}
-    assert_each_is_followed(
-        [*base(), gate(), istio_gateway(HTTP | {"hosts": ["*"]})],
-        [elsewhere("a.example.com", **edge)],
-        [elsewhere("b.example.com", **edge)],
-        [virtual_service({"delegate": {"name": "part"}}, **edge)],
-        [elsewhere("a.example.com", name="part", hosts=[])],
-        [elsewhere("b.example.com", name="part", hosts=[])],
-        [elsewhere("b.example.com", name="part", hosts=["*.example.org"])],
-        [elsewhere("b.example.com", name="part", hosts=[], exportTo=["street"])],
-    )
-
-
-@pytest.mark.parametrize("names", [("a",), ("a", "b")])
-def test_virtual_services_that_delegate_in_a_circle_come_and_go(names: tuple[str, ...]) -> None:
-    """They hand nothing on to each other, for a delegate has no hosts."""
-    circle = zip(names, (*names[1:], names[0]), strict=True)
-    rules = [{"delegate": {"name": other}} for _, other in circle]
-    found = [read(virtual_service(rule, name=name)) for name, rule in zip(names, rules, strict=True)]
-    mesh = Mesh(Allocations(RANGES))
-    mesh.apply({fragment.ref: fragment for fragment in [*map(read, base()), *found]})
-    for fragment in found:
-        mesh.apply({fragment.ref: None})
-    assert not mesh.routes.all
-
-
-def assert_each_is_followed(*batches: Iterable[dict[str, Any]]) -> None:
-    followed = Mesh(Allocations(RANGES))
-    node = Node(followed, "local", default=True)
-    present: dict[ObjectRef, Fragment] = {}
-    for batch in batches:
-        fragments = {fragment.ref: fragment for fragment in map(read, batch)}
-        assert all(fragment.valid for fragment in fragments.values())
-        present |= fragments
-        node.update(followed.apply(fragments))
-        assert_made_anew_it_is_the_same(followed, node, present)
-
-
-def assert_made_anew_it_is_the_same(
-    followed: Mesh, node: Node, present: Mapping[ObjectRef, Fragment]
-) -> None:
-    allocations = Allocations(RANGES)
-    allocations.restore(followed.allocations.to_json())
-    mesh = Mesh(allocations)
-    mesh.apply(present)
-    fresh = Node(mesh, "local", default=True)
-    assert followed.problems == mesh.problems
-    assert node.state.services == fresh.state.services
-    assert node.state == fresh.state
-    assert node.proxies == fresh.proxies
-    assert_kinds_of_callers_get_one_answer(mesh)
-
-
-def assert_kinds_of_callers_get_one_answer(mesh: Mesh) -> None:
-    """What is kept for many (`mesh.routes.bindings`) is what each of them gets alone."""
-    kept = Bindings(mesh)
-    for name, service in mesh.services.items():
-        for port in service.ports:
-            key = (port.port, port.protocol)
-            own = {(who, *what) for who, *what in kept.balanced(name, *key)}
-            for caller in mesh.callers.all:
-                routed = routed_ports(mesh, caller, name)
-                for one in balanced_ports(mesh, caller, name, routed):
-                    if (one.port.port, one.port.protocol) == key:
-                        assert {
-                            (str(caller), one.by_client, one.plain),
-                            ("*", one.by_client, one.plain),
-                        } & own
-    for caller in mesh.callers.all:
-        alone = [port for name in sorted(mesh.services) for port in routed_ports(mesh, caller, name)]
-        assert list(kept.routing(caller).ports) == alone, caller
