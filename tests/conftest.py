@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sluice.node import mount_bpffs
+from tests.leftovers import remove_pins_of_the_dead
 
 HERE = Path(__file__).parent
 #: Folders in which every test makes network namespaces or loads programs.
@@ -32,9 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_sessionstart() -> None:
-    """Programs and maps are pinned in a bpffs, which a fresh machine has not mounted."""
+    """Programs and maps are pinned in a bpffs, which a fresh machine has not mounted. What killed tests
+    left there nobody else takes away."""
     if os.geteuid() == 0:
         mount_bpffs()
+        remove_pins_of_the_dead()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

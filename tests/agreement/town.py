@@ -6,7 +6,6 @@ It knows the agent's enforcement and no policy: what a packet ought to meet is t
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 import uuid
@@ -30,6 +29,7 @@ from mesh.resources import TABLE_TYPES
 from sluice.mesh_directory import cgroup2_mount
 from tests.agreement.actor import Actor, Body
 from tests.kernel.host import ip
+from tests.leftovers import own_name
 
 #: Whose socket it is: the application's, its Envoy's, or one in the pod's namespace that was made outside
 #: the mesh's cgroup, so that packets are all we see of it. The node and the world have strangers only.
@@ -50,7 +50,7 @@ class Town:
         self._host = node
         self._world = tuple(world)
         self._tag = uuid.uuid4().hex[:6]
-        name = f"sluice-town-{os.getpid()}-{self._tag}"
+        name = own_name("town", self._tag)
         self._cgroup = cgroup2_mount() / name
         self._pins = Path("/sys/fs/bpf") / name
         self._state = NodeState()

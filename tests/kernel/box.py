@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import uuid
@@ -19,6 +18,7 @@ from bpf import layout
 from bpf.layout import Verdict, packed_address
 from sluice.mesh_directory import cgroup2_mount
 from tests.kernel.host import TCP, Host, Pod, ip
+from tests.leftovers import own_name
 
 NODE4, NODE6 = "10.64.0.1", "fd51:ce00:0:1::1"
 WORLD4, WORLD6 = "192.0.2.2", "2001:db8::2"
@@ -49,8 +49,9 @@ class Box:
 
     def __init__(self) -> None:
         self.tag = uuid.uuid4().hex[:6]
-        self.cgroup = cgroup2_mount() / f"sluice-test-{os.getpid()}-{self.tag}"
-        self.pins = Path(f"/sys/fs/bpf/sluice-test-{os.getpid()}-{self.tag}")
+        name = own_name("test", self.tag)
+        self.cgroup = cgroup2_mount() / name
+        self.pins = Path("/sys/fs/bpf") / name
         self.node = Path(f"/run/netns/sluice-test-{self.tag}")
         self.namespaces: list[str] = []
         self.pods: list[Pod] = []
