@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
 from agent.access_log_messages import Address as AddressMessage
-from agent.access_log_messages import FilterObject, StreamAccessLogsMessage
+from agent.access_log_messages import CertificateProperties, FilterObject, StreamAccessLogsMessage
 from mesh.discovery.wire import WireError, fields
 
 #: The gRPC method that Envoy calls.
@@ -25,6 +25,9 @@ _RBAC = "envoy.filters.http.rbac"
 _JWT = "envoy.filters.http.jwt_authn"
 #: Where the counter of gRPC messages leaves them.
 _GRPC_STATS = "envoy.filters.http.grpc_stats"
+
+#: How a URI begins that is an identity (https://github.com/spiffe/spiffe, SPIFFE-ID, 2).
+_SPIFFE = "spiffe://"
 
 #: envoy.config.core.v3.RequestMethod
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
@@ -68,6 +71,17 @@ class Leg(NamedTuple):
 _NO_LEG = Leg()
 
 
+class Principals(NamedTuple):
+    """The SPIFFE identities in the certificates of a client's connection, its own and the one that Envoy
+    showed it; "" is none. Without a certificate of the client there is neither."""
+
+    peer: str = ""
+    local: str = ""
+
+
+_UNPROVEN = Principals()
+
+
 @dataclass(slots=True)
 class LoggedRequest:
     """One HTTP request. `started` is seconds since the epoch; `remote` is the peer, whatever headers say of
@@ -101,6 +115,7 @@ class LoggedRequest:
     messages: tuple[int, int] = (0, 0)
     traceparent: str = ""
     leg: Leg = _NO_LEG
+    principals: Principals = _UNPROVEN
 
 
 @dataclass(slots=True)
@@ -108,7 +123,8 @@ class LoggedConnection:
     """A TCP connection that Envoy does not look into, told when there is a backend and when it has `ended`.
     `remote`, `local`, `upstream`, `cluster` and `flags` are as of a request; `own` is Envoy's end of the
     connection to the backend, nowhere if there never was one. `received` are bytes of the client, `sent` to
-    it."""
+    it. `principals` are those of a handshake that was over when this was told: a proxy that does not wait
+    for it (`upstream_connect_mode`) tells none before the end."""
 
     remote: Address = _NOWHERE
     local: Address = _NOWHERE
@@ -119,6 +135,7 @@ class LoggedConnection:
     flags: str = "-"
     cluster: str = ""
     ended: bool = False
+    principals: Principals = _UNPROVEN
 
 
 #: What an Envoy may tell.
@@ -148,6 +165,7 @@ def _connection(common: Any, connection: Any) -> LoggedConnection:
         flags=_flags(common.response_flags),
         cluster=common.upstream_cluster,
         ended=common.access_log_type == _CONNECTION_END,
+        principals=_principals(common),
     )
 
 
@@ -180,6 +198,7 @@ def _request(common: Any, request: Any, response: Any) -> LoggedRequest:
         messages=_messages(common.filter_state_objects),
         traceparent=traceparent if recorded else "",
         leg=_leg(common) if recorded else _NO_LEG,
+        principals=_principals(common),
     )
 
 
@@ -189,6 +208,22 @@ def _leg(common: Any) -> Leg:
         _seconds(common.time_to_first_upstream_tx_byte),
         _seconds(common.time_to_last_upstream_rx_byte),
     )
+
+
+def _principals(common: Any) -> Principals:
+    if not common.HasField("tls_properties"):
+        return _UNPROVEN
+    tls = common.tls_properties
+    if not (peer := tls.peer_certificate_properties):
+        return _UNPROVEN
+    return Principals(_principal(peer), _principal(tls.local_certificate_properties))
+
+
+@lru_cache(maxsize=1024)
+def _principal(certificate: bytes) -> str:
+    """The first there is, as Istio takes it."""
+    names = (name.uri for name in CertificateProperties.FromString(certificate).subject_alt_name)
+    return next((name for name in names if name.startswith(_SPIFFE)), "")
 
 
 @lru_cache(maxsize=1024)

@@ -39,6 +39,7 @@ FIELDS = {
     "ConnectionProperties": {"received_bytes": (1, "uint64"), "sent_bytes": (2, "uint64")},
     "AccessLogCommon": {
         "downstream_local_address": (3, "bytes"),
+        "tls_properties": (4, "TLSProperties"),
         "start_time": (5, "google.protobuf.Timestamp"),
         "time_to_first_upstream_tx_byte": (7, "google.protobuf.Duration"),
         "time_to_last_upstream_rx_byte": (10, "google.protobuf.Duration"),
@@ -56,6 +57,12 @@ FIELDS = {
         "downstream_wire_bytes_received": (30, "uint64"),
         "access_log_type": (33, "uint32"),
     },
+    "TLSProperties": {
+        "local_certificate_properties": (4, "bytes"),
+        "peer_certificate_properties": (5, "bytes"),
+    },
+    "CertificateProperties": {"subject_alt_name": (1, "repeated SubjectAltName")},
+    "SubjectAltName": {"uri": (1, "string")},
     "HTTPRequestProperties": {
         "request_method": (1, "uint32"),
         "authority": (3, "string"),
@@ -121,4 +128,5 @@ def _messages() -> dict[str, Any]:
 _FOUND = _messages()
 StreamAccessLogsMessage = _FOUND["StreamAccessLogsMessage"]
 Address = _FOUND["Address"]
+CertificateProperties = _FOUND["CertificateProperties"]
 FilterObject = _FOUND["FilterObject"]

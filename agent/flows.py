@@ -178,7 +178,7 @@ def _of_request(
     audit_policies = judges(known, found.audit_rules, found.audit_missing)
     return Flow(
         time=_rfc3339(request.started),
-        source=_peer(*source),
+        source=_peer(*source, principal=request.principals.peer),
         destination=_peer(*destination, 0, str(service) if service else ""),
         verdict="DROPPED" if found.denied else "FORWARDED",
         path="envoy",
@@ -234,13 +234,18 @@ def _of_event(
 
 
 def _peer(
-    address: bytes, port: int, owner: WorkloadRecord | None, security_id: int = 0, service: str = ""
+    address: bytes,
+    port: int,
+    owner: WorkloadRecord | None,
+    security_id: int = 0,
+    service: str = "",
+    principal: str = "",
 ) -> Peer:
     ip = address_text(address)
     if owner is None:
-        return Peer(ip, port, security_id=security_id, service=service)
+        return Peer(ip, port, security_id=security_id, service=service, principal=principal)
     name = owner.name
-    return Peer(ip, port, name.namespace, name.name, security_id or owner.security_id, service)
+    return Peer(ip, port, name.namespace, name.name, security_id or owner.security_id, service, principal)
 
 
 def _reason(event: Event) -> str:

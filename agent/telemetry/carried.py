@@ -158,8 +158,11 @@ class Carried:
                 said = said._replace(service=meant(names, connection.cluster, connection.local))
             yield source.name, said
         if destination and (alone or not outward) and not names.is_gateway(*leg.acceptor):
-            row = TrafficKey(acceptor, opener, NO_ADDRESS, port, False)
-            yield destination.name, traffic.conversation(names, row)
+            said = traffic.conversation(names, TrafficKey(acceptor, opener, NO_ADDRESS, port, False))
+            if not outward:
+                peer, local = connection.principals
+                said = said._replace(source_principal=peer, destination_principal=local)
+            yield destination.name, said
 
     def _end(self, leg: _Leg, pod: WorkloadName, volume: tuple[int, int]) -> Iterator[Count]:
         known = self._open.get(leg)

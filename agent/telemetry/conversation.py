@@ -1,7 +1,7 @@
 """Who talked to whom about what: the labels of Istio's standard metrics, in Istio's order.
 
 https://istio.io/latest/docs/reference/config/metrics. A client cannot make labels up: a name of a service is
-that of a Service the mesh knows, never the Host that was sent.
+that of a Service the mesh knows, never the Host that was sent, and a principal that of a certificate.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Host(NamedTuple):
 
 class Conversation(NamedTuple):
     """What one series counts. None: that end is no workload of the mesh. `code`, `grpc_status` and `flags`
-    are those of requests."""
+    are those of requests. Principals are those that the reporter has seen the certificates of."""
 
     reporter: Reporter
     source: Party | None
@@ -51,6 +51,8 @@ class Conversation(NamedTuple):
     code: str = ""
     grpc_status: str = ""
     flags: str = "-"
+    source_principal: str = ""
+    destination_principal: str = ""
 
 
 def party(record: WorkloadRecord | None) -> Party | None:
@@ -81,6 +83,7 @@ def labels(said: Conversation, changed: Mapping[str, str | None] = _UNCHANGED) -
     value, or (None) are left out."""
     inbound, source, destination = said.reporter == "destination", said.source, said.destination
     service = said.service
+    callee = _party("destination", destination, 1, said.destination_principal)
     # As Istio: who was reached is known even where no Service leads there.
     if inbound and destination and service.host == UNKNOWN:
         service = Host(destination.canonical.service, _PASSED_IN, destination.namespace)
@@ -88,21 +91,20 @@ def labels(said: Conversation, changed: Mapping[str, str | None] = _UNCHANGED) -
         service = service._replace(namespace=destination.namespace)
     pairs: list[tuple[str, str]] = [
         ("reporter", said.reporter),
-        *_party("source", source, 0),
-        *_party("destination", destination, 1)[:5],
+        *_party("source", source, 0, said.source_principal, _namespace(said.source_principal)),
+        *callee[:5],
         ("destination_service", service.host),
-        *_party("destination", destination, 1)[5:7],
+        *callee[5:7],
         ("destination_service_name", service.name),
         ("destination_service_namespace", service.namespace),
-        *_party("destination", destination, 1)[7:],
+        *callee[7:],
         ("request_protocol", said.protocol),
     ]
     if said.protocol != "tcp":
         pairs += [("response_code", said.code), ("grpc_response_status", said.grpc_status)]
     pairs += [
         ("response_flags", said.flags),
-        # Who asks cannot know; who is asked has seen that there was no certificate.
-        ("connection_security_policy", "none" if inbound else UNKNOWN),
+        ("connection_security_policy", _security(said) if inbound else UNKNOWN),
     ]
     if changed:
         values = {**dict(pairs), **changed}
@@ -110,20 +112,33 @@ def labels(said: Conversation, changed: Mapping[str, str | None] = _UNCHANGED) -
     return text(pairs)
 
 
+def _security(said: Conversation) -> str:
+    """Who is asked has seen both certificates, or that there were none; with Istio who asks does not say."""
+    return "mutual_tls" if said.source_principal and said.destination_principal else "none"
+
+
+def _namespace(principal: str) -> str:
+    """That of `spiffe://<trust domain>/ns/<namespace>/sa/<name>`."""
+    return principal.partition("/ns/")[2].partition("/")[0]
+
+
 def text(pairs: Iterable[tuple[str, str]]) -> str:
     """Labels in Prometheus' text format."""
     return ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs)
 
 
-def _party(end: str, found: Party | None, order: int) -> list[tuple[str, str]]:
-    """The labels of one end. Istio orders them differently for source and destination."""
+def _party(
+    end: str, found: Party | None, order: int, principal: str, proven: str = ""
+) -> list[tuple[str, str]]:
+    """The labels of one end. Istio orders them differently for source and destination, and takes the
+    namespace that is `proven` before any other."""
     namespace, canonical = found if found else ("", NOBODY)
     named = {
         "workload": canonical.workload or UNKNOWN,
         "canonical_service": canonical.service or UNKNOWN,
         "canonical_revision": canonical.revision,
-        "workload_namespace": namespace or UNKNOWN,
-        "principal": UNKNOWN,
+        "workload_namespace": proven or namespace or UNKNOWN,
+        "principal": principal or UNKNOWN,
         "app": canonical.app or UNKNOWN,
         "version": canonical.version or UNKNOWN,
         "cluster": _CLUSTER if found else UNKNOWN,

@@ -6,7 +6,7 @@ counters.
 
 from __future__ import annotations
 
-from agent.access_log import LoggedRequest
+from agent.access_log import LoggedRequest, Principals
 from agent.names import Names, pack
 from agent.telemetry.conversation import (
     UNKNOWN,
@@ -27,6 +27,8 @@ _INVALID = "-1"
 #: What an answer without one means (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md).
 _OF_HTTP = {400: "13", 401: "16", 403: "7", 404: "12", 429: "14", 502: "14", 503: "14", 504: "14"}
 _GRPC_UNKNOWN = "2"
+#: A record tells of the client's connection, and nothing of TLS to the backend.
+_UNSEEN = Principals()
 
 
 def conversation(names: Names, addresses: tuple[str, ...], request: LoggedRequest) -> Conversation | None:
@@ -36,20 +38,25 @@ def conversation(names: Names, addresses: tuple[str, ...], request: LoggedReques
     side = reporter(names, addresses, request)
     if side == "source":
         reached = party(names.workload(pack(request.upstream.ip)))
-        return _said(side, own, reached, meant(names, request.cluster, request.local), request)
+        return _said(side, own, reached, meant(names, request.cluster, request.local), request, _UNSEEN)
     # What scrapes these goes past Istio's proxy.
     if side is None or request.local.port in PORTS:
         return None
     caller = party(names.workload(pack(request.remote.ip)))
-    return _said(side, caller, own, behind(names, *request.local), request)
+    return _said(side, caller, own, behind(names, *request.local), request, request.principals)
 
 
 def _said(
-    side: Reporter, source: Party | None, destination: Party | None, service: Host, request: LoggedRequest
+    side: Reporter,
+    source: Party | None,
+    destination: Party | None,
+    service: Host,
+    request: LoggedRequest,
+    principals: Principals,
 ) -> Conversation:
     protocol: Protocol = "grpc" if request.is_grpc else "http"
-    status, grpc_status = str(request.status), _grpc_status(request)
-    return Conversation(side, source, destination, service, protocol, status, grpc_status, request.flags)
+    status, grpc_status, flags = str(request.status), _grpc_status(request), request.flags
+    return Conversation(side, source, destination, service, protocol, status, grpc_status, flags, *principals)
 
 
 def _grpc_status(request: LoggedRequest) -> str:

@@ -21,7 +21,8 @@ FlowType = Literal["L3_L4", "L7"]
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One end of a flow. Empty strings and zeros are "not known"; `service` is `namespace/name` dialled."""
+    """One end of a flow. Empty strings and zeros are "not known"; `service` is `namespace/name` dialled,
+    `principal` the SPIFFE identity that mutual TLS has proven."""
 
     ip: str
     port: int = 0
@@ -29,6 +30,7 @@ class Peer:
     pod: str = ""
     security_id: int = 0
     service: str = ""
+    principal: str = ""
 
     def __str__(self) -> str:
         name = f"{self.namespace}/{self.pod}" if self.pod else self.ip
@@ -126,6 +128,8 @@ class Flow:
         if self.dns:
             words.append(str(self.dns))
         words += [self.direction, f"via {self.path}"]
+        if self.source.principal:
+            words.append(f"principal={self.source.principal}")
         if self.drop_reason:
             words.append(f"reason={self.drop_reason}")
         if self.policies:
@@ -152,6 +156,7 @@ def _peer(peer: Peer) -> dict[str, Any]:
             "pod": peer.pod,
             "security_id": peer.security_id,
             "service": peer.service,
+            "principal": peer.principal,
         }
     ) | {"ip": peer.ip}
 

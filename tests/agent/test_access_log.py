@@ -17,6 +17,9 @@ from envoy_data_plane.envoy.data.accesslog.v3 import (
     HttpResponseProperties,
     ResponseFlags,
     TcpAccessLogEntry,
+    TlsProperties,
+    TlsPropertiesCertificateProperties,
+    TlsPropertiesCertificatePropertiesSubjectAltName,
 )
 from envoy_data_plane.envoy.extensions.filters.http.grpc_stats.v3 import FilterObject
 from envoy_data_plane.envoy.service.accesslog.v3 import (
@@ -27,10 +30,10 @@ from envoy_data_plane.envoy.service.accesslog.v3 import (
 from envoy_data_plane.google.protobuf import Any as EnvoyAny
 from envoy_data_plane.google.protobuf import Struct
 
-from agent.access_log import Address, Leg, LoggedRequest
+from agent.access_log import Address, Leg, LoggedConnection, LoggedRequest, Principals
 from agent.access_log_messages import FIELDS
 from mesh.discovery.wire import WireError, bytes_field, text_field
-from tests.access_log import requests
+from tests.access_log import connections, requests
 
 MESSAGES: dict[str, type[Any]] = {
     "StreamAccessLogsMessage": StreamAccessLogsMessage,
@@ -46,6 +49,9 @@ MESSAGES: dict[str, type[Any]] = {
     "Address": EnvoyAddress,
     "SocketAddress": SocketAddress,
     "FilterObject": FilterObject,
+    "TLSProperties": TlsProperties,
+    "CertificateProperties": TlsPropertiesCertificateProperties,
+    "SubjectAltName": TlsPropertiesCertificatePropertiesSubjectAltName,
 }
 
 
@@ -161,6 +167,50 @@ def test_a_trace_that_is_not_recorded_is_none(traceparent: str) -> None:
     asked = HttpRequestProperties(request_headers={"traceparent": traceparent})
     (found,) = requests(message(HttpAccessLogEntry(COMMON, request=asked)))
     assert (found.traceparent, found.leg) == ("", Leg())
+
+
+WEB, CLIENT = (f"spiffe://cluster.local/ns/shop/sa/{name}" for name in ("web", "client"))
+
+
+def certificate(*uris: str, **more: str) -> TlsPropertiesCertificateProperties:
+    found = [TlsPropertiesCertificatePropertiesSubjectAltName(uri=uri) for uri in uris]
+    return TlsPropertiesCertificateProperties(subject_alt_name=found, issuer="O=cluster.local", **more)
+
+
+def ended(
+    peer: TlsPropertiesCertificateProperties | None, local: TlsPropertiesCertificateProperties
+) -> AccessLogCommon:
+    """As Envoy tells of TLS that it has ended."""
+    return AccessLogCommon(
+        tls_properties=TlsProperties(
+            tls_sni_hostname="web",
+            tls_session_id="8d3f",
+            local_certificate_properties=local,
+            # Envoy writes that of no certificate too.
+            peer_certificate_properties=peer or TlsPropertiesCertificateProperties(),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("peer", "expected"),
+    [
+        (certificate(CLIENT), Principals(CLIENT, WEB)),
+        (certificate("https://shop.example", CLIENT, WEB), Principals(CLIENT, WEB)),
+        (certificate(subject="CN=stranger"), Principals("", WEB)),
+        (certificate("https://shop.example", f"urn:{CLIENT}"), Principals("", WEB)),
+        (None, Principals()),
+    ],
+)
+def test_principals_are_the_spiffe_identities_of_a_connection_whose_client_has_a_certificate(
+    peer: TlsPropertiesCertificateProperties | None, expected: Principals
+) -> None:
+    common = ended(peer, certificate(WEB))
+    (request,) = requests(message(HttpAccessLogEntry(common)))
+    assert request == LoggedRequest(principals=expected)
+    logs = StreamAccessLogsMessageTcpAccessLogEntries(log_entry=[TcpAccessLogEntry(common)])
+    (connection,) = connections(bytes(StreamAccessLogsMessage(tcp_logs=logs)))
+    assert connection == LoggedConnection(principals=expected)
 
 
 def test_what_a_record_does_not_say_is_empty() -> None:

@@ -15,7 +15,7 @@ from mesh.answers.flow import Flow, Peer, Request
 from mesh.discovery.wire import bytes_field, integer_field, text_field
 from mesh.model import ServiceName, WorkloadName
 from mesh.node import PolicyClass, PolicySet, PortVerdict, Record, ServiceRecord, WorkloadRecord
-from tests.access_log import requests
+from tests.access_log import requests, tls
 
 WEB, CLIENT = WorkloadName("shop", "web"), WorkloadName("shop", "client")
 RULE = "NetworkPolicy shop/web ingress[0]"
@@ -125,7 +125,14 @@ def test_an_address_that_changed_hands_is_told_by_its_new_owner() -> None:
 
 
 def logged(
-    local: str, remote: str, upstream: str, status: int, details: str, route: str = "", **said: str
+    local: str,
+    remote: str,
+    upstream: str,
+    status: int,
+    details: str,
+    route: str = "",
+    more: bytes = b"",
+    **said: str,
 ) -> bytes:
     def address(ip: str, port: int) -> bytes:
         return bytes_field(1, text_field(2, ip) + integer_field(3, port))
@@ -139,6 +146,7 @@ def logged(
         + (bytes_field(17, metadata(said)) if said else b"")
         + text_field(19, route)
         + bytes_field(20, address(remote, 40000))
+        + more
     )
     request = integer_field(1, 1) + text_field(3, "web") + text_field(5, "/a\x1b[2J")
     response = bytes_field(1, integer_field(1, status)) + text_field(6, details)
@@ -258,6 +266,19 @@ def test_a_request_says_what_policies_in_audit_mode_would_do_and_which() -> None
 def test_a_rule_that_only_audits_is_told_and_changes_no_verdict() -> None:
     found = asked(200, "via_upstream", audit_action_shadow_effective_policy_id=rule("watch"))
     assert (found.verdict, found.audit, found.audit_policies) == ("FORWARDED", "", (key("watch"),))
+
+
+def test_a_request_over_mutual_tls_says_by_which_identity_it_came() -> None:
+    principal = "spiffe://cluster.local/ns/shop/sa/web"
+    own = "spiffe://cluster.local/ns/shop/sa/client"
+    plain = told_request(logged("10.0.0.1", "10.0.0.2", "", 200, ""))
+    flow = told_request(logged("10.0.0.1", "10.0.0.2", "", 200, "", more=tls(principal, own)))
+    assert (flow.source.principal, flow.destination.principal) == (principal, "")
+    assert flow.to_json()["source"]["principal"] == principal
+    assert str(flow).endswith(f"ingress via envoy principal={principal}")
+    assert Flow.from_json(flow.to_json()) == flow
+    assert "principal" not in plain.to_json()["source"]
+    assert "principal" not in str(plain)
 
 
 def test_a_flow_is_one_line_that_cannot_steer_a_terminal() -> None:

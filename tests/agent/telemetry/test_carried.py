@@ -3,11 +3,12 @@ never if any Envoy takes it for HTTP."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.access_log import Address, LoggedConnection
+from agent.access_log import Address, LoggedConnection, Principals
 from agent.names import Names
 from agent.records import Change
 from agent.sandbox import Sandbox
@@ -200,6 +201,37 @@ def test_connections_of_an_envoy_that_is_gone_are_closed(node: Node) -> None:
     assert node.count(told("edge", None)) == {CLIENT_TO_EDGE: (0, 1, 0, 0), EDGE_TO_WEB: (0, 1, 0, 0)}
     assert node.count(by_gateway(ended=True), told("edge", None)) == {}
     assert node.count(by_destination(ended=True)) == {WEB_FROM_EDGE: CLOSED}
+
+
+PRINCIPALS = Principals("spiffe://cluster.local/ns/shop/sa/edge", "spiffe://cluster.local/ns/shop/sa/web")
+
+
+def proven(node: Node, told: Told) -> dict[str, Principals]:
+    """By who reports, of a connection whose client has shown this Envoy a certificate."""
+    sandbox, connection = told
+    assert connection
+    found = replace(connection, principals=PRINCIPALS)
+    counts = node.carried.counts([(sandbox, found)], node.flows)
+    return {
+        f"{NAMES[count.pod]} {count.said.reporter}": Principals(
+            count.said.source_principal, count.said.destination_principal
+        )
+        for count in counts
+    }
+
+
+def test_of_mutual_tls_tells_the_destination_whose_envoy_has_ended_it(node: Node) -> None:
+    node.connect(IN, WEB, DESTINATION)
+    assert proven(node, by_destination(IN)) == {
+        "client source": Principals(),
+        "web destination": PRINCIPALS,
+    }
+
+
+def test_of_mutual_tls_with_a_gateway_tells_nobody_behind_it(node: Node) -> None:
+    node.connect(IN, GATEWAY, DESTINATION)
+    node.connect(ON, WEB, CALLER)
+    assert set(proven(node, by_gateway()).values()) == {Principals()}
 
 
 def test_what_is_remembered_is_bounded(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from bpf.layout import NO_ADDRESS, TrafficKey, TrafficValue, packed_address
 from mesh.discovery.wire import bytes_field, integer_field, text_field
 from mesh.model import ServiceName, WorkloadName
 from mesh.node import Canonical, PodRecord, ServicePortRecord, ServiceRecord, WorkloadRecord
-from tests.access_log import requests
+from tests.access_log import requests, tls
 from tests.agent.telemetry.samples import samples, value
 
 WEB, CLIENT = WorkloadName("shop", "web-7d9f-abcde"), WorkloadName("street", "client")
@@ -160,6 +160,54 @@ def test_the_destination_reports_who_called_and_the_service_it_stands_behind() -
     assert (labels["reporter"], labels["connection_security_policy"]) == ("destination", "none")
     assert (labels["source_workload"], labels["destination_workload"]) == ("client", "web")
     assert labels["destination_service"] == "web.shop.svc.cluster.local"
+
+
+PEER, OWN = "spiffe://cluster.local/ns/street/sa/client", "spiffe://cluster.local/ns/shop/sa/web"
+
+
+def security(message: bytes, pod: WorkloadName = WEB, ip: str = WEB_IP) -> tuple[str, str, str, str]:
+    """Who reports, the policy and both principals."""
+    (sample,) = samples(told(message, pod, ip), "istio_requests_total")
+    names = ("reporter", "connection_security_policy", "source_principal", "destination_principal")
+    a, b, c, d = (sample.labels[name] for name in names)
+    return a, b, c, d
+
+
+def test_the_destination_says_that_a_request_came_over_mutual_tls_and_between_whom() -> None:
+    text = told(at_destination(common=tls(PEER, OWN)), WEB, WEB_IP)
+    (sample,) = samples(text, "istio_requests_total")
+    assert list(sample.labels) == LABELS
+    assert security(at_destination(common=tls(PEER, OWN))) == ("destination", "mutual_tls", PEER, OWN)
+
+
+def test_without_an_identity_on_both_sides_it_is_no_mutual_tls() -> None:
+    """Istio: a principal that is there is told all the same."""
+    for message, principals in (
+        (tls("", OWN), ("unknown", OWN)),
+        (tls("https://shop.example", OWN), ("unknown", OWN)),
+        (tls(PEER, ""), (PEER, "unknown")),
+        (bytes_field(4, bytes_field(4, b"") + bytes_field(5, b"")), ("unknown", "unknown")),
+    ):
+        assert security(at_destination(common=message)) == ("destination", "none", *principals)
+
+
+def test_who_reports_as_source_knows_nothing_of_tls() -> None:
+    """A Gateway's record is about its client, its labels about what it leads on."""
+    unknown = ("source", "unknown", "unknown", "unknown")
+    assert security(at_source(common=OUTBOUND + tls(PEER, OWN)), CLIENT, CLIENT_IP) == unknown
+    routed = logged(EDGE_IP, CLIENT_IP, WEB_IP, 8090, common=OUTBOUND + tls(PEER, OWN))
+    assert security(routed, EDGE, EDGE_IP) == unknown
+
+
+def test_the_callers_namespace_is_that_of_its_identity_before_that_of_its_address() -> None:
+    def namespaces(peer: str, remote: str = CLIENT_IP) -> tuple[str, str]:
+        message = logged(WEB_IP, remote, WEB_IP, 8080, common=tls(peer, "spiffe://example/ns/b/sa/c"))
+        (sample,) = samples(told(message, WEB, WEB_IP), "istio_requests_total")
+        return sample.labels["source_workload_namespace"], sample.labels["destination_workload_namespace"]
+
+    assert namespaces("spiffe://cluster.local/ns/far/sa/client") == ("far", "shop")
+    assert namespaces("spiffe://cluster.local/ns/far/sa/client", "192.0.2.9") == ("far", "shop")
+    assert namespaces("spiffe://example/billing") == ("street", "shop")
 
 
 def test_who_is_no_workload_is_unknown_and_never_named_by_what_it_sent() -> None:
