@@ -22,7 +22,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret as EnvoySecret
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
-from mesh.model import Secret, ServerTls, TrustBundle
+from mesh.model import PrivateKey, ServerTls
 from xds.render import naming
 from xds.render.clusters import ads
 from xds.render.encoding import encode, typed
@@ -63,27 +63,25 @@ def transport(tls: ServerTls, *, http: bool) -> TransportSocket:
     return TransportSocket(name=naming.TLS, typed_config=typed(context))
 
 
-def certificate(secret: Secret) -> bytes:
-    """A Secret as Envoy's resource: the certificate, and its key."""
+def certificate(name: str, chain: bytes, key: PrivateKey) -> bytes:
+    """A certificate with who signed it, and its key, as Envoy's resource."""
     return encode(
         EnvoySecret(
-            name=naming.secret(secret.ref),
+            name=name,
             tls_certificate=TlsCertificate(
-                certificate_chain=DataSource(inline_bytes=secret.certificate),
-                private_key=DataSource(inline_bytes=bytes(secret.key)),
+                certificate_chain=DataSource(inline_bytes=chain),
+                private_key=DataSource(inline_bytes=bytes(key)),
             ),
         )
     )
 
 
-def authorities(secret: Secret | TrustBundle) -> bytes:
-    """The authorities of a Secret or ConfigMap as Envoy's resource."""
+def authorities(name: str, found: bytes) -> bytes:
+    """Authorities as Envoy's resource."""
     return encode(
         EnvoySecret(
-            name=naming.authorities(secret.ref),
-            validation_context=CertificateValidationContext(
-                trusted_ca=DataSource(inline_bytes=secret.authorities)
-            ),
+            name=name,
+            validation_context=CertificateValidationContext(trusted_ca=DataSource(inline_bytes=found)),
         )
     )
 

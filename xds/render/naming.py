@@ -23,6 +23,9 @@ AGENT = "sluice-agent"
 
 ROUTING_LISTENER = "virtualOutbound"
 
+#: Secrets of a workload: its own certificate, and the roots that judge those of others.
+WORKLOAD_CERTIFICATE, ROOTS = "default", "ROOTCA"
+
 RBAC = "envoy.filters.http.rbac"
 #: Of RequestAuthentication; Envoy's own filter leaves the claims of a good token under its name and this key.
 AUTHENTICATION = "envoy.filters.http.filter_chain.jwt"

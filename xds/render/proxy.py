@@ -202,10 +202,12 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
                     yield EnvoyResource(ROUTES, name, body, blame)
     for found in view.credentials:
         if isinstance(found, Secret) and found.certificate:
-            name, body = naming.secret(found.ref), downstream_tls.certificate(found)
+            name = naming.secret(found.ref)
+            body = downstream_tls.certificate(name, found.certificate, found.key)
             yield EnvoyResource(SECRET, name, body, (found.ref,))
         if found.authorities:
-            name, body = naming.authorities(found.ref), downstream_tls.authorities(found)
+            name = naming.authorities(found.ref)
+            body = downstream_tls.authorities(name, found.authorities)
             yield EnvoyResource(SECRET, name, body, (found.ref,))
 
 

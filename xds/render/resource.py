@@ -35,7 +35,7 @@ class EnvoyResource:
 
     type_url: str
     name: str
-    any: bytes
+    any: bytes = field(repr=False)  # in Secrets there is a key
     origins: tuple[ObjectRef, ...]
     unpatched: bytes | None = None
     stand_in: bool = False

@@ -1,0 +1,119 @@
+"""The certificates that workloads have now, as Envoy's resources: made when first asked for, exchanged in
+time, and in memory only. Who has which identity, and when it is time to look, others know.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+
+from mesh.discovery.envoy import SECRET
+from xds.authority import Authority, Svid
+from xds.authority_files import BadAuthority
+from xds.render import downstream_tls, naming
+from xds.render.resource import EnvoyResource
+
+_LOG = logging.getLogger(__name__)
+
+#: Of a workload's certificate (Istio, SECRET_TTL).
+LIFETIME = timedelta(hours=24)
+
+#: The parts of its life after which a certificate is exchanged: the first for all, and up to the second more,
+#: by identity, lest a mesh that started at once renews at once.
+_DUE, _SPREAD = 0.5, 0.1
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    svid: Svid
+    resources: tuple[EnvoyResource, ...]
+    due: datetime
+
+
+class Certificates:
+    """One certificate for each identity. `clock` tells aware datetimes."""
+
+    def __init__(
+        self,
+        authority: Authority,
+        lifetime: timedelta = LIFETIME,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        self._authority = authority
+        self._lifetime = lifetime
+        self._clock = clock
+        self._kept: dict[str, _Kept] = {}
+        self._roots: EnvoyResource | None = None
+
+    def resources(self, identity: str) -> tuple[EnvoyResource, ...]:
+        """The certificate, and the roots that judge those of others, as SDS names them (Istio: `default`,
+        `ROOTCA`). They are the same objects for as long as they are the same.
+
+        Raises ValueError for what is no identity and BadAuthority, both only for one that has none yet."""
+        kept = self._kept.get(identity)
+        if kept is None:
+            kept = self._kept[identity] = self._issued(identity, self._clock())
+        return kept.resources
+
+    def renew(self) -> frozenset[str]:
+        """Exchange certificates that are past half of their life; returns whose. To be called now and then:
+        a lifetime and a tenth, halved, must hold several calls. What fails is logged, changes nothing and is
+        tried again by the next call."""
+        now = self._clock()
+        renewed: set[str] = set()
+        trouble = ""
+        due = sorted(
+            (kept.svid.expires, identity) for identity, kept in self._kept.items() if kept.due <= now
+        )
+        for expires, identity in due:
+            try:
+                new = self._issued(identity, now)
+            except BadAuthority as error:
+                left = len(due) - len(renewed)
+                trouble = (
+                    f"{left} certificates cannot be renewed, the first ends at {expires.isoformat()}: {error}"
+                )
+                break  # the others' turn would end no better
+            if new.svid.expires <= expires:
+                # The authority's own end is near: a certificate that lasts no longer is worth no change.
+                self._kept[identity] = replace(self._kept[identity], due=_due(identity, now, expires))
+                trouble = (
+                    f"certificates end at {expires.isoformat()} and cannot be renewed, for so does their "
+                    "authority; give it a new certificate and restart the control plane"
+                )
+                continue
+            self._kept[identity] = new
+            renewed.add(identity)
+        if trouble:
+            _LOG.warning("%s", trouble)
+        return frozenset(renewed)
+
+    def forget(self, kept: Collection[str]) -> None:
+        """Drop the identities that are not among `kept`: nobody has them any more."""
+        wanted = frozenset(kept)
+        self._kept = {identity: found for identity, found in self._kept.items() if identity in wanted}
+
+    def _issued(self, identity: str, now: datetime) -> _Kept:
+        svid = self._authority.issue(identity, self._lifetime, now)
+        body = downstream_tls.certificate(naming.WORKLOAD_CERTIFICATE, svid.certificate_chain, svid.key)
+        own = EnvoyResource(SECRET, naming.WORKLOAD_CERTIFICATE, body, ())
+        return _Kept(svid, (own, self._authorities(svid.bundle)), _due(identity, now, svid.expires))
+
+    def _authorities(self, bundle: bytes) -> EnvoyResource:
+        body = downstream_tls.authorities(naming.ROOTS, bundle)
+        found = EnvoyResource(SECRET, naming.ROOTS, body, ())
+        if self._roots != found:
+            self._roots = found
+        return self._roots
+
+
+def _due(identity: str, begins: datetime, expires: datetime) -> datetime:
+    spread = int.from_bytes(blake2b(identity.encode(), digest_size=8).digest()) / 2**64
+    return begins + (expires - begins) * (_DUE + _SPREAD * spread)
