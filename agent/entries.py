@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent import rule_pages
 from bpf import layout
@@ -111,7 +111,8 @@ def block_entries(record: BlockRecord) -> Entries:
 def service_entries(record: ServiceRecord, place: Place) -> Entries:
     """The service's addresses, its ports with their look-up tables, and who sees a route on them.
 
-    An address behind which it stands itself, as a ServiceEntry may have, looks alike before and after."""
+    An address behind which it stands itself, as a ServiceEntry may have, looks alike before and after; those
+    of a headless service are nothing but that."""
     entries: list[Entry] = []
     present = layout.VipValue().pack()
     real = {address for port in record.ports for address, _ in port.backends}
@@ -120,6 +121,11 @@ def service_entries(record: ServiceRecord, place: Place) -> Entries:
         if vip not in real:
             entries.append(("sl_vip", layout.VipKey(packed).pack(), present))
         for port in record.ports:
+            if record.headless:
+                own = tuple(place for place in port.backends if place == (vip, port.port))
+                port = replace(port, backends=own)
+                if not own:
+                    continue
             entries.extend(_port_entries(record, packed, port, place))
     return tuple(entries)
 

@@ -44,7 +44,7 @@ from mesh.discovery.session import Acked, Event, Nacked
 from mesh.discovery.subscriber import Update
 from mesh.model import WorkloadName
 from mesh.node import Launch, PodRecord, WorkloadRecord
-from mesh.resources import GENERATION_TYPE, MANIFEST_TYPE, NODE_TYPES
+from mesh.resources import BODY_TYPE, GENERATION_TYPE, MANIFEST_TYPE, NODE_TYPES
 from mesh.rollout import Rollout, Serving
 
 log = logging.getLogger(__name__)
@@ -119,6 +119,8 @@ class NodeAgent:
         self._problem = ""
         self._retry_at: float | None = None
         self._wake = asyncio.Event()
+        #: Pods whose Envoys cannot be served for want of a body.
+        self._lacking: set[WorkloadName] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._saver = Saver(options.last_good)
         self._client: DiscoveryClient | None = None
@@ -240,6 +242,8 @@ class NodeAgent:
             self._wanted = generation.number
             self._received[generation.number] = _now()
             self._wake.set()
+        elif update.type_url == BODY_TYPE and self._lacking:
+            self._wake.set()  # of an earlier life keys were not kept
 
     def _envoy_said(self, pod: WorkloadName, event: Event) -> None:
         match event:
@@ -362,6 +366,7 @@ class NodeAgent:
             self._launches[change.new.name] = change.new.launch
 
     def _serve(self) -> None:
+        lacking: set[WorkloadName] = set()
         for pod in self._proxies.running():
             serving = self._rollout.serving(pod)
             known, before = self._proxies.served(pod)
@@ -370,7 +375,11 @@ class NodeAgent:
             try:
                 self._proxies.serve(pod, serving, self._snapshot(serving, known, before))
             except KeyError as error:
-                log.error("serve the Envoy of pod %s failed: the control plane sent no body %s", pod, error)
+                lacking.add(pod)
+                if pod not in self._lacking:
+                    text = "the Envoy of pod %s waits for the control plane: resource %s is not here"
+                    log.warning(text, pod, error)
+        self._lacking = lacking
 
     def _snapshot(self, serving: Serving, known: Serving, before: Mapping[str, Table]) -> dict[str, Table]:
         """What stays is the same object as in `before`, which is what `known` names; by that the stream knows

@@ -13,6 +13,7 @@ from istio_integration.destination_rule import read_destination_rule
 from istio_integration.envoy_filter import read_envoy_filter
 from istio_integration.gateway import read_gateway
 from istio_integration.mesh_config import read_config_map
+from istio_integration.peer_authentication import read_peer_authentication
 from istio_integration.proxy_config import read_pod, read_proxy_config
 from istio_integration.request_authentication import read_request_authentication
 from istio_integration.service_entry import read_service_entry
@@ -51,6 +52,8 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("security.istio.io/v1beta1", "RequestAuthentication"): Dialect(
         read_request_authentication, fail_closed=True
     ),
+    ("security.istio.io/v1", "PeerAuthentication"): Dialect(read_peer_authentication, fail_closed=True),
+    ("security.istio.io/v1beta1", "PeerAuthentication"): Dialect(read_peer_authentication, fail_closed=True),
     ("telemetry.istio.io/v1", "Telemetry"): Dialect(read_telemetry),
     ("telemetry.istio.io/v1alpha1", "Telemetry"): Dialect(read_telemetry),
     ("networking.istio.io/v1beta1", "ProxyConfig"): Dialect(read_proxy_config),
@@ -61,8 +64,6 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
 
 #: Kinds of Istio that are not read, and why.
 MISSING: Mapping[str, str] = {
-    "PeerAuthentication": "there is no mTLS yet, so it could not keep its promise; identities are those of "
-    "the network, and an AuthorizationPolicy or NetworkPolicy says who may call",
     "TrafficExtension": "write a WasmPlugin; an EnvoyFilter can insert Lua and any filter Envoy has",
     "WorkloadGroup": "machines do not register themselves; write a WorkloadEntry for each",
 }

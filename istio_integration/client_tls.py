@@ -13,17 +13,18 @@ CLIENT_TLS = Fields(
     ("mode", *FILES, "subjectAltNames", "sni", "insecureSkipVerify"), refused=("caCrl", "credentialName")
 )
 
-Mode = Literal["DISABLE", "SIMPLE", "MUTUAL"]
-#: ISTIO_MUTUAL needs certificates of the mesh, which issues none yet; plain text in its place would be a lie.
-_MODES = ("DISABLE", "SIMPLE", "MUTUAL")
+Mode = Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]
+_MODES = ("DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL")
+#: What stands in the certificates of the mesh is the mesh's to say.
+_OWN_FILES = ("SIMPLE", "MUTUAL")
 
 
 def client_tls(reader: Reader) -> ClientTls | None:
     if not reader.fields(CLIENT_TLS).present:
         return None
-    mode = reader.at("mode").choice(_MODES, "DISABLE", unsupported=("ISTIO_MUTUAL",))
+    mode = reader.at("mode").choice(_MODES, "DISABLE")
     skip = reader.at("insecureSkipVerify").boolean()
-    if mode == "DISABLE":
+    if mode not in _OWN_FILES:
         for field in (*FILES, "insecureSkipVerify"):
             if reader.at(field).present:
                 reader.at(field).refuse(f"goes with mode SIMPLE or MUTUAL, not {mode}")

@@ -64,7 +64,7 @@ PROTOCOLS: dict[str, ListenerProtocol] = {
     "TCP": "TCP",
     "MONGO": "TCP",
 }
-MODES = ("PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "OPTIONAL_MUTUAL")
+MODES = ("PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL")
 VERSIONS: dict[str, TlsVersion] = {
     "TLS_AUTO": "",
     "TLSV1_0": "1.0",
@@ -196,8 +196,9 @@ def _tls(reader: Reader, protocol: ListenerProtocol) -> tuple[ServerTls | None, 
 
 
 def _settings(reader: Reader) -> ServerTls:
-    mode = cast(TlsMode, reader.at("mode").choice(MODES, "PASSTHROUGH", unsupported=("ISTIO_MUTUAL",)))
+    mode = cast(TlsMode, reader.at("mode").choice(MODES, "PASSTHROUGH"))
     mutual, passed_on = mode in ("MUTUAL", "OPTIONAL_MUTUAL"), mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH")
+    own = mode == "ISTIO_MUTUAL"
     lowest, highest = _version(reader.at("minProtocolVersion")), _version(reader.at("maxProtocolVersion"))
     if lowest and highest and lowest > highest:
         reader.at("maxProtocolVersion").refuse("is below minProtocolVersion")
@@ -212,9 +213,11 @@ def _settings(reader: Reader) -> ServerTls:
     )
     if passed_on and reader.sound and found != ServerTls(mode):
         reader.refuse(f"mode {mode} ends no TLS, so that nothing else can be said of it")
-    if not passed_on and not found.certificates and reader.sound:
+    if own and reader.sound and (found.certificates or found.authorities or found.names):
+        reader.refuse("shows certificates of the mesh and believes them: mode ISTIO_MUTUAL names no others")
+    if not passed_on and not own and not found.certificates and reader.sound:
         reader.at("credentialName").refuse(f"is required: mode {mode} shows the certificate of a Secret")
-    if not mutual and not passed_on and reader.sound and (found.authorities or found.names):
+    if not (mutual or own or passed_on) and reader.sound and (found.authorities or found.names):
         reader.refuse(
             "asks for no certificates of clients: caCertCredentialName and subjectAltNames need MUTUAL"
         )

@@ -1,9 +1,9 @@
 """MeshConfig: the key `mesh` of the ConfigMap `istio` (istio/api, mesh/v1alpha1/config.proto).
 
-Read as far as policy and telemetry need it: root namespace, trust domain, path normalization, providers of
-external authorization, of tracing and of access logs, what is traced and logged by default, which places are
-preferred, where pods may connect, and how Envoys are run. What else stands there is left alone, and so is
-every other ConfigMap.
+Read as far as policy and telemetry need it: root namespace, trust domain, whether callers begin mutual TLS by
+themselves, path normalization, providers of external authorization, of tracing and of access logs, what is
+traced and logged by default, which places are preferred, where pods may connect, and how Envoys are run. What
+else stands there is left alone, and so is every other ConfigMap.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from mesh.model import (
     TrustBundle,
 )
 
+_TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,253}")
 _NAME = re.compile(r"istio(-.+)?")
 #: The provider that `defaultConfig.tracing.zipkin.address` stands for.
 _LEGACY = "defaultConfig.tracing.zipkin"
@@ -62,18 +63,28 @@ def read_config_map(root: Reader, ref: ObjectRef) -> tuple[MeshConfig | TrustBun
     found = [authorization_provider(item) for item in items]
     config = MeshConfig(
         root_namespace=name(mesh.at("rootNamespace"), DEFAULT_CONFIG.root_namespace, label=True),
-        trust_domain=printable(mesh.at("trustDomain"), 253) or DEFAULT_CONFIG.trust_domain,
-        trust_domain_aliases=tuple(printable(item, 253) for item in mesh.at("trustDomainAliases").items()),
+        trust_domain=_trust_domain(mesh.at("trustDomain")) or DEFAULT_CONFIG.trust_domain,
+        trust_domain_aliases=tuple(map(_trust_domain, mesh.at("trustDomainAliases").items())),
         path_normalization=_MODES[normalization.choice(tuple(_MODES), "DEFAULT")],
         providers=tuple(sorted((p for p in found if p is not None), key=lambda p: p.name)),
         tracing=_tracing(mesh, items),
         locality=locality_setting(mesh.at("localityLbSetting")) or NO_ORDER,
         access_logging=mesh_access_logging(mesh, items),
         proxy=mesh_settings(mesh.at("defaultConfig")),
+        auto_mtls=mesh.at("enableAutoMtls").boolean(True),
         # Unlike a Sidecar's, one without a mode leaves Istio's default as it is.
         outbound=outbound_mode(mesh.at("outboundTrafficPolicy").mapping().at("mode"), "ALLOW_ANY"),
     )
     return (config,)
+
+
+def _trust_domain(reader: Reader) -> str:
+    """SPIFFE-ID, section 2.1."""
+    text = reader.text()
+    if text and not _TRUST_DOMAIN.fullmatch(text):
+        reader.refuse(f"{shown(text)} is not a trust domain: at most 253 of a-z, 0-9, -, _ and .")
+        return ""
+    return text
 
 
 def _tracing(mesh: Reader, items: list[Reader]) -> MeshTracing:

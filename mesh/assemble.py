@@ -32,6 +32,7 @@ from mesh.model import (
     Node,
     Noun,
     ObjectRef,
+    PeerAuthentication,
     Policy,
     ProxyConfig,
     RateLimit,
@@ -68,6 +69,10 @@ class Mesh(MeshState):
         # Who is gone first: what it leaves others may want.
         for service in sorted(change.services, key=lambda name: (name in self.services, name)):
             self._problems.tell(self.service_table.resolve(service))
+        change.services |= self.service_table.contested()
+        change.routed |= self.peer_authentications.settle(
+            self.services if change.gateways else change.services
+        )
         self._name(change)
         change.callers |= self.callers.settle()
         self._problems.tell(check(self, change))
@@ -136,6 +141,9 @@ class Mesh(MeshState):
                 self._configure(change)
             case Policy() | TierPolicy() | Authorization() | RequestAuthentication() | RateLimit():
                 _refer(self.policy_table.put(ref, noun), change)
+            case PeerAuthentication():
+                change.policies.add(ref)
+                self.peer_authentications.put(noun)
             case EnvoyFilter():
                 _refer(self.policy_table.put(ref, noun), change)
                 change.routed |= self.envoy_filters.put(noun, self.services.values())
@@ -212,6 +220,9 @@ class Mesh(MeshState):
                 self._configure(change)
             case Policy() | TierPolicy() | Authorization() | RequestAuthentication() | RateLimit():
                 _refer(self.policy_table.remove(ref, noun), change)
+            case PeerAuthentication():
+                change.policies.add(ref)
+                self.peer_authentications.remove(noun)
             case EnvoyFilter():
                 _refer(self.policy_table.remove(ref, noun), change)
                 change.routed |= self.envoy_filters.remove(noun, self.services.values())
@@ -312,11 +323,12 @@ class Mesh(MeshState):
                 change.callers |= self.callers.forget(asked_of_callers(self.config))
             self.config_ref, self.config = ref, config
             self.policy_table.configure(config)
+            self.peer_authentications.configure(config)
             change.config = True
 
     def _touch(self, workload: Workload, change: Change) -> None:
         change.workloads.add(workload.name)
-        change.services |= self.service_table.touched_by(workload)
+        change.services |= self.service_table.reaching(workload)
 
     def _settle_workloads(self, change: Change) -> None:
         """Number the workloads, give them their addresses, and say who got less than that."""

@@ -53,6 +53,8 @@ def _of_pod(mesh: MeshState, ref: ObjectRef, pod: Workload) -> Iterator[Problem]
 
 def _routes(mesh: MeshState, change: Change) -> set[ObjectRef]:
     routes = mesh.routes
+    if change.config:  # another namespace may be the root
+        return set(routes.all)
     found = {ref for service in change.services | change.routed for ref in routes.mentioning(service)}
     found |= change.routes & routes.all.keys()
     if change.gateways:

@@ -6,17 +6,19 @@ last `NodeState`, mapping by mapping. It knows records, not map entries, and no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from mesh.assemble import Mesh
 from mesh.change import Change
+from mesh.hashed import HashedTuple
 from mesh.identity import PORTS_KEY
 from mesh.model import (
     Backend,
     Direction,
     EnvoyFilter,
+    MutualTls,
     ObjectRef,
     Protocol,
     ServiceName,
@@ -46,7 +48,7 @@ from mesh.policies.classes import (
 from mesh.policies.every_request import token_rules
 from mesh.policies.peers import PeerKey, Peers
 from mesh.policies.references import AnyCondition, RequestPolicy
-from mesh.proxy import Destination, L7Class, ProxyView, Target
+from mesh.proxy import Destination, GatewayPort, L7Class, ProxyView, Target
 from mesh.proxy_config import launch
 from mesh.routes import steer
 from mesh.routes.backend_tls import backend_tls
@@ -234,7 +236,9 @@ class Node:
             chosen = [policy for policy in chosen if not isinstance(policy, EnvoyFilter)]
         if registry := self.shared.bindings.registries.of(name):
             chosen.append(registry)
-        asks_kinds = any(isinstance(policy, RequestPolicy) for policy in chosen)
+        if mutual := mesh.peer_authentications.of(name):
+            chosen.append(mutual)
+        asks_kinds = any(isinstance(policy, RequestPolicy | MutualTls) for policy in chosen)
         known = Subject(
             mesh.identities.all[number].mapping.get(PORTS_KEY, ""),
             tuple(mesh.declared(name).items()) if asks_kinds else (),
@@ -278,6 +282,8 @@ class Node:
         if targets:
             wanted = sorted(targets.union(routing.targets))
         destinations = (self._judged if egress else self.shared.unjudged).reached(egress, caller, wanted)
+        if mesh.peer_authentications.counts:
+            destinations = self._without_itself(name, destinations)
         if gateway:
             # Browsers speak HTTP/2 to whoever offers it, and most of what stands behind does not.
             destinations = tuple(outward(mesh, name, self._from_outside(found)) for found in destinations)
@@ -296,7 +302,40 @@ class Node:
             got_logs,
             filter_parts(filters, mesh.config.root_namespace),
             plugin_parts(filters),
+            self._identity(name, inbound, destinations, gateway),
         )
+
+    def _without_itself(
+        self, name: WorkloadName, destinations: tuple[Destination, ...]
+    ) -> tuple[Destination, ...]:
+        """What a pod sends to itself never meets its Envoy again (rule 10): nobody would end mutual TLS."""
+        table, own = self._mesh.service_table, self._mesh.workloads[name].addresses
+        behind = {service.name for service, _, _ in table.ports_behind(name)}
+        met = [i for i, found in enumerate(destinations) if found.target.service in behind and found.mutual]
+        if not met:
+            return destinations
+        known = list(destinations)
+        for i in met:
+            others = tuple(backend for backend in known[i].mutual if backend.address not in own)
+            known[i] = replace(known[i], mutual=others)
+        return HashedTuple(known)
+
+    def _identity(
+        self,
+        name: WorkloadName,
+        inbound: Iterable[L7Class],
+        destinations: Iterable[Destination],
+        gateway: Iterable[GatewayPort],
+    ) -> str:
+        """Who the pod's Envoy is in mutual TLS, if it speaks any."""
+        mesh = self._mesh
+        servers = (server.tls for port in gateway for server in port.servers)
+        if any(tls and tls.mode == "ISTIO_MUTUAL" for tls in servers) or (
+            mesh.peer_authentications.counts
+            and (any(l7.mutual for l7 in inbound) or any(found.mutual for found in destinations))
+        ):
+            return mesh.peer_authentications.spiffe_id(mesh.workloads[name])
+        return ""
 
     def _traced(self, view: ProxyView) -> TracingRecord | None:
         sent = view.egress_tracing
@@ -325,7 +364,9 @@ class Node:
         tls = backend_tls(target, ports, mesh.backend_tls.values(), mesh.credentials)
         if tls == "nobody":
             return replace(found, parts=())
-        policy = replace(found.policy, tls=tls) if tls else found.policy
+        policy = found.policy
+        if tls:
+            policy, found = replace(policy, tls=tls), replace(found, mutual=())
         if policy.balancer and policy.balancer.simple == "PASSTHROUGH":
             # What was dialled is the gateway itself, and nobody else.
             policy = replace(policy, balancer=replace(policy.balancer, simple="LEAST_REQUEST"))

@@ -49,8 +49,8 @@ class Records:
         return bool({name for name in change.services if self._look(name)}) or self._patterns != before
 
     def zone(self) -> Zone:
-        """A Service's own address has its name, a pod's one that its namespace gives; an address behind
-        several headless Services has the name of the first of them (threat N49)."""
+        """A Service's own address has its name, a pod's one that its namespace gives, a node's none; an
+        address behind several headless Services has the name of the first of them (threat N49)."""
         addresses: dict[str, tuple[str, ...]] = {}
         servers: dict[str, tuple[Server, ...]] = {}
         pointers: dict[str, str] = {}
@@ -63,6 +63,8 @@ class Records:
             servers |= own.servers
             for address, target in own.pointers.items():
                 owner = self._mesh.owners.get(address)
+                if address in self._mesh.nodes.addresses:
+                    continue
                 if owner is None or owner.namespace == name.namespace:
                     pointers.setdefault(address, target)
         scoped: defaultdict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)

@@ -35,6 +35,7 @@ from mesh.model import (
 )
 from mesh.node_table import NodeTable
 from mesh.policies.cidr import CidrIndex
+from mesh.policies.mutual_tls import PeerAuthentications
 from mesh.policies.named_blocks import NamedBlocks
 from mesh.policies.policy_table import PolicyTable
 from mesh.policies.references import AnyPolicy, Directory
@@ -107,6 +108,14 @@ class MeshState:
         self.envoy_filters = EnvoyFilters()
         self.scopes = Scopes()
         self.gateways = Gateways(self.workloads, self.identities, self.owners)
+        self.peer_authentications = PeerAuthentications(
+            self.workloads,
+            self.identities,
+            self.service_table,
+            self.destination_rules,
+            self.gateways,
+            self.owners,
+        )
         self.grants = Grants()
         self.credentials: dict[ObjectRef, Secret | TrustBundle] = {}
         self.backend_tls: dict[ObjectRef, BackendTls] = {}
@@ -146,9 +155,10 @@ class MeshState:
         return self.policy_table.wanted_names().union(map(NamePattern, self._outlasting))
 
     def routed(self) -> set[ServiceName]:
-        """The services of which some route, DestinationRule or EnvoyFilter speaks."""
+        """The services of which some route, DestinationRule, EnvoyFilter or PeerAuthentication speaks."""
         return (
             self.routes.bound(self.services)
             | set(self.destination_rules.spoken_of(self.services))
             | set(self.envoy_filters.spoken_of(self.services.values()))
+            | self.peer_authentications.strict.keys()
         )

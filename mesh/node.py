@@ -94,6 +94,7 @@ class ServiceRecord:
     vips: tuple[str, ...]
     affinity_seconds: int
     ports: tuple[ServicePortRecord, ...]
+    headless: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from mesh.model import (
     Limit,
     Locality,
     Mirror,
+    MutualTlsPort,
     NamePattern,
     ObjectRef,
     PathNormalization,
@@ -168,7 +169,8 @@ class L7Class:
     (`authentication`), one of `rules` (None: none is asked for) and the consent of `authorization`,
     judged in the order custom, deny, allow, and a place in each of `limits`.
     A TLS hello needs, where `server_names` are, one of them. Any other connection, and TLS where
-    they are not, needs the consent of `plain` (None: it is closed). `audit` are the rules that
+    they are not, needs the consent of `plain` (None: it is closed). Where there is `mutual`, all of that may
+    come in mutual TLS, or must. `audit` are the rules that
     requests would need if policies in audit mode counted; None: the same as now.
     """
 
@@ -185,6 +187,7 @@ class L7Class:
     limits: tuple[RateLimitPart, ...] = ()
     #: Patches that are told apart by port.
     patches: tuple[PatchKey, ...] = ()
+    mutual: MutualTlsPort | None = None
 
     @property
     def keys(self) -> frozenset[str]:
@@ -193,7 +196,10 @@ class L7Class:
         tokens = (part.key for part in self.authentication)
         limits = (key for part in self.limits for key in part.keys)
         patches = (str(key) for key in self.patches if key.steers)
-        return frozenset({*(rule.key for rule in self._network()), *asked, *tokens, *limits, *patches})
+        mutual = self.mutual.keys if self.mutual else ()
+        return frozenset(
+            {*(rule.key for rule in self._network()), *asked, *tokens, *limits, *patches, *mutual}
+        )
 
     @property
     def origins(self) -> frozenset[ObjectRef]:
@@ -201,7 +207,10 @@ class L7Class:
         parts: tuple[AuthorizationPart | AuthenticationPart | RateLimitPart | PatchKey, ...]
         steering = (key for key in self.patches if key.steers)
         parts = (*self.authorization, *self.authentication, *self.limits, *steering)
-        return frozenset({*(rule.origin for rule in self._network()), *(part.origin for part in parts)})
+        mutual = (ref for ref, _ in self.mutual.origins) if self.mutual else ()
+        return frozenset(
+            {*(rule.origin for rule in self._network()), *(part.origin for part in parts), *mutual}
+        )
 
     def _network(self) -> tuple[HttpRule | ServerNameRule, ...]:
         return (*(self.rules or ()), *(self.server_names or ()), *(self.audit or ()))
@@ -236,26 +245,36 @@ class Part:
 
 
 class Target(NamedTuple):
-    """Where a route of this proxy sends: a service port, or a subset of what stands behind it."""
+    """Where a route of this proxy sends: a service port, a subset of what stands behind it, or what stands
+    there at one `address`."""
 
     service: ServiceName
     port: int
     subset: str = ""
     protocol: Protocol = "TCP"
+    address: str = ""
 
     @classmethod
     def of(cls, named: RouteBackend | Mirror, protocol: Protocol = "TCP") -> Target | None:
         """What a rule names; None if it names nothing that could be reached."""
-        return cls(named.service, named.port, named.subset, protocol) if named.service else None
+        if named.service is None:
+            return None
+        address = named.address if isinstance(named, RouteBackend) else ""
+        return cls(named.service, named.port, named.subset, protocol, address)
 
 
 @dataclass(frozen=True, slots=True)
 class Destination(Hashed):
-    """What stands behind a target for this proxy, and how it is to be reached."""
+    """What stands behind a target for this proxy, and how it is to be reached: those of `mutual` in mutual
+    TLS, whose hello asks for `server_name` ("": Istio's name of the target), and their certificates hold one
+    of `names`, if there are any."""
 
     target: Target
     parts: tuple[Part, ...]
     policy: TrafficPolicy = NO_TRAFFIC_POLICY
+    mutual: tuple[Backend, ...] = ()
+    names: tuple[str, ...] = ()
+    server_name: str = ""
     version: Version = "client"
 
     __hash__ = Hashed.__hash__
@@ -294,13 +313,14 @@ class ConnectionEntry:
 class RoutedPort(Hashed):
     """A service address:port whose requests this proxy routes; no entry fits: 404. Connections that are not
     HTTP take `connections`; without any there are none such: what is not HTTP gets 400. Without `entries`
-    nobody looks for HTTP."""
+    nobody looks for HTTP. Of a headless service each `backend` is one, at its own address and port."""
 
     service: ServiceName
     port: int
     vips: tuple[str, ...]
     entries: tuple[RouteEntry, ...] = ()
     connections: tuple[ConnectionEntry, ...] = ()
+    backend: Backend | None = None
     #: Everything to which it sends.
     targets: frozenset[Target] = field(init=False, compare=False, repr=False)
     #: The rules for which it exists, such as `HTTPRoute shop/api rules[0]`.
@@ -312,6 +332,16 @@ class RoutedPort(Hashed):
         named = (f"{entry.origin} {entry.rule.field}" for entry in self.all if entry.rule.field)
         object.__setattr__(self, "targets", _targets(self.all))
         object.__setattr__(self, "keys", frozenset(named))
+
+    @property
+    def dialled(self) -> int:
+        """The port that callers dial."""
+        return self.backend.port if self.backend else self.port
+
+    @property
+    def address(self) -> str:
+        """Of the backend, if it is of one."""
+        return self.backend.address if self.backend else ""
 
     @property
     def all(self) -> tuple[RouteEntry | ConnectionEntry, ...]:
@@ -413,6 +443,8 @@ class ProxyView:
     patches: tuple[FilterPart, ...] = ()
     #: In the order in which requests meet them.
     plugins: tuple[PluginPart, ...] = ()
+    #: Who it is in mutual TLS, such as `spiffe://cluster.local/ns/shop/sa/web`; "": it speaks none.
+    identity: str = ""
 
 
 def _targets(entries: Iterable[RouteEntry | ConnectionEntry]) -> frozenset[Target]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from mesh.age import since
 from mesh.asked_hosts import AskedHosts, Offer
@@ -41,6 +42,18 @@ from mesh.policies.cidr import can_serve
 from mesh.protocols import PortKind, declared, joined
 
 Labels = tuple[tuple[str, str], ...]
+
+
+#: An address and a port.
+Place = tuple[str, int]
+
+
+class _Meant(NamedTuple):
+    """A port of a headless service, in the order in which they are meant: is its target another number?"""
+
+    service: ServiceName
+    other: bool
+    port: int
 
 
 class ServiceTable:
@@ -83,6 +96,12 @@ class ServiceTable:
         self._claims: defaultdict[str, set[ServiceName]] = defaultdict(set)
         self._allocated: dict[str, ServiceName] = {}
         self._standing: defaultdict[str, set[ServiceName]] = defaultdict(set)
+        self._named: dict[ServiceName, set[str]] = {}
+        #: Address and port of a pod -> the ports of headless services that callers may mean there, and the
+        #: services that may have got or lost such a place.
+        self._dialled: defaultdict[Place, set[_Meant]] = defaultdict(set)
+        self._stands: dict[ServiceName, set[tuple[Place, _Meant]]] = {}
+        self._contested: set[ServiceName] = set()
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -98,6 +117,17 @@ class ServiceTable:
         """The services behind which an address stands that they name themselves, a pod's or not."""
         return self._standing.get(address, set())
 
+    def dialled(self, name: ServiceName, port: ServicePort) -> tuple[Backend, ...]:
+        """The backends of a port of a headless service that callers mean when they dial a pod: pods of its
+        namespace, where no other port goes before it."""
+        found = self.backends[name].get((port.port, port.protocol), ())
+        return tuple(b for b in found if self.dialled_at(b.address, b.port) == (name, port.port))
+
+    def dialled_at(self, address: str, port: int) -> tuple[ServiceName, int] | None:
+        """The headless service, and its port, that callers mean when they dial a pod."""
+        meant = min(self._dialled.get((address, port), ()), default=None)
+        return (meant.service, meant.port) if meant else None
+
     def reaching(self, workload: Workload) -> set[ServiceName]:
         """The services behind which a pod stands, or may, selected or by its address."""
         return self.touched_by(workload).union(*map(self.standing_at, workload.addresses))
@@ -109,6 +139,16 @@ class ServiceTable:
             service = self.all[name]
             if service.selector and dict(service.selector).items() <= labels.items():
                 yield service
+
+    def ports_behind(self, name: WorkloadName) -> Iterator[tuple[Service, ServicePort, int]]:
+        """The ports of all services behind which a pod stands: selected, or named by its address."""
+        yield from self.target_ports(name)
+        own = self._workloads[name].addresses
+        for service in sorted(set[ServiceName]().union(*map(self.standing_at, own))):
+            for port in self.all[service].ports:
+                found = self.backends[service].get((port.port, port.protocol), ())
+                for number in sorted({b.port for b in found if b.address in own}):
+                    yield self.all[service], port, number
 
     def target_ports(self, name: WorkloadName) -> Iterator[tuple[Service, ServicePort, int]]:
         """The ports of the Services that select a pod, each with the pod's own behind it."""
@@ -260,6 +300,11 @@ class ServiceTable:
         had = {*service.vips, *self.vips.get(service.name, ())}
         return {name for vip in had for name in self.claiming(vip)}
 
+    def contested(self) -> set[ServiceName]:
+        """The headless services that may have got or lost an address since the last call."""
+        found, self._contested = self._contested, set()
+        return found
+
     def _asking_for(self, namespace: str, labels: Labels) -> set[ServiceName]:
         """Those that select one of the labels."""
         return {name for pair in labels for name in self._selecting.get((namespace, *pair), ())}
@@ -276,8 +321,9 @@ class ServiceTable:
             if service is None or vip not in service.vips:
                 self._allocations.let_go(vip, name)
         self._look_up(name, service)
-        for address in self._named(name):
+        for address in self._named.pop(name, ()):
             discard(self._standing, address, name)
+        self._leave(name)
         if service is None:
             self.backends.pop(name, None)
             self._allocations.release(name)
@@ -286,8 +332,11 @@ class ServiceTable:
         self.backends[name] = {
             (port.port, port.protocol): each_once(self._backends(service, port)) for port in service.ports
         }
-        for address in self._named(name):
+        self._named[name] = self._names(name)
+        for address in self._named[name]:
             self._standing[address].add(name)
+        if service.headless:
+            self._stand(service)
         ref = self._elected(name)
         field = "spec.addresses" if is_entry(name) else "spec.clusterIP"
         found = {ref: [Problem(ref, field, text) for text in wrong]}
@@ -295,10 +344,29 @@ class ServiceTable:
             found[other] = [Problem(other, "spec.hosts", f"{name.host} already belongs to {ref}")]
         return self._told(name, found)
 
-    def _named(self, name: ServiceName) -> set[str]:
-        """The addresses behind a service that it names itself."""
-        ports = self.backends.get(name, {}).values()
-        return {backend.address for found in ports for backend in found if backend.workload is None}
+    def _leave(self, name: ServiceName) -> None:
+        for place, meant in self._stands.pop(name, ()):
+            discard(self._dialled, place, meant)
+            self._contested.update(other.service for other in self._dialled.get(place, ()))
+
+    def _stand(self, service: Service) -> None:
+        """Of what stands behind a headless service the pods of its namespace are dialled by its leave: nobody
+        gets another's by naming it (threat N49). A port that is its own target goes before others."""
+        found = self._stands[service.name] = set()
+        for port in service.ports:
+            for backend in self.backends[service.name][port.port, port.protocol]:
+                owner = self._owners.get(backend.address)
+                if port.protocol == "TCP" and owner and owner.namespace == service.name.namespace:
+                    other = backend.port != port.port
+                    found.add(((backend.address, backend.port), _Meant(service.name, other, port.port)))
+        for place, meant in found:
+            self._contested.update(other.service for other in self._dialled[place])
+            self._dialled[place].add(meant)
+
+    def _names(self, name: ServiceName) -> set[str]:
+        """The addresses behind a service that it names itself, or that slices name for it."""
+        ports, sliced = self.backends.get(name, {}).values(), bool(self.slices.get(name))
+        return {b.address for found in ports for b in found if sliced or b.workload is None}
 
     def _addresses(self, service: Service) -> tuple[tuple[str, ...], list[str]]:
         """Those that it has, and why it has not got others."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from mesh.assemble import Mesh
 from mesh.change import Change
-from mesh.model import Backend, Protocol, ServiceName, WorkloadName
+from mesh.model import Backend, Protocol, Service, ServiceName, WorkloadName
 from mesh.node import (
     HOST_ID,
     REMOTE_NODE_ID,
@@ -163,6 +164,8 @@ class SharedRecords:
         mesh = self._mesh
         service = mesh.services.get(name)
         vips = mesh.vips.get(name)
+        if service is not None and service.headless:
+            return self._dialled(service)
         if service is None or not vips:
             return None
         ports = tuple(
@@ -176,6 +179,20 @@ class SharedRecords:
             for port in service.ports
         )
         return ServiceRecord(name, vips, service.affinity_seconds, ports)
+
+    def _dialled(self, service: Service) -> ServiceRecord | None:
+        """A headless service at its backends, at which nothing is done unless a route steers somebody."""
+        ports: dict[tuple[int, int], ServicePortRecord] = {}
+        for port in service.ports:
+            views = self.bindings.views(service.name, port.port) if port.protocol == "TCP" else ()
+            for backend in self._mesh.service_table.dialled(service.name, port) if views else ():
+                place = (backend.address, backend.port)
+                key = (backend.port, port.port)
+                known = ports.get(key) or ServicePortRecord(backend.port, "TCP", (), views)
+                ports[key] = replace(known, backends=(*known.backends, place))
+        addresses = sorted({address for port in ports.values() for address, _ in port.backends})
+        found = tuple(port for _, port in sorted(ports.items()))
+        return ServiceRecord(service.name, tuple(addresses), 0, found, headless=True) if found else None
 
     def _all_peers(self) -> Peers:
         keys = {(HOST_ID, 0), (WORLD_ID, 0), *self._known}

@@ -4,7 +4,7 @@ Every step costs what changed. What EnvoyFilters and WasmPlugins make of resourc
 (`xds.trial`), and new versions of them apart from all other changes, which so wait for one trial at most: all
 new versions at once, and if that fails one after the other. What is published was computed from what is on
 disk, and numbers are on disk before they are sent: a process killed anywhere here is followed by one that
-sends the same. Knows no file format, no stream and no HTTP.
+sends the same, certificates aside. Knows no file format, no stream and no HTTP.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from mesh.discovery.resource import Snapshot
 from mesh.model import Fragment, ObjectRef, Problem
 from xds.admission import Admission
 from xds.allocations import AllocationFile
+from xds.authority import Authority
+from xds.certificates import Certificates
 from xds.documents import ApiObject
 from xds.generation import Generations
 from xds.jwks import Fetched
@@ -74,7 +76,8 @@ class Pipeline:
     """The control plane's truth. `node` is the node of this machine, whose pods are sandboxes; `hosts`
     are its own addresses; `publish` is called with each node that has a new snapshot; `identity_labels` are
     expressions beside the defaults of `mesh.label_filter`; `follow` is told how the mesh changed, before
-    that is published, `work` how it was done; `trial` says what Envoy takes."""
+    that is published, `work` how it was done; `trial` says what Envoy takes; `certificates` are those of
+    mutual TLS."""
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class Pipeline:
         follow: Callable[[MeshChange], None] = lambda change: None,
         work: Work = UNSEEN,
         trial: Trial | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self.store = Store(state)
         self.bundles = Bundles(state)
@@ -101,6 +105,7 @@ class Pipeline:
         self._follow = follow
         self._work = work
         self._trial = trial or Trial()
+        self._certificates = certificates or Certificates(Authority(state / "authority"))
         #: EnvoyFilters that did not pass together.
         self._singly: list[ObjectRef] = []
         self._waiting: list[tuple[_Entry, Outcome, frozenset[ObjectRef]]] = []
@@ -114,7 +119,7 @@ class Pipeline:
     def problems(self) -> list[Problem]:
         """What is wrong in files, inside objects and between them, sorted."""
         found = set(self.mesh.problems)
-        found.update(*(snapshot.problems for snapshot in self.nodes.values()))
+        found.update(*(snapshot.problems for snapshot in self.nodes.values()), self._certificates.problems)
         found.update(*self._file_problems.values(), *self.admission.problems.values())
         return sorted(found)
 
@@ -163,6 +168,7 @@ class Pipeline:
             entries = await self._taken()
             if time.monotonic() >= again:
                 await self._beside(self._ask_again())
+                self._renew()
                 again = time.monotonic() + _REST
             if entries or not self.admission.on_trial:
                 since = entries[0].since if entries else None
@@ -275,7 +281,13 @@ class Pipeline:
                 snapshot.update(change)
         return True
 
-    def _publish_all(self, fragments: Mapping[ObjectRef, Fragment | None], begun: float) -> None:
+    def _publish_all(
+        self,
+        fragments: Mapping[ObjectRef, Fragment | None],
+        begun: float,
+        else_: str = "numbers that became free",
+    ) -> None:
+        """Who is concerned is told; it is about these objects, or else about what `else_` says."""
         trace = secrets.token_hex(16)
         with self._work.step("publish"):
             changed = self._settle(self.nodes.keys(), trace)
@@ -286,11 +298,20 @@ class Pipeline:
             _LOG.info(
                 "generation %d: %s, for %s, %.1f ms, trace %s",
                 self.generations.number,
-                _listed(fragments) or "numbers that became free",
+                _listed(fragments) or else_,
                 ", ".join(sorted(changed)),
                 (time.perf_counter() - begun) * 1e3,
                 trace,
             )
+
+    def _renew(self) -> None:
+        """Certificates that have been in use for long, and those that could not be had."""
+        begun, renewed = time.perf_counter(), self._certificates.renew()
+        for snapshot in self.nodes.values() if renewed else ():
+            snapshot.renew(renewed)
+        if renewed:
+            self._publish_all({}, begun, f"{len(renewed)} certificates")
+        self._certificates.forget(frozenset().union(*(one.identities for one in self.nodes.values())))
 
     # --- trying ------------------------------------------------------------------------------
 
@@ -382,6 +403,7 @@ class Pipeline:
             default=node == self.node,
             shared=self._shared,
             verdict=self._trial.verdict,
+            secrets=self._certificates.resources,
         )
 
     def _settle(self, nodes: Iterable[str], trace: str) -> set[str]:

@@ -7,7 +7,7 @@ before, by which the discovery server knows that it has nothing to look for. Kno
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import replace
 from typing import Any
 
@@ -22,12 +22,15 @@ from mesh.proxy import ProxyView
 from mesh.resources import BODY_TYPE, GENERATION_TYPE, MANIFEST_TYPE, NODE_TYPES, TABLE_TYPES, encode
 from xds.manifests import Manifests, difference
 from xds.render import EnvoyResource, Rendered, render
+from xds.render.resource import in_order
 from xds.tables import SharedTables, Tables
 
 _GENERATION = "generation"
 #: Kinds of which Envoy is asked, and the field that holds what it may refuse.
 TRIED = {"EnvoyFilter": "spec.configPatches", "WasmPlugin": "spec.url"}
 
+#: What an identity shows in mutual TLS, and whom it believes; nothing while it cannot be had.
+Secrets = Callable[[str], Rendered]
 #: What Envoy says of a resource that EnvoyFilters changed: "" if it takes it, None if it was not asked yet.
 Verdict = Callable[[EnvoyResource], str | None]
 
@@ -48,11 +51,13 @@ class NodeSnapshot:
         default: bool,
         shared: SharedTables | None = None,
         verdict: Verdict = lambda resource: "",
+        secrets: Secrets = lambda identity: (),
     ) -> None:
         self._shared = shared or SharedTables(mesh)
         self.node = Node(mesh, name, default=default, shared=self._shared.records)
         self.rendered: dict[str, Rendered] = {}
         self._verdict = verdict
+        self._secrets = secrets
         #: By pod: what was rendered and is not served.
         self._held: dict[str, Rendered] = {}
         self._faults: dict[str, tuple[Problem, ...]] = {}
@@ -94,6 +99,16 @@ class NodeSnapshot:
     def serve_tried(self) -> None:
         """Take up what Envoy was asked about."""
         self._encode_proxies(frozenset(self._held))
+
+    @property
+    def identities(self) -> frozenset[str]:
+        """Of those who speak mutual TLS."""
+        return frozenset(view.identity for view in self._views.values() if view.identity)
+
+    def renew(self, identities: Set[str]) -> None:
+        """Take up what these show now."""
+        pods = (pod for pod, view in self._views.items() if view.identity in identities)
+        self._encode_proxies(frozenset(pods))
 
     def stamped(self, number: int, trace: str) -> Snapshot:
         """The snapshot, closed by its generation. The number alone is the version of that one:
@@ -174,6 +189,8 @@ class NodeSnapshot:
     def _sound(self, pod: str, view: ProxyView) -> Rendered:
         """What may be served."""
         rendered = render(view)
+        if view.identity:
+            rendered = in_order((*rendered, *self._secrets(view.identity)))
         self._faults.pop(pod, None)
         self._held.pop(pod, None)
         if not view.patches and not view.plugins:

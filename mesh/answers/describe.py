@@ -25,6 +25,7 @@ from mesh.model import (
     Direction,
     EnvoyFilter,
     EnvoyPatch,
+    MutualTls,
     ObjectRef,
     PatchContext,
     Policy,
@@ -160,12 +161,24 @@ def _bound(
     told: set[tuple[str, ...]] = set()
     if "egress" in directions and (registry := registry_of(mesh, name)):
         yield _entry(registry.ref, registry.field, UNNAMED, KERNEL)
+    if "ingress" in directions and (mutual := mesh.peer_authentications.of(name)):
+        yield from _mutual_tls(mutual)
     for policy in sorted(policies_by_identity(mesh).get(number or 0, ()), key=lambda p: p.ref):
         for entry in _rules(policy, view, directions):
             # What a reference stands for may be several policies of one name.
             if (key := tuple(entry.values())) not in told:
                 told.add(key)
                 yield entry
+
+
+def _mutual_tls(mutual: MutualTls) -> Iterator[Entry]:
+    """Where a pod's connections come in mutual TLS."""
+    for where, found in (*((f"port {port}", own) for port, own in mutual.ports), ("", mutual.others)):
+        if found is None:
+            continue
+        for ref, field in found.origins:
+            says = "takes mutual TLS only" if found.mode == "STRICT" else "takes mutual TLS as well"
+            yield _entry(ref, field, f"{where} {says}".strip(), DESTINATION)
 
 
 def _rules(policy: AnyPolicy, view: ProxyView, directions: tuple[Direction, ...]) -> Iterator[Entry]:
@@ -260,6 +273,10 @@ def _entry(ref: ObjectRef, rule: str, effect: str, where: str) -> Entry:
 # --- routes --------------------------------------------------------------------------------------
 
 
+def _doing(kind: str, calls: str) -> str:
+    return f"begin mutual TLS for {calls}" if kind == "PeerAuthentication" else f"route {calls}"
+
+
 def _own_routes(view: ProxyView) -> Iterator[Entry]:
     """Routes that bind what the pod itself calls."""
     told = dict.fromkeys(
@@ -269,7 +286,7 @@ def _own_routes(view: ProxyView) -> Iterator[Entry]:
         if entry.rule.field
     )
     for ref, field, called in told:
-        yield _entry(ref, field, f"route its calls to {called}", CALLER)
+        yield _entry(ref, field, f"{_doing(ref.kind, 'its calls')} to {called}", CALLER)
 
 
 def _routes_at(mesh: Mesh, service: ServiceName) -> Iterator[dict[str, Any]]:
@@ -285,7 +302,8 @@ def _routes_at(mesh: Mesh, service: ServiceName) -> Iterator[dict[str, Any]]:
     for (key, port, where), bound in sorted(found.items()):
         kind, name, field = key.split(" ", 2)
         whom = "all" if len(bound) == len(mesh.callers) else ", ".join(sorted(bound))
-        entry = {"object": f"{kind} {name}", "rule": field, "effect": f"route calls to {service}:{port}"}
+        effect = f"{_doing(kind, 'calls')} to {service}:{port}"
+        entry = {"object": f"{kind} {name}", "rule": field, "effect": effect}
         yield entry | {"enforced_by": where, "callers": whom}
 
 

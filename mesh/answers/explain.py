@@ -6,7 +6,7 @@ the data path are two witnesses. The result is plain data, ready for JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from ipaddress import ip_address
@@ -20,6 +20,7 @@ from mesh.model import (
     Direction,
     EnvoyFilter,
     MeshConfig,
+    MutualTls,
     Policy,
     Protocol,
     RateLimit,
@@ -33,6 +34,7 @@ from mesh.model import (
 from mesh.policies.authorization import Forbidden, Granted, decide
 from mesh.policies.policy import Allow, Deny, Party, Steer, caller_of, judge, permits
 from mesh.policies.rate_limit import counts
+from mesh.policies.references import AnyCondition
 from mesh.policies.registry import Registries
 from mesh.proxy import HttpRule, RoutedPort, RouteEntry, Target
 from mesh.request import Request
@@ -103,7 +105,7 @@ def explain(
     routed: RoutedPort | None = None
     if caller is not None and service is not None and protocol == "TCP":
         ports = steer.routed_ports(mesh, mesh.callers.of(caller.name), service)
-        routed = next((r for r in ports if r.port == port), None)
+        routed = next((r for r in ports if _is_at(r, host, port)), None)
 
     reasons: list[dict[str, str]] = []
     status: int | None = None
@@ -113,7 +115,8 @@ def explain(
         entry = routing.choose(routed.entries, request) if request else None
         chosen = [entry] if entry else list(routed.entries) if request is None else []
         for taken in chosen:
-            reasons.append(_reason(str(taken.origin), taken.rule.field, "route", CALLER))
+            effect = "begins mutual TLS" if taken.origin.kind == "PeerAuthentication" else "route"
+            reasons.append(_reason(str(taken.origin), taken.rule.field, effect, CALLER))
             reasons += [_reason(str(taken.origin), e.field, e.text, e.row.place) for e in effects(taken)]
         reasons += [_said(key, _BY_PLACE, CALLER) for key in dict.fromkeys(_preferring(mesh, caller, chosen))]
         shares, status = _destinations(mesh, caller, chosen, request, asked)
@@ -129,8 +132,10 @@ def explain(
         shares = [(Backend(host, port, mesh.owners.get(host)), None)]
 
     registries = Registries(mesh)
+    begun = _in_mutual_tls(mesh, caller, routed) if caller and routed else frozenset[Backend]()
     judged = [
-        (_judge(mesh, registries, sources, b, protocol, asked.get(b, request)), share) for b, share in shares
+        (_judge(mesh, registries, sources, b, protocol, asked.get(b, request), begun), share)
+        for b, share in shares
     ]
     for judgement, _ in judged:
         reasons += [reason for reason in judgement.reasons if reason not in reasons]
@@ -148,6 +153,13 @@ def explain(
     return answer if status is None else answer | {"status": status}
 
 
+def _is_at(routed: RoutedPort, host: str, port: int) -> bool:
+    """Of a headless service a name means the first of its backends, as all are alike."""
+    if routed.backend is None or "/" in host:
+        return routed.port == port
+    return (routed.backend.address, routed.backend.port) == (host, port)
+
+
 def _caller(mesh: Mesh, source: str) -> tuple[Workload | None, Sequence[str]]:
     """The pod that is named by name or address (None: the address is nobody's of the mesh), and its
     addresses."""
@@ -163,6 +175,15 @@ def _caller(mesh: Mesh, source: str) -> tuple[Workload | None, Sequence[str]]:
     if caller is None or not caller.addresses:
         raise UnknownName(f"there is no Pod {source} with an address")
     return caller, caller.addresses
+
+
+def _in_mutual_tls(mesh: Mesh, caller: Workload, routed: RoutedPort) -> frozenset[Backend]:
+    """Those to whom the caller's Envoy speaks it."""
+    found: set[Backend] = set()
+    for target in routed.targets:
+        if members := steer.members(mesh, mesh.callers.of(caller.name), target):
+            found.update(steer.mutual(mesh, target, members[1], members[0]))
+    return frozenset(found)
 
 
 def _shared_out(
@@ -211,7 +232,9 @@ def _judge(
     backend: Backend,
     protocol: Protocol,
     request: Request | None,
+    begun: Container[Backend],
 ) -> Judgement:
+    """Mutual TLS is `begun` with some backends."""
     same_family = [a for a in sources if (":" in a) == (":" in backend.address)]
     caller = party(mesh, (same_family or list(sources))[0])
     callee = party(mesh, backend.address)
@@ -230,14 +253,23 @@ def _judge(
         limited = [policy for policy in selecting if isinstance(policy, RateLimit)]
         filters = [policy for policy in selecting if isinstance(policy, EnvoyFilter)]
         network = [policy for policy in selecting if isinstance(policy, Policy | TierPolicy)]
+        taker = subject.workload if direction == "ingress" else None
+        mutual = mesh.peer_authentications.of(taker) if taker else None
         # Each on its own: whoever wants to change something must know of all that refuse.
-        for policies in (network, [registry] if registry else [], tokens, consents, limited, filters):
+        own: list[Sequence[AnyCondition]] = [[found] for found in (registry, mutual) if found]
+        for policies in (network, *own, tokens, consents, limited, filters):
             verdict = judge(policies, direction, subject, peer, protocol, backend.port, mesh.config)
             if not isinstance(verdict, Steer):
                 refused = refused or isinstance(verdict, Deny)
                 reasons += [_of_key(key, direction, verdict) for key in verdict.rules]
                 continue
             steered = True
+            if policies == [mutual]:
+                effect = "ends mutual TLS"
+                if backend not in begun and _strict(mutual, backend.port):
+                    allowed, effect = False, "takes mutual TLS only, and nobody begins it"
+                reasons += [_said(key, effect, envoy) for key in verdict.keys]
+                continue
             if policies is limited:
                 reasons += [_said(key, "limits requests", envoy) for key in _limiting(limited, request)]
                 continue
@@ -257,6 +289,11 @@ def _judge(
             allowed = allowed and fits
     # What the kernel refuses meets no Envoy.
     return Judgement(backend, allowed and not refused, steered and not refused, tuple(reasons))
+
+
+def _strict(mutual: MutualTls | None, port: int) -> bool:
+    found = mutual.at(port) if mutual else None
+    return found is not None and found.mode == "STRICT"
 
 
 Said = list[tuple[str, str]]
@@ -418,4 +455,10 @@ def _service_at(mesh: Mesh, host: str, port: int, protocol: Protocol) -> Service
             known = ", ".join(f"{p.protocol} {p.port}" for p in service.ports)
             raise UnknownName(f"Service {name} has no {protocol} port {port}; it has {known}")
         return name
-    return next((name for name, vips in mesh.vips.items() if host in vips), None)
+    found = next((name for name, vips in mesh.vips.items() if host in vips), None)
+    return found or _headless_at(mesh, host, port)
+
+
+def _headless_at(mesh: Mesh, host: str, port: int) -> ServiceName | None:
+    meant = mesh.service_table.dialled_at(host, port)
+    return meant[0] if meant else None

@@ -20,6 +20,7 @@ from mesh.model import (
     Backend,
     Direction,
     EnvoyFilter,
+    MutualTls,
     Protocol,
     RateLimit,
     Registry,
@@ -142,7 +143,8 @@ class Reachability:
             return ()
         found = self._selecting.get(self._mesh.identities.of[subject.workload], ())
         registry = self._registries.of(subject.workload)
-        return (*found, registry) if registry else found
+        mutual = self._mesh.peer_authentications.of(subject.workload)
+        return (*found, *(own for own in (registry, mutual) if own))
 
     def _routes_of(self, caller: End, callee: End, port: int) -> tuple[str, ...]:
         if isinstance(caller, Outside) or isinstance(callee, Outside) or not len(self._mesh.routes):
@@ -165,7 +167,7 @@ def policies_by_identity(mesh: Mesh) -> Mapping[int, Sequence[AnyPolicy]]:
 def _binds(policy: AnyCondition) -> bool:
     """Can the policy refuse anything? One in audit mode, or of action AUDIT, only tells; a RateLimit asks how
     often, not what, and what an EnvoyFilter does nobody but Envoy knows."""
-    if isinstance(policy, RequestAuthentication | Registry):
+    if isinstance(policy, RequestAuthentication | Registry | MutualTls):
         return True
     if isinstance(policy, RateLimit | EnvoyFilter):
         return False

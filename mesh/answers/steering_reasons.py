@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import cast
 
-from mesh.answers.steering_table import CALLER, DESTINATION, Row, row_of
+from mesh.answers.steering_table import BOTH, CALLER, DESTINATION, Row, row_of
 from mesh.model import AuthorizationRule, Callers, RequestAttribute, RouteMatch
 from mesh.proxy import AuthorizationPart, ProxyView
 from mesh.routes.route_effects import effects
@@ -35,7 +35,7 @@ def why(view: ProxyView) -> dict[str, str]:
     out."""
     found: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for key, row in _rows(view):
-        if row is not None and row.place in (CALLER, DESTINATION):
+        if row is not None and row.place in (CALLER, DESTINATION, BOTH):
             found[key][row.why] = None
     return {key: "; ".join(texts) for key, texts in sorted(found.items())}
 

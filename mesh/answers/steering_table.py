@@ -12,13 +12,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Place = Literal["kernel", "resolver", "caller's Envoy", "destination's Envoy", "rides along", "nowhere"]
+Place = Literal[
+    "kernel",
+    "resolver",
+    "caller's Envoy",
+    "destination's Envoy",
+    "both ends' Envoys",
+    "rides along",
+    "nowhere",
+]
 
 KERNEL: Final = "kernel"
 #: The mesh's own resolver, which is asked by whom a rule about DNS binds.
 RESOLVER: Final = "resolver"
 CALLER: Final = "caller's Envoy"
 DESTINATION: Final = "destination's Envoy"
+BOTH: Final = "both ends' Envoys"
 #: Brings no Envoy into the path; has its effect wherever the rest of the object has one.
 RIDES: Final = "rides along"
 #: What is there for people, and what is read and checked only.
@@ -152,7 +161,12 @@ _DESTINATION_RULE = _rows(
         "an Envoy speaks the client's protocol anyway",
     ),
     ("trafficPolicy", "outlierDetection", CALLER, "somebody must see what fails"),
-    ("trafficPolicy", "tls", CALLER, "the application sends plain text (DISABLE needs nobody)"),
+    (
+        "trafficPolicy",
+        "tls",
+        CALLER,
+        "the application sends plain text (DISABLE needs nobody; of ISTIO_MUTUAL the destination's ends it)",
+    ),
 )
 
 
@@ -258,6 +272,16 @@ _REQUESTS = (
 )
 
 _AUTHORIZATION = (
+    *_rows(
+        "PeerAuthentication",
+        ("", "selector", RIDES, "which pods it protects"),
+        (
+            "",
+            ("mtls", "portLevelMtls"),
+            BOTH,
+            "STRICT: one ends mutual TLS and the other begins it; by themselves the other modes bring none",
+        ),
+    ),
     *_rows(
         "RequestAuthentication",
         ("", ("selector", "targetRef", "targetRefs"), RIDES, "which pods it protects"),

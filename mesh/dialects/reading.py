@@ -161,15 +161,16 @@ class Reader:
                 reader.refuse("must not be null")
         return [reader for reader in readers if reader.present]
 
-    def entries(self) -> list[tuple[str, Reader]]:
-        """The keys and values of a mapping whose keys are the user's, such as labels."""
+    def entries(self, *, numbers: bool = False) -> list[tuple[str, Reader]]:
+        """The keys and values of a mapping whose keys are the user's, such as labels. What are `numbers` in
+        YAML are text in JSON."""
         if not self.mapping().present or not isinstance(self.value, Mapping):
             return []
         pairs: list[tuple[str, Reader]] = []
         for key, value in self.value.items():
             child = self._child(key, value, self._path_of(key))
-            if isinstance(key, str):
-                pairs.append((key, child))
+            if isinstance(key, str) or (numbers and type(key) is int):
+                pairs.append((str(key), child))
             else:
                 child.refuse(f"key {shown(key)} must be a string: quote it")
         return pairs

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import compress
 from operator import is_not
 from types import MappingProxyType
@@ -23,7 +23,7 @@ class Resource:
 
     name: str
     version: str
-    any: bytes
+    any: bytes = field(repr=False)  # in Secrets there is a key
 
     @staticmethod
     def of(type_url: str, name: str, body: bytes) -> Resource:

@@ -80,6 +80,7 @@ from mesh.model.metrics import (
     MetricRule,
     TagRule,
 )
+from mesh.model.mutual_tls import MutualTls, MutualTlsMode, MutualTlsPort, PeerAuthentication
 from mesh.model.names import (
     CLUSTER_SUFFIX,
     NAMESPACE_KEY,
@@ -256,6 +257,9 @@ __all__ = [
     "Mirror",
     "Module",
     "ModuleSource",
+    "MutualTls",
+    "MutualTlsMode",
+    "MutualTlsPort",
     "NamePattern",
     "NamePeer",
     "NamedPort",
@@ -275,6 +279,7 @@ __all__ = [
     "PathMatch",
     "PathNormalization",
     "Peer",
+    "PeerAuthentication",
     "PluginPhase",
     "Policy",
     "PortMatch",

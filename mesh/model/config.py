@@ -29,6 +29,13 @@ class MeshConfig:
     access_logging: MeshAccessLogging = DEFAULT_ACCESS_LOGGING
     proxy: ProxySettings = NO_SETTINGS
     outbound: OutboundMode = "ALLOW_ANY"
+    #: Do callers begin mutual TLS with whoever takes nothing else, without a DestinationRule that says so?
+    auto_mtls: bool = True
+
+    @property
+    def trust_domains(self) -> tuple[str, ...]:
+        """Whose certificates are believed."""
+        return tuple(dict.fromkeys((self.trust_domain, *self.trust_domain_aliases)))
 
 
 #: Where nobody has said anything.

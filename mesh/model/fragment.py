@@ -21,6 +21,7 @@ from mesh.model.inventory import (
     Workload,
     WorkloadEntry,
 )
+from mesh.model.mutual_tls import PeerAuthentication
 from mesh.model.names import ObjectRef, Problem
 from mesh.model.network_policy import Policy, TierPolicy
 from mesh.model.proxy_config import ProxyConfig
@@ -47,6 +48,7 @@ Noun = (
     | TierPolicy
     | Authorization
     | RequestAuthentication
+    | PeerAuthentication
     | RateLimit
     | EnvoyFilter
     | MeshConfig

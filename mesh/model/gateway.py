@@ -12,7 +12,7 @@ from mesh.model.selection import Selector
 #: The controller that a GatewayClass names if its Gateways are ours.
 GATEWAY_CONTROLLER = "sluice.io/gateway-controller"
 
-TlsMode = Literal["SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "PASSTHROUGH", "AUTO_PASSTHROUGH"]
+TlsMode = Literal["SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL", "PASSTHROUGH", "AUTO_PASSTHROUGH"]
 
 TlsVersion = Literal["", "1.0", "1.1", "1.2", "1.3"]
 
@@ -35,7 +35,8 @@ class GatewayClass:
 
 @dataclass(frozen=True, slots=True)
 class ServerTls:
-    """What becomes of TLS: it is ended here, by Istio's modes, or passed on as it is.
+    """What becomes of TLS: it is ended here, by Istio's modes, or passed on as it is. ISTIO_MUTUAL has
+    certificates and authorities from the mesh; `names` are the trust domains then.
 
     `certificates` are Secrets, in namespace "" if it is that of the pods that serve. Clients of the two
     mutual modes are judged by `authorities`, Secrets or ConfigMaps; without any by those in the

@@ -167,7 +167,8 @@ class CorsPolicy:
 @dataclass(frozen=True, slots=True)
 class RouteBackend:
     """A weighted destination; `service` None is one that must not or cannot be reached. `port` 0 is the
-    only one that the service has, else the one that was dialled; `subset` is a DestinationRule's."""
+    only one that the service has, else the one that was dialled; `subset` is a DestinationRule's. With an
+    `address` it is that backend alone, which was dialled."""
 
     service: ServiceName | None
     port: int
@@ -175,6 +176,7 @@ class RouteBackend:
     request_headers: HeaderChange = HeaderChange()
     response_headers: HeaderChange = HeaderChange()
     subset: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

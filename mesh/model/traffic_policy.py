@@ -112,9 +112,9 @@ class OutlierDetection:
 class ClientTls:
     """How an Envoy secures what it sends. Files are paths on the proxy. The other end's certificate must hold
     one of `names` (or, without any, the name that is asked for) and come from `authorities`: a file, PEM, or
-    "" for the system's."""
+    "" for the system's. ISTIO_MUTUAL has all of that from the mesh, as far as it is not said."""
 
-    mode: Literal["DISABLE", "SIMPLE", "MUTUAL"]
+    mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]
     sni: str = ""
     names: tuple[str, ...] = ()
     certificate: str = ""

@@ -19,6 +19,8 @@ from mesh.model import (
     Direction,
     EnvoyFilter,
     MeshConfig,
+    MutualTls,
+    MutualTlsPort,
     Policy,
     PortName,
     Protocol,
@@ -123,9 +125,10 @@ def set_id(policies: Iterable[AnyCondition], direction: Direction, subject: Subj
     if not names:
         return 0
     own: list[object] = [subject.ports if direction == "ingress" else ""]
-    if any(isinstance(policy, RequestPolicy) for policy in policies):
+    if any(isinstance(policy, RequestPolicy | MutualTls) for policy in policies):
         own.append(subject.declared)
     own += [policy.caller for policy in policies if isinstance(policy, Registry)]
+    own += [policy for policy in policies if isinstance(policy, MutualTls)]
     return stable_id(direction, *own, *names)
 
 
@@ -133,7 +136,7 @@ def concerns(policy: AnyCondition, direction: Direction) -> bool:
     """Does a policy say anything of this direction?"""
     if isinstance(policy, Registry):
         return direction == "egress"
-    if isinstance(policy, Authorization):
+    if isinstance(policy, Authorization | MutualTls):
         return direction == "ingress"
     if isinstance(policy, RequestAuthentication):
         return direction == "ingress" and bool(policy.rules)
@@ -184,6 +187,7 @@ class _Table:
         self._config = subject.config
         self._number_of = number_of
         self._registry = next((p for p in policies if isinstance(p, Registry)), None)
+        self._mutual = next((p for p in policies if isinstance(p, MutualTls)), None) or MutualTls()
         self._made: dict[tuple[int, str, NamedPorts], int] = {}
         self.classes: dict[int, PolicyClass] = {}
         self.listeners: dict[int, L7Class] = {}
@@ -235,8 +239,10 @@ class _Table:
         for line in chosen:
             for first, last in ranges(line.rule, protocol, ports):
                 starts |= {first, last + 1}
-        if protocol == "TCP" and (self._authorizations or self._every):
-            for port in (*self._declared, *parts.ports_of(self._authorizations), *self._every.ports):
+        if protocol == "TCP" and (self._authorizations or self._every or self._mutual != MutualTls()):
+            mutual = dict(self._mutual.ports)
+            asking = parts.ports_of(self._authorizations)
+            for port in (*self._declared, *asking, *self._every.ports, *mutual):
                 starts |= {port, port + 1}
         bounds = [*sorted(start for start in starts if start <= 65535), 65536]
         found: list[PortVerdict] = []
@@ -279,13 +285,16 @@ class _Table:
 
         # Rule 20: what is declared as something else than HTTP brings no token, and is no request.
         every = self._every.at(first) if protocol == "TCP" and kind != "plain" else Every()
+        mutual = self._mutual.at(first) if protocol == "TCP" else None
         answer = say(self._authorizations)
         refusing = self._refusing(protocol, first, named)
-        verdict, rules = self._join(now, then, answer, every, self._defaults, refusing)
-        number = self._listener(now, then, answer, every, kind, rules) if verdict == "steer" else 0
+        verdict, rules = self._join(now, then, answer, every, mutual, self._defaults, refusing)
+        number = self._listener(now, then, answer, every, mutual, kind, rules) if verdict == "steer" else 0
         unnamed = bool(refusing) and now.verdict != "deny"
         found = PortVerdict(protocol, first, last, verdict, number, rules, unnamed=unnamed)
-        would, keys = self._join(then, then, say(self._counted), every, self._audited_defaults, refusing)
+        would, keys = self._join(
+            then, then, say(self._counted), every, mutual, self._audited_defaults, refusing
+        )
         if would != verdict:
             found = replace(found, audit=would, audit_rules=keys)
         if (now.names, then.names) != (None, None):
@@ -304,11 +313,13 @@ class _Table:
         then: Ruling,
         answer: parts.Answer,
         every: Every,
+        mutual: MutualTlsPort | None,
         defaults: tuple[str, ...],
         refusing: tuple[str, ...],
     ) -> tuple[Verdict, tuple[str, ...]]:
-        """Network policy, the registry (`refusing`), what is asked of every request, and authorization
-        together (rules 15, 23); `then` is what network policy would say with its policies in audit mode."""
+        """Network policy, the registry (`refusing`), what is asked of every request or connection, and
+        authorization together (rules 15, 23); `then` is what network policy would say with its policies in
+        audit mode."""
         if now.verdict == "deny":
             return "deny", now.keys or defaults
         if refusing:
@@ -316,10 +327,11 @@ class _Table:
         if isinstance(answer, parts.Refused):
             return "deny", answer.keys
         asked = isinstance(answer, parts.Ask)
-        if now.verdict == "allow" and then.verdict != "steer" and not asked and not every.keys:
+        whatever = _union(every.keys, mutual.keys if mutual else ())
+        if now.verdict == "allow" and then.verdict != "steer" and not asked and not whatever:
             return "allow", _union(now.keys, answer.keys)
         keys = now.keys if now.verdict == "steer" else then.keys if then.verdict == "steer" else ()
-        return "steer", _union(keys, answer.keys if asked else (), every.keys)
+        return "steer", _union(keys, answer.keys if asked else (), whatever)
 
     def _listener(
         self,
@@ -327,6 +339,7 @@ class _Table:
         then: Ruling,
         answer: parts.Answer,
         every: Every,
+        mutual: MutualTlsPort | None,
         kind: PortKind | None,
         rules: tuple[str, ...],
     ) -> int:
@@ -352,6 +365,7 @@ class _Table:
             authentication=every.tokens,
             limits=every.limits,
             patches=every.patches,
+            mutual=mutual,
         )
         number = self._number_of(_name(l7, rules, ask.variant))
         self.listeners[number] = replace(l7, number=number)
@@ -371,6 +385,8 @@ def _name(l7: L7Class, rules: tuple[str, ...], variant: str) -> str:
     structure = (l7.server_names, l7.plain, l7.http, l7.normalization)
     if structure != (None, None, True, "MERGE_SLASHES"):
         words.append(f"{stable_id(repr(structure)):016x}")
+    if l7.mutual:
+        words.append(f"{l7.mutual.mode} {' '.join((*l7.mutual.domains, *l7.mutual.server_names))}")
     return " ".join(words)
 
 

@@ -26,6 +26,7 @@ from mesh.model import (
     EnvoyFilter,
     HttpMatch,
     MeshConfig,
+    MutualTls,
     NamePattern,
     Peer,
     Policy,
@@ -141,7 +142,7 @@ def would_judge(
     """What `judge` would say if the policies in audit mode were in force."""
     counted = [
         p
-        if isinstance(p, Registry | RequestAuthentication | RateLimit | EnvoyFilter)
+        if isinstance(p, Registry | MutualTls | RequestAuthentication | RateLimit | EnvoyFilter)
         else replace(p, audit=False)
         for p in policies
     ]
@@ -181,7 +182,8 @@ def _authorize(
 
 def _with_every_request(verdict: Verdict, selecting: Sequence[AnyCondition], question: _Question) -> Verdict:
     """Rule 20: a token may come from anybody, on every port that is not declared as something else; and
-    whoever calls there uses up rate limits, and meets what EnvoyFilters put in the way."""
+    whoever calls there uses up rate limits, and meets what EnvoyFilters put in the way. And mutual TLS ends
+    in an Envoy, whatever it is that comes in it."""
     kind = question.subject.declared.get(question.port)
     if isinstance(verdict, Deny) or question.direction == "egress" or question.protocol != "TCP":
         return verdict
@@ -191,7 +193,10 @@ def _with_every_request(verdict: Verdict, selecting: Sequence[AnyCondition], que
     keys |= {f"{policy.ref} {limit.field}" for policy in limited for limit in policy.limits}
     filters = (policy for policy in selecting if isinstance(policy, EnvoyFilter))
     keys |= {str(key) for found in filters for key in inbound(found, question.port) if key.steers}
-    if not keys or kind == "plain":
+    keys = set() if kind == "plain" else keys
+    ports = (policy.at(question.port) for policy in selecting if isinstance(policy, MutualTls))
+    keys |= {key for found in ports if found for key in found.keys}
+    if not keys:
         return verdict
     before = verdict if isinstance(verdict, Steer) else Steer()
     return Steer(before.rules, tuple(sorted({*before.asked, *keys})))

@@ -30,6 +30,7 @@ from mesh.model import (
     MeshConfig,
     Module,
     ModuleSource,
+    MutualTls,
     NamePattern,
     NamePeer,
     Node,
@@ -63,8 +64,8 @@ SubjectPolicy = Authorization | RequestAuthentication | RateLimit
 RequestPolicy = SubjectPolicy | EnvoyFilter
 #: What selects a workload and binds its connections.
 AnyPolicy = Policy | TierPolicy | RequestPolicy
-#: The same, and where the mesh lets a workload connect at all.
-AnyCondition = AnyPolicy | Registry
+#: The same, where the mesh lets a workload connect at all, and what it asks of who connects.
+AnyCondition = AnyPolicy | Registry | MutualTls
 
 #: The kinds of thing that a policy can refer to.
 Source = Literal["groups", "nodes", "services", "names", "config", "keys", "modules"]

@@ -133,7 +133,9 @@ class Bindings:
         mesh = self._mesh
         found = mesh.services.get(service)
         patched = found is not None and bool(mesh.envoy_filters.at(found))
-        return mesh.routes.is_bound(service) or bool(mesh.destination_rules.at(service)) or patched
+        secured = service in mesh.peer_authentications.strict
+        bound = mesh.routes.is_bound(service) or bool(mesh.destination_rules.at(service))
+        return bound or patched or secured
 
     def _shared_out(self) -> set[ServiceName]:
         return set(filter(self._is_shared_out, self._mesh.backends))

@@ -23,6 +23,8 @@ class DestinationRules:
         self.all: dict[ObjectRef, DestinationRule] = {}
         self._by_host: defaultdict[str, set[ObjectRef]] = defaultdict(set)
         self._patterns: set[ObjectRef] = set()
+        #: Those that send mutual TLS of the mesh.
+        self.mutual: set[ObjectRef] = set()
 
     def at(self, service: ServiceName) -> list[DestinationRule]:
         """All that speak of a service, whomever they are for."""
@@ -45,6 +47,8 @@ class DestinationRules:
     def put(self, rule: DestinationRule, services: Iterable[ServiceName]) -> set[ServiceName]:
         """Take in a rule. Returns those of the services of which it speaks."""
         self.all[rule.ref] = rule
+        if any(policy.tls and policy.tls.mode == "ISTIO_MUTUAL" for policy in rule.policies):
+            self.mutual.add(rule.ref)
         if is_pattern(rule.host):
             self._patterns.add(rule.ref)
         else:
@@ -54,6 +58,7 @@ class DestinationRules:
     def remove(self, ref: ObjectRef, services: Iterable[ServiceName]) -> set[ServiceName]:
         """Forget a rule."""
         rule = self.all.pop(ref)
+        self.mutual.discard(ref)
         if is_pattern(rule.host):
             self._patterns.discard(ref)
         else:

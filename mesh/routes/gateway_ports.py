@@ -114,7 +114,7 @@ def _server(mesh: Mesh, caller: Caller, gateway: Gateway, listener: Listener) ->
     """None where TLS would end without a certificate, or without anybody who judges those of clients: who
     calls is not answered."""
     tls = _tls(mesh, caller, gateway, listener.tls)
-    if tls is not None and tls.mode not in PASSED_ON and not tls.certificates:
+    if tls is not None and tls.mode not in (*PASSED_ON, "ISTIO_MUTUAL") and not tls.certificates:
         return None
     if tls is not None and tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL") and not tls.authorities:
         return None
@@ -310,6 +310,8 @@ def _tls(mesh: Mesh, caller: Caller, gateway: Gateway, tls: ServerTls | None) ->
     not there or that the Gateway may not use."""
     if tls is None:
         return None
+    if tls.mode == "ISTIO_MUTUAL":
+        return replace(tls, names=mesh.config.trust_domains)
 
     def placed(refs: Iterable[ObjectRef]) -> tuple[ObjectRef, ...]:
         full = (ref if ref.namespace else ref._replace(namespace=caller.namespace) for ref in refs)

@@ -43,7 +43,7 @@ def route_problems(
             yield Problem(route.ref, f"{where}.port", text)
     for rule in route.all_rules:
         yield from _of_rule(route, rule, services, hosts)
-        yield from _subsets(route, rule, hosts, rules, root)
+        yield from _subsets(route, rule, services, hosts, rules, root)
     for rule in route.rules:
         if rule.delegate is not None:
             yield from _delegate(route, rule, rule.delegate, routes)
@@ -74,13 +74,21 @@ def _of_rule(
 
 
 def _subsets(
-    route: Route, rule: RouteRule | ConnectionRule, hosts: EntryHosts, rules: DestinationRules, root: str
+    route: Route,
+    rule: RouteRule | ConnectionRule,
+    services: Mapping[ServiceName, Service],
+    hosts: EntryHosts,
+    rules: DestinationRules,
+    root: str,
 ) -> Iterator[Problem]:
+    """Of services that are there."""
     for target in rule.targets:
         if target.service is None or not target.subset:
             continue
         own = route.ref.namespace
-        found = rules.find(Caller(own), hosts.seen(target.service, own), root)
+        if (seen := hosts.seen(target.service, own)) not in services:
+            continue
+        found = rules.find(Caller(own), seen, root)
         if found is None or all(subset.name != target.subset for subset in found.subsets):
             by = f"DestinationRule {found.ref.namespace}/{found.ref.name}" if found else "a DestinationRule"
             text = f"there is no subset {target.subset} of {target.service.host}: {by} must define it"

@@ -21,6 +21,7 @@ from mesh.model import (
     ConnectionRule,
     DestinationRule,
     HashKey,
+    ObjectRef,
     Route,
     RouteBackend,
     RouteMatch,
@@ -53,15 +54,43 @@ _ANY = RouteMatch()
 def routed_ports(mesh: Mesh, caller: Caller, service: ServiceName) -> tuple[RoutedPort, ...]:
     """The ports of a service at which a caller's connections go through its Envoy."""
     found = mesh.services.get(service)
-    vips = mesh.vips.get(service)
-    if found is None or not vips:
+    vips = mesh.vips.get(service, ())
+    if found is None or not (vips or found.headless):
         return ()
     ports = (
-        _routed_port(mesh, caller, service, port, vips)
+        (port, routed)
         for port in found.ports
         if port.protocol == "TCP" and sees(mesh, caller, service, port)
+        if (routed := _routed_port(mesh, caller, service, port, vips))
     )
-    return tuple(port for port in ports if port is not None)
+    if found.headless:
+        return tuple(one for port, routed in ports for one in _dialled(mesh, routed, port))
+    return tuple(routed for _, routed in ports)
+
+
+def _dialled(mesh: Mesh, routed: RoutedPort, port: ServicePort) -> Iterator[RoutedPort]:
+    """A port of a headless service at each of its backends: what is sent to the service goes to the one that
+    was dialled (rule 24)."""
+    for backend in mesh.service_table.dialled(routed.service, port):
+
+        def aimed(
+            found: tuple[RouteBackend, ...], address: str = backend.address
+        ) -> tuple[RouteBackend, ...]:
+            return tuple(replace(b, address=address) if b.service == routed.service else b for b in found)
+
+        yield replace(
+            routed,
+            vips=(backend.address,),
+            backend=backend,
+            entries=tuple(
+                replace(entry, rule=replace(entry.rule, backends=aimed(entry.rule.backends)))
+                for entry in routed.entries
+            ),
+            connections=tuple(
+                replace(entry, rule=replace(entry.rule, backends=aimed(entry.rule.backends)))
+                for entry in routed.connections
+            ),
+        )
 
 
 def _routed_port(
@@ -73,21 +102,18 @@ def _routed_port(
     connections = connection_rules.entries(mesh, caller, routes, service, port)
     if not entries:
         if connections:
-            alone = not _need_envoy(mesh, caller, connections)
+            # Nobody but an Envoy sends on what was meant for one backend.
+            alone = bool(vips) and not _need_envoy(mesh, caller, connections)
             return None if alone else RoutedPort(service, port.port, vips, (), connections)
-        rule = mesh.destination_rules.find(caller, service, mesh.config.root_namespace)
-        field = steering_field(rule, port.port, plain=kind == "plain") if rule else ""
+        origin = _unrouted(mesh, caller, service, port)
+        if origin is None:
+            return None
         itself = (RouteBackend(service, port.port),)
-        if rule is None or not field:
-            patch = mesh.envoy_filters.find(caller, service, port, mesh.config.root_namespace)
-            if patch is None:
-                return None
-            entries = (RouteEntry(patch.origin, _ANY, RouteRule(patch.field, (_ANY,), itself, lost=503)),)
-        elif kind == "plain":
-            through = ConnectionEntry(rule.ref, ConnectionMatch(), ConnectionRule(field, "tcp", (), itself))
+        ref, field = origin
+        if kind == "plain":
+            through = ConnectionEntry(ref, ConnectionMatch(), ConnectionRule(field, "tcp", (), itself))
             return RoutedPort(service, port.port, vips, (), (through,))
-        else:
-            entries = (RouteEntry(rule.ref, _ANY, RouteRule(field, (_ANY,), itself, lost=503)),)
+        entries = (RouteEntry(ref, _ANY, RouteRule(field, (_ANY,), itself, lost=503)),)
     if kind == "http" or any(not route.in_order for route in routes):
         return RoutedPort(service, port.port, vips, entries)
     if not connections:
@@ -95,6 +121,21 @@ def _routed_port(
         through_it = ConnectionRule("", "tcp", (), (RouteBackend(service, port.port),))
         connections = (ConnectionEntry(entries[0].origin, ConnectionMatch(), through_it),)
     return RoutedPort(service, port.port, vips, entries, connections)
+
+
+def _unrouted(
+    mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort
+) -> tuple[ObjectRef, str] | None:
+    """The object, and its field, for which connections that no route is for meet an Envoy."""
+    root = mesh.config.root_namespace
+    rule = mesh.destination_rules.find(caller, service, root)
+    if rule and (field := steering_field(rule, port.port, plain=declared(port) == "plain")):
+        return rule.ref, field
+    if patch := mesh.envoy_filters.find(caller, service, port, root):
+        return patch.origin, patch.field
+    if rule and rule.policy_for("", port.port).tls:
+        return None
+    return mesh.peer_authentications.strict_at(service, port.port)
 
 
 def bound(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort) -> list[Route]:
@@ -133,8 +174,15 @@ def _need_envoy(mesh: Mesh, caller: Caller, entries: Sequence[ConnectionEntry]) 
     if any(entry.match.server_names for entry in entries):
         return True
     targets = (Target.of(backend) for entry in entries for backend in entry.rule.backends)
-    reached = (members(mesh, caller, target) for target in targets if target)
-    return any(needs_envoy(found[1], plain=True) for found in reached if found)
+    return any(target and _needs_envoy(mesh, caller, target) for target in targets)
+
+
+def _needs_envoy(mesh: Mesh, caller: Caller, target: Target) -> bool:
+    found = members(mesh, caller, target)
+    if found is None:
+        return False
+    backends, policy = found
+    return bool(needs_envoy(policy, plain=True) or mutual(mesh, target, policy, backends))
 
 
 def _entries(
@@ -220,6 +268,8 @@ def members(mesh: Mesh, caller: Caller, target: Target) -> tuple[tuple[Backend, 
     rule = mesh.destination_rules.find(caller, target.service, mesh.config.root_namespace)
     policy = rule.policy_for(target.subset, target.port) if rule else NO_TRAFFIC_POLICY
     policy = _naming(policy, mesh.services[target.service].subject_names)
+    if target.address:  # of whatever subset it is, as with Istio
+        return tuple(backend for backend in backends if backend.address == target.address), policy
     if not target.subset:
         return backends, policy
     subset = next((s for s in rule.subsets if s.name == target.subset), None) if rule else None
@@ -227,6 +277,19 @@ def members(mesh: Mesh, caller: Caller, target: Target) -> tuple[tuple[Backend, 
         return None
     wanted = set(subset.labels)
     return tuple(b for b in backends if wanted <= _labels(mesh, b)), policy
+
+
+def mutual(
+    mesh: Mesh, target: Target, policy: TrafficPolicy, backends: Iterable[Backend]
+) -> tuple[Backend, ...]:
+    """Those of a target's backends to which an Envoy speaks mutual TLS of the mesh: all, or none, as a
+    DestinationRule says, or else those that take nothing else."""
+    if policy.tls:
+        return tuple(backends) if policy.tls.mode == "ISTIO_MUTUAL" else ()
+    strict = mesh.peer_authentications.strict.get(target.service)
+    if not strict or target.protocol != "TCP":
+        return ()
+    return tuple(backend for backend in backends if backend in strict)
 
 
 def _labels(mesh: Mesh, backend: Backend) -> set[tuple[str, str]]:
@@ -275,7 +338,19 @@ def destination(
         Part(number, tuple(sorted(own)), tuple(places[backend] for backend in sorted(own) if places))
         for number, own in sorted(parts.items())
     )
-    return Destination(target, tuple(made), policy)
+    return Destination(target, tuple(made), *_secured(mesh, target, policy, allowed))
+
+
+def _secured(
+    mesh: Mesh, target: Target, policy: TrafficPolicy, backends: Sequence[Backend]
+) -> tuple[TrafficPolicy, tuple[Backend, ...], tuple[str, ...], str]:
+    """What is said of TLS: the policy without mutual TLS of the mesh, and of that with whom, the names that
+    certificates may hold, and what is asked for."""
+    spoken_to, tls = tuple(sorted(mutual(mesh, target, policy, backends))), policy.tls
+    names = mesh.peer_authentications.names(spoken_to)
+    if tls and tls.mode == "ISTIO_MUTUAL":
+        return replace(policy, tls=None), spoken_to, tls.names or names, tls.sni
+    return policy, spoken_to, names, ""
 
 
 def version(mesh: Mesh, target: Target) -> Version:

@@ -68,8 +68,11 @@ class World:
 
     def policies(self, subject: Party) -> list[AnyCondition]:
         """All that there is to judge what a party does and meets."""
-        registry = self.registries.of(subject.workload) if subject.workload else None
-        return [*self.mesh.all_policies(), *([registry] if registry else ())]
+        if subject.workload is None:
+            return [*self.mesh.all_policies()]
+        registry = self.registries.of(subject.workload)
+        mutual = self.mesh.peer_authentications.of(subject.workload)
+        return [*self.mesh.all_policies(), *(own for own in (registry, mutual) if own)]
 
     @cached_property
     def registries(self) -> Registries:

@@ -264,6 +264,21 @@ def _registry_only(rng: random.Random, name: str, namespace: str) -> Object:
     }
 
 
+def _mutual_tls(rng: random.Random, name: str, namespace: str) -> Object:
+    """For some of a namespace, at some ports otherwise than at others."""
+    modes = ("STRICT", "STRICT", "PERMISSIVE", "DISABLE", "UNSET")
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "selector": {"matchLabels": {"app": rng.choice(APPS)}},
+            "mtls": {"mode": rng.choice(modes)},
+            "portLevelMtls": {str(port): {"mode": rng.choice(modes)} for port in rng.sample(PORTS, 2)},
+        },
+    }
+
+
 def _tier(tier: str, action: str) -> Maker:
     def make(rng: random.Random, name: str, namespace: str) -> Object:
         direction, key = rng.choice((("ingress", "from"), ("egress", "to")))
@@ -374,6 +389,7 @@ KINDS: dict[str, Callable[[random.Random, str, str], Object]] = {
     "anp-allow": _former("AdminNetworkPolicy", "Allow"),
     "anp-deny": _former("AdminNetworkPolicy", "Deny"),
     "sc-registry": _registry_only,
+    "pa-mtls": _mutual_tls,
 }
 
 #: Kinds that never decide by themselves: they only keep others from deciding, or are only told of.

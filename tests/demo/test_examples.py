@@ -93,6 +93,17 @@ def test_tokens_decide_who_may_read_and_write(mesh: RunningMesh) -> None:
     assert "tokens stand in requests" in outputs(steps, "sluice describe")[0]
 
 
+@pytest.mark.timeout(180)
+def test_who_reads_along_learns_nothing_of_mutual_tls(mesh: RunningMesh) -> None:
+    steps = shown("mtls", mesh)
+    clear, secret, outside, after = outputs(steps, "curl")
+    assert "GET / HTTP/1.1" in clear and "nothing that could be read" not in clear
+    assert "nothing that could be read" in secret and "GET /" not in secret
+    assert [text.split()[-1] for text in (clear, secret, outside, after)] == ["200", "200", "000", "200"]
+    assert "principal=spiffe://cluster.local/ns/shop/sa/default" in outputs(steps, "sluice observe")[0]
+    assert [text.partition(",")[0] for text in outputs(steps, "sluice explain")] == ["allow", "deny"]
+
+
 def test_one_request_through_three_services_is_drawn(mesh: RunningMesh, tmp_path: Path) -> None:
     picture = tmp_path / "trace.svg"
     (asked,) = outputs(shown("trace", mesh, str(picture)), "http://front/")

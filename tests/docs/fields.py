@@ -17,7 +17,8 @@ from mesh.dialects.reading import Fields, Reader
 from mesh.dialects.selection import EXPRESSION, SELECTOR
 from mesh.dialects.string_match import STRING_MATCH
 
-_INDEX = re.compile(r"\[[0-9]+\]")
+#: Of a list, or a mapping whose keys are numbers.
+_INDEX = re.compile(r"\['?[0-9]+'?\]")
 _EVERYWHERE = (SELECTOR, EXPRESSION, STRING_MATCH, PERCENT)
 _WHOLE = ("apiVersion", "kind", "metadata", "spec", "status")
 

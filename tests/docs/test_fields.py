@@ -21,6 +21,7 @@ KINDS = (
     "AdminNetworkPolicy",
     "BaselineAdminNetworkPolicy",
     "AuthorizationPolicy",
+    "PeerAuthentication",
     "RequestAuthentication",
     "ConfigMap",
     "Telemetry",

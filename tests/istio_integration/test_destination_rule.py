@@ -395,7 +395,7 @@ def balanced(**consistent: Any) -> Any:
         ),
         ({"tls": {"mode": "MUTUAL"}}, "tls.privateKey", "is required"),
         ({"tls": {"mode": "SIMPLE", "caCrl": "/crl"}}, "tls.caCrl", "not supported"),
-        ({"tls": {"mode": "ISTIO_MUTUAL"}}, "tls.mode", "ISTIO_MUTUAL is not supported yet"),
+        ({"tls": {"mode": "ISTIO_MUTUAL", "privateKey": "/k"}}, "tls.privateKey", "goes with mode SIMPLE"),
         ({"tls": {"mode": "DISABLE", "privateKey": "/k"}}, "tls.privateKey", "goes with mode SIMPLE"),
         (
             {"tls": {"mode": "SIMPLE", "insecureSkipVerify": True, "subjectAltNames": ["a"]}},

@@ -181,7 +181,7 @@ def ended(**fields: Any) -> Any:
         (TCP | {"tls": SIMPLE}, "tls", "does not go with plain TCP"),
         (HTTPS, "tls", "is required"),
         (ended(httpsRedirect=True), "tls.httpsRedirect", "goes with plain HTTP only"),
-        (ended(mode="ISTIO_MUTUAL"), "tls.mode", "ISTIO_MUTUAL is not supported yet"),
+        (ended(mode="ISTIO_MUTUAL"), "tls", "mode ISTIO_MUTUAL names no others"),
         (ended(mode="NONE"), "tls.mode", "must be one of PASSTHROUGH"),
         (ended(mode=None), "tls", "mode PASSTHROUGH ends no TLS"),
         (ended(mode="AUTO_PASSTHROUGH"), "tls", "ends no TLS"),

@@ -268,7 +268,7 @@ def test_mirrors_and_subsets_of_a_host_are_those_of_the_namespace_that_has_it(fa
     route = _ROUTES[1] | {"spec": _ROUTES[1]["spec"] | {"http": [http]}}
     subsets = _RULE | {"spec": {"host": API.name, "subsets": [{"name": "v1"}]}}
     assert not mesh_with(far, route, subsets).problems
-    assert len(mesh_with(route).problems) == 3
+    assert len(mesh_with(route).problems) == 2
 
 
 def test_who_names_a_host_comes_before_who_has_a_pattern_of_it() -> None:

@@ -109,6 +109,17 @@ def route(backend: str) -> Any:
     }
 
 
+def diversion(host: str) -> Any:
+    """What is sent to one's own host goes to oneself."""
+    route = {"route": [{"destination": {"host": "thief.aaa.svc.cluster.local"}}]}
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "diversion", "namespace": "aaa"},
+        "spec": {"hosts": [host], "http": [route]},
+    }
+
+
 THIEF = pod("thief", {"app": "thief"})
 TARGETED = {"kind": "Pod", "name": "reviews-v1", "namespace": "shop"}
 ATTACKS: dict[str, list[Any]] = {
@@ -126,6 +137,11 @@ ATTACKS: dict[str, list[Any]] = {
     "is named by another's address": [
         service("a", clusterIP="None", selector=None),
         endpoints("a", "10.64.0.11", "10.128.0.80", RESOLVER, targetRef=TARGETED),
+    ],
+    "has a route at another's address": [
+        service("a", clusterIP="None", selector=None),
+        endpoints("a", "10.64.0.11", "10.128.0.80", RESOLVER, HERE, THERE, targetRef=TARGETED),
+        diversion("a"),
     ],
 }
 

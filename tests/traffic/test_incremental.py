@@ -64,6 +64,15 @@ def namespace(name: str, **labels: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
+def behind(name: str, selector: dict[str, str]) -> dict[str, Any]:
+    spec = {"clusterIP": "None", "selector": selector, "ports": [{"name": "http", "port": 8080}]}
+    return object_of("v1", "Service", name, "shop", spec)
+
+
+def peers(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+    return object_of("security.istio.io/v1", "PeerAuthentication", name, namespace, spec)
+
+
 def to_names(pattern: str) -> dict[str, Any]:
     names = [{"toFQDNs": [{"matchPattern": pattern}], "toPorts": [{"ports": [{"port": "80"}]}]}]
     spec = {"endpointSelector": {"matchLabels": {"app": "client"}}, "egress": names}
@@ -153,6 +162,7 @@ def everything() -> list[dict[str, Any]]:
         "endpointSelector": {"matchLabels": {"istio": "ingressgateway"}},
         "ingress": [{"fromEntities": ["all"], "toPorts": [{"ports": [{"port": "443"}]}]}],
     }
+    strict = {"mode": "STRICT"}
     late = "late.example.com"
     only = {"mode": "REGISTRY_ONLY"}
     zone = "topology.kubernetes.io/zone"
@@ -290,6 +300,25 @@ def everything() -> list[dict[str, Any]]:
         virtual_service({"route": [to("a.example.com")]}, name="any", hosts=["*.example.com"]),
         virtual_service({"route": [to("b.example.com")]}, name="any", hosts=["a.example.com"]),
         destination_rule(name="any", namespace="street", host="*.example.com", trafficPolicy=policy),
+        # Services without an address of their own, of which two have the same pods.
+        service(clusterIP="None"),
+        behind("also", {"app": "web"}),
+        behind("early", {"version": "v1"}),
+        virtual_service({"route": [to("also")]}, name="also", hosts=["also"]),
+        virtual_service({"route": [to("early", weight=1), to(weight=1)]}, name="early", hosts=["early"]),
+        # Who takes mutual TLS, and who sends it.
+        peers("own", "shop", mtls=strict),
+        peers("own", "shop", mtls={"mode": "DISABLE"}),
+        peers("own", "shop", selector={"matchLabels": {"version": "v1"}}, mtls=strict),
+        peers("web", "shop", selector={"matchLabels": {"app": "web"}}, portLevelMtls={8080: strict}),
+        peers("all", "istio-system", mtls=strict),
+        peers("own", "edge", mtls=strict),
+        destination_rule(trafficPolicy={"tls": {"mode": "ISTIO_MUTUAL"}}),
+        destination_rule(
+            name="tls", namespace="street", host=far, trafficPolicy={"tls": {"mode": "DISABLE"}}
+        ),
+        mesh_config("trustDomain: shop.example\nrootNamespace: street"),
+        peers("all", "street", mtls=strict),
         # Gateways whose requests are judged.
         judged(rules=[{"to": [{"operation": {"methods": ["GET"]}}]}]),
         judged(rules=[{"from": [{"source": {"ipBlocks": ["10.64.0.0/24"]}}]}]),

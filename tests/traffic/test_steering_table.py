@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from mesh.answers.steering_table import (
+    BOTH,
     CALLER,
     DESTINATION,
     KERNEL,
@@ -73,9 +74,9 @@ def test_a_field_takes_effect_where_the_table_says(kind: str, name: str, place: 
         assert before == after
         return
     assert before != after
-    if place in (CALLER, DESTINATION):
+    if place in (CALLER, DESTINATION, BOTH):
         assert not before.sides
-        assert {side for _, side in after.sides} == {place}
+        assert {side for _, side in after.sides} == ({CALLER, DESTINATION} if place == BOTH else {place})
     elif place in (KERNEL, RESOLVER):
         assert before.kernel != after.kernel
         assert not before.sides | after.sides

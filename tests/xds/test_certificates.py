@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mesh.discovery.envoy import SECRET
 from tests.xds.authorities import DAY, NOW, WEB, put, signer
 from xds.authority import Authority
-from xds.authority_files import BadAuthority
 from xds.certificates import Certificates
 from xds.render.encoding import decode
 from xds.render.resource import EnvoyResource
@@ -138,12 +137,16 @@ def test_what_cannot_be_renewed_stays_is_told_and_is_tried_again(
         )
         assert "ca-cert.pem has ended" in record.message and "it must be" in record.message
     assert (kept.resources(WEB), kept.resources(MANY[0])) == before
-    with pytest.raises(BadAuthority):
-        kept.resources(MANY[1])
+    caplog.clear()
+    assert kept.resources(MANY[1]) == () == kept.resources(MANY[1])
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert f"no certificate for {MANY[1]}" in record.message and "ca-cert.pem has ended" in record.message
     second = signer("second")
     put(folder, second, roots=(second,))
     caplog.clear()
-    assert kept.renew() == {WEB, MANY[0]}
+    assert kept.renew() == {WEB, MANY[0], MANY[1]}
+    assert kept.renew() == frozenset()
     assert not caplog.records
     # The new bundle is one object for all.
     assert kept.resources(WEB)[1] is kept.resources(MANY[0])[1] is not before[0][1]
@@ -176,9 +179,8 @@ def test_identities_that_nobody_has_are_forgotten(kept: Certificates, clock: Clo
     assert own(kept.resources(MANY[0])) != own(other)
 
 
-def test_what_is_no_identity_leaves_nothing_behind(kept: Certificates, clock: Clock) -> None:
-    with pytest.raises(ValueError):
-        kept.resources("web")
+def test_what_is_no_identity_gets_nothing(kept: Certificates, clock: Clock) -> None:
+    assert kept.resources("web") == ()
     clock.now += 15 * HOUR
     assert kept.renew() == frozenset()
 

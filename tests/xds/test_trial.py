@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from mesh.discovery.envoy import CLUSTER
+from mesh.model import NO_TRAFFIC_POLICY, Balancer, TrafficPolicy
 from xds import trial
+from xds.render import EnvoyResource, clusters
+from xds.render.mutual_tls import Peers
 
 #: Says how often the process forked: `fork` runs what was registered here, `vfork` does not.
 FORKS = """
@@ -46,6 +50,16 @@ def test_an_envoy_that_is_killed_has_said_nothing(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(trial, "envoy_binary", lambda: _program(tmp_path, "kill -SEGV $$"))
     answer = trial.Trial().run(())
     assert answer == trial.Answer("cannot be tried: Envoy was ended by Segmentation fault", envoys=False)
+
+
+def test_envoy_is_asked_about_a_cluster_of_mutual_tls() -> None:
+    """Certificates come over the stream, which an Envoy that is only asked has not."""
+    peers = Peers("outbound_.80_._.web.shop.svc.cluster.local", ("spiffe://cluster.local/ns/shop/sa/web",))
+    dialled = TrafficPolicy(Balancer("PASSTHROUGH"))
+    for index, said in enumerate((NO_TRAFFIC_POLICY, dialled)):
+        body = clusters.service_cluster(f"web{index}", False, said, "client", peers)
+        asked = trial.Trying(EnvoyResource(CLUSTER, f"web{index}", body, ()), ())
+        assert trial.ask_envoy((asked,)) == ""
 
 
 def _program(folder: Path, script: str) -> Path:

@@ -10,7 +10,9 @@ All of this is structure that live connections keep, so what shapes it (`server_
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from envoy_data_plane.envoy.config.core.v3 import ApiVersion
@@ -19,7 +21,7 @@ from envoy_data_plane.envoy.extensions.filters.listener.http_inspector.v3 import
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
 from envoy_data_plane.envoy.extensions.filters.network.ext_authz.v3 import ExtAuthz
 from envoy_data_plane.envoy.extensions.filters.network.rbac.v3 import Rbac as NetworkRbac
-from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy, UpstreamConnectMode
+from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
 from envoy_data_plane.xds.type.matcher.v3 import Matcher
 
 from mesh.model import AuthorizationProvider, CidrPeer, NamePattern, Term, TextMatch
@@ -28,6 +30,7 @@ from xds.render import (
     access_log,
     authorization,
     matching,
+    mutual_tls,
     naming,
     protocol,
     providers,
@@ -40,32 +43,35 @@ from xds.render.matching import Predicate
 
 #: How long a client may be silent before a server that may speak first is let speak, and otherwise.
 _PATIENCE, _MORE_PATIENCE = timedelta(seconds=1), timedelta(seconds=15)
-#: What may arrive before the authorization service has answered.
-_EARLY_BYTES = 64 << 10
 
 
 def is_sniffed(found: L7Class) -> bool:
-    """Does anything but HTTP have a way through?"""
-    return not found.http or found.plain is not None or found.server_names is not None
+    """Does anything but plain HTTP have a way through?"""
+    return not found.http or found.plain is not None or found.server_names is not None or bool(found.mutual)
 
 
 def inspectors(found: L7Class) -> Iterator[ListenerFilter]:
     """What must look at the first bytes."""
-    if found.server_names is not None or any(term.attribute == "sni" for term in _terms(found.plain or ())):
+    named = found.server_names is not None or any(t.attribute == "sni" for t in _terms(found.plain or ()))
+    if named or found.mutual:
         yield ListenerFilter(name=naming.TLS_INSPECTOR, typed_config=typed(TlsInspector()))
-    if found.http and found.plain is not None:
+    if found.http and found.plain is not None and not _strict(found):
         yield ListenerFilter(name=naming.HTTP_INSPECTOR, typed_config=typed(HttpInspector()))
 
 
 def patience(found: L7Class) -> timedelta:
-    """How long they wait."""
-    return _MORE_PATIENCE if found.plain is None else _PATIENCE
+    """How long they wait. Whoever begins mutual TLS speaks first."""
+    return _MORE_PATIENCE if found.plain is None or _strict(found) else _PATIENCE
 
 
 def choice(found: L7Class, listener: str, blocks: Sequence[str]) -> Matcher:
     """The chain of each connection; those without an original destination, in `blocks`, are closed."""
     closed, http, plain = naming.blackhole(listener), listener, naming.plain_chain(listener)
     branches: list[tuple[Predicate, str]] = [(matching.destination(blocks), closed)]
+    if found.mutual:
+        branches += _in_mutual_tls(found, listener)
+    if _strict(found):
+        return matching.first_of(branches, closed)
     if found.server_names is not None:
         patterns = (pattern for rule in found.server_names for pattern in rule.patterns)
         branches += [(matching.all_of([matching.tls(), _named(patterns)]), plain), (matching.tls(), closed)]
@@ -79,17 +85,69 @@ def choice(found: L7Class, listener: str, blocks: Sequence[str]) -> Matcher:
     return matching.first_of(branches, plain)
 
 
-def plain_chains(
-    found: L7Class, listener: str, cluster: str, logs: tuple[AccessLog, ...]
+def _strict(found: L7Class) -> bool:
+    return found.mutual is not None and found.mutual.mode == "STRICT"
+
+
+def _in_mutual_tls(found: L7Class, listener: str) -> Iterator[tuple[Predicate, str]]:
+    """The same for what comes in mutual TLS, of which the hello tells by ALPN whether it is HTTP. Another
+    hello may be the application's own, where that is allowed. A rule about names that hellos ask for has
+    nothing to look at in there, and fits nothing."""
+    closed, requests = naming.blackhole(listener), naming.mutual_chain(listener)
+    own = (re.escape(name) for name in found.mutual.server_names) if found.mutual else ()
+    named = matching.server_name("|".join((f"{re.escape(naming.MUTUAL_TLS)}.+", *own)))
+    ours = matching.tls() if _strict(found) else matching.all_of([matching.tls(), named])
+    if found.http:
+        yield matching.all_of([ours, matching.http_behind_tls()]), requests
+    if found.plain is None:
+        # Where there is nothing but HTTP it is taken for that, as it is in the clear.
+        yield ours, requests if found.http else closed
+        return
+    asked = [part for _, parts in _asked(found) for part in parts]
+    yield matching.all_of([ours, _refused(found.plain)]), closed
+    yield (
+        matching.all_of([ours, _any_rule(asked)]),
+        naming.mutual_chain(naming.asking_chain(listener)),
+    )
+    yield ours, naming.mutual_chain(naming.plain_chain(listener))
+
+
+def serving(
+    found: L7Class, listener: str, http: Filter, cluster: str, logs: tuple[AccessLog, ...]
 ) -> Iterator[FilterChain]:
-    """The chains besides that of HTTP."""
+    """The chains of which `choice` takes one: with `http` for requests, and to `cluster` for all else."""
+    if not _strict(found):
+        yield from _chains(found, listener, http, cluster, logs)
+    if not found.mutual:
+        return
+    for chain in _chains(found, listener, http, cluster, logs, ends_tls=True):
+        yield replace(
+            chain,
+            name=naming.mutual_chain(chain.name),
+            transport_socket=mutual_tls.ended(found.mutual.domains, http=chain.name == listener),
+            transport_socket_connect_timeout=protocol.EDGE_HANDSHAKE_TIMEOUT,
+        )
+
+
+def _chains(
+    found: L7Class,
+    listener: str,
+    http: Filter,
+    cluster: str,
+    logs: tuple[AccessLog, ...],
+    *,
+    ends_tls: bool = False,
+) -> Iterator[FilterChain]:
+    if found.http:
+        yield FilterChain(name=listener, filters=[http])
     if found.server_names is not None or found.plain is not None:
-        yield FilterChain(name=naming.plain_chain(listener), filters=[_onwards(cluster, listener, logs)])
+        onwards = _onwards(cluster, listener, logs, ends_tls=ends_tls)
+        yield FilterChain(name=naming.plain_chain(listener), filters=[onwards])
     if asked := _asked(found):
         # What waits for consent gets no word from the server: it is asked at the client's first byte.
         filters = [filter_ for index, one in enumerate(asked) for filter_ in _pair(index, *one)]
-        name = naming.asking_chain(listener)
-        yield FilterChain(name=name, filters=[*filters, _onwards(cluster, listener, logs, waits=True)])
+        filters.append(_onwards(cluster, listener, logs, waits=True))
+        yield FilterChain(name=naming.asking_chain(listener), filters=filters)
 
 
 def _asked(found: L7Class) -> tuple[providers.Asking, ...]:
@@ -186,10 +244,13 @@ def _pair(
     yield Filter(name=naming.NETWORK_EXT_AUTHZ, typed_config=typed(asking))
 
 
-def _onwards(cluster: str, listener: str, logs: tuple[AccessLog, ...], *, waits: bool = False) -> Filter:
+def _onwards(
+    cluster: str, listener: str, logs: tuple[AccessLog, ...], *, waits: bool = False, ends_tls: bool = False
+) -> Filter:
     proxy = TcpProxy(stat_prefix=cluster, cluster=cluster, idle_timeout=protocol.FOREVER)
     access_log.tell(proxy, listener, logs)
     if waits:
-        proxy.upstream_connect_mode = UpstreamConnectMode.ON_DOWNSTREAM_DATA
-        proxy.max_early_data_bytes = _EARLY_BYTES
+        protocol.connect_after_first_byte(proxy)
+    elif ends_tls:
+        protocol.connect_after_handshake(proxy)
     return Filter(name=naming.TCP_PROXY, typed_config=typed(proxy))

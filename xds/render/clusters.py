@@ -16,10 +16,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterLbPolicy,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
-    AggregatedConfigSource,
-    ApiVersion,
     BindConfig,
-    ConfigSource,
     ExtraSourceAddress,
     SocketAddress,
 )
@@ -31,17 +28,25 @@ from mesh.model import Direction, TrafficPolicy
 from mesh.protocols import Version
 from xds.render import balancing, limits, naming, protocol, upstream_tls
 from xds.render.encoding import encode, typed
+from xds.render.mutual_tls import Peers
 from xds.render.rbac import deny_all
+from xds.render.sources import ads
 
 CONNECT_TIMEOUT = timedelta(seconds=10)
 
 
 @lru_cache(maxsize=65536)
 def service_cluster(
-    name: str, judged: bool, policy: TrafficPolicy, version: Version = "client", *, shared: bool = False
+    name: str,
+    judged: bool,
+    policy: TrafficPolicy,
+    version: Version = "client",
+    peers: Peers | None = None,
+    *,
+    shared: bool = False,
 ) -> bytes:
     """A target's backends, over EDS; `judged` says that an egress L7 class applies to them, `shared` that
-    places have shares."""
+    places have shares, `peers` that some are spoken to in mutual TLS."""
     cluster = Cluster(
         name=name,
         connect_timeout=CONNECT_TIMEOUT,
@@ -62,7 +67,7 @@ def service_cluster(
     limits.watch(cluster, policy.outliers)
     if shared:
         balancing.share_by_place(cluster)
-    upstream_tls.secure(cluster, policy.tls)
+    upstream_tls.secure(cluster, policy.tls, peers)
     return encode(cluster)
 
 
@@ -107,11 +112,6 @@ def nowhere() -> bytes:
     return encode(
         Cluster(name=naming.NO_BACKEND, type=ClusterDiscoveryType.STATIC, connect_timeout=CONNECT_TIMEOUT)
     )
-
-
-def ads() -> ConfigSource:
-    """Over the stream that everything comes by."""
-    return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
 
 
 @cache

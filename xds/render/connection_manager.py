@@ -5,8 +5,10 @@ from __future__ import annotations
 from envoy_data_plane.envoy.config.listener.v3 import Filter
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
+    HttpConnectionManagerForwardClientCertDetails,
     HttpConnectionManagerPathWithEscapedSlashesAction,
     HttpConnectionManagerServerHeaderTransformation,
+    HttpConnectionManagerSetCurrentClientCertDetails,
     HttpConnectionManagerUpgradeConfig,
     HttpFilter,
     Rds,
@@ -17,8 +19,8 @@ from mesh.proxy import AccessLog, Tracing
 from xds.render import naming, protocol
 from xds.render.access_log import access_log
 from xds.render.access_logging import asked_for
-from xds.render.clusters import ads
 from xds.render.encoding import typed
+from xds.render.sources import ads
 from xds.render.tracing import trace
 
 #: Upgrades that pass; Envoy answers 403 to others.
@@ -37,10 +39,12 @@ def http(
     logs: tuple[AccessLog, ...] = (),
     *,
     edge: bool = False,
+    mutual: bool = False,
 ) -> Filter:
     """The filter that serves the route configuration `routes`; at the `edge` of the mesh, where a Gateway is,
     the address of the peer is the client's, and is added to X-Forwarded-For, and limits are tighter. Of
-    `tracing` only its `structure` counts; `logs` are those besides the agent's."""
+    `tracing` only its `structure` counts; `logs` are those besides the agent's. Of clients that may come in
+    `mutual` TLS the server is told who they are, and by nobody else."""
     decode = normalization == "DECODE_AND_MERGE_SLASHES"
     manager = HttpConnectionManager(
         stat_prefix=routes,
@@ -66,4 +70,9 @@ def http(
         generate_request_id=False,
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
     )
+    if mutual:
+        manager.forward_client_cert_details = HttpConnectionManagerForwardClientCertDetails.SANITIZE_SET
+        manager.set_current_client_cert_details = HttpConnectionManagerSetCurrentClientCertDetails(
+            subject=True, uri=True
+        )
     return Filter(name=naming.HTTP_CONNECTION_MANAGER, typed_config=typed(trace(manager, tracing)))

@@ -14,7 +14,7 @@ from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
 
 from mesh.model import ConnectionRule, TrafficPolicy
 from mesh.proxy import AccessLog, Target
-from xds.render import access_log, balancing, naming
+from xds.render import access_log, balancing, naming, protocol
 from xds.render.encoding import typed
 
 #: How targets are reached, where somebody says something of that.
@@ -22,9 +22,16 @@ Policies = Mapping[Target, TrafficPolicy]
 
 
 def onward(
-    rule: ConnectionRule, policies: Policies, listener: str, logs: tuple[AccessLog, ...] = ()
+    rule: ConnectionRule,
+    policies: Policies,
+    listener: str,
+    logs: tuple[AccessLog, ...] = (),
+    *,
+    ends_tls: bool = False,
 ) -> Filter:
-    """Backends that an egress class judges by requests get nothing here: there are none to judge."""
+    """Backends that an egress class judges by requests get nothing here: there are none to judge. Where TLS
+    ends they get a connection when the handshake is over, so that nobody reaches them who shows no
+    certificate."""
     found = list(_weighted(rule))
     name = naming.NO_BACKEND if not found else found[0].name
     # Of several destinations the first that says something counts: a connection has one idle time.
@@ -37,6 +44,8 @@ def onward(
         hash_policy=balancing.connection_hash(next(filter(None, keys), None)),
     )
     access_log.tell(proxy, listener, logs)
+    if ends_tls:
+        protocol.connect_after_handshake(proxy)
     if len(found) > 1:
         proxy.weighted_clusters = TcpProxyWeightedCluster(clusters=found)
     else:

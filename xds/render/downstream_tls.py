@@ -12,7 +12,6 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CommonTlsContext,
     CommonTlsContextCombinedCertificateValidationContext,
     DownstreamTlsContext,
-    SdsSecretConfig,
     SubjectAltNameMatcher,
     SubjectAltNameMatcherSanType,
     TlsCertificate,
@@ -23,8 +22,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret as
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from mesh.model import PrivateKey, ServerTls
-from xds.render import naming
-from xds.render.clusters import ads
+from xds.render import mutual_tls, naming, sources
 from xds.render.encoding import encode, typed
 
 _VERSIONS = {
@@ -38,6 +36,8 @@ _VERSIONS = {
 
 def transport(tls: ServerTls, *, http: bool) -> TransportSocket:
     """Clients of the mutual modes are judged by the authorities, of which there is one place."""
+    if tls.mode == "ISTIO_MUTUAL":
+        return mutual_tls.ended(tls.names, http=http)
     common = CommonTlsContext(
         alpn_protocols=["h2", "http/1.1"] if http else [],
         tls_params=TlsParameters(
@@ -45,7 +45,7 @@ def transport(tls: ServerTls, *, http: bool) -> TransportSocket:
             tls_maximum_protocol_version=_VERSIONS[tls.max_version],
             cipher_suites=list(tls.ciphers),
         ),
-        tls_certificate_sds_secret_configs=[_by_sds(naming.secret(ref)) for ref in tls.certificates],
+        tls_certificate_sds_secret_configs=[sources.secret(naming.secret(ref)) for ref in tls.certificates],
     )
     context = DownstreamTlsContext(common_tls_context=common)
     if tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL"):
@@ -57,7 +57,7 @@ def transport(tls: ServerTls, *, http: bool) -> TransportSocket:
                     for kind in (SubjectAltNameMatcherSanType.DNS, SubjectAltNameMatcherSanType.URI)
                 ]
             ),
-            validation_context_sds_secret_config=_by_sds(naming.authorities(tls.authorities[0])),
+            validation_context_sds_secret_config=sources.secret(naming.authorities(tls.authorities[0])),
         )
         context.require_client_certificate = tls.mode == "MUTUAL"
     return TransportSocket(name=naming.TLS, typed_config=typed(context))
@@ -84,7 +84,3 @@ def authorities(name: str, found: bytes) -> bytes:
             validation_context=CertificateValidationContext(trusted_ca=DataSource(inline_bytes=found)),
         )
     )
-
-
-def _by_sds(name: str) -> SdsSecretConfig:
-    return SdsSecretConfig(name=name, sds_config=ads())

@@ -260,7 +260,9 @@ def _chains(
         yield FilterChain(
             name=f"{server.name}|{index}",
             filter_chain_match=own,
-            filters=[connections.onward(entry.rule, dict(policies), listener, logs)],
+            filters=[
+                connections.onward(entry.rule, dict(policies), listener, logs, ends_tls=secured is not None)
+            ],
             transport_socket=secured,
             transport_socket_connect_timeout=protocol.EDGE_HANDSHAKE_TIMEOUT,
         )

@@ -42,7 +42,7 @@ from mesh.listener import (
     egress_addresses,
     ingress_addresses,
 )
-from mesh.model import PathNormalization, ServiceName, TrafficPolicy
+from mesh.model import PathNormalization, TrafficPolicy
 from mesh.proxy import ROUTING_LISTENER, AccessLog, ConnectionEntry, L7Class, Target, Tracing
 from xds.render import (
     chains,
@@ -68,10 +68,12 @@ _PATIENCE = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A routed service port, as far as the listener knows of it: is it looked into for HTTP, and where do
-    connections go that are none? `policies` say how targets of those are reached."""
+    """A routed service port, as far as the listener knows of it: its `name`, the host of a request without
+    one, where it is dialled, is it looked into for HTTP, and where do connections go that are none?
+    `policies` say how targets of those are reached."""
 
-    service: ServiceName
+    name: str
+    host: str
     port: int
     vips: tuple[str, ...]
     http: bool
@@ -128,10 +130,10 @@ def _requests_chain(
     chain: Chain, normalization: PathNormalization, tracing: Tracing | None, logs: tuple[AccessLog, ...]
 ) -> FilterChain:
     """Egress classes judge behind the route: see xds.render.clusters."""
-    name = naming.routed_port(chain.service, chain.port)
+    name = chain.name
     http_filters = (*plugins.standing(chain.plugins), *route_filters.dormant(), *filters.ending())
     manager = connection_manager.http(
-        name, naming.ROUTING_LISTENER, chain.service.host, http_filters, normalization, tracing, logs
+        name, naming.ROUTING_LISTENER, chain.host, http_filters, normalization, tracing, logs
     )
     match = FilterChainMatch(destination_port=chain.port, prefix_ranges=_ranges(chain.vips))
     if chain.sniffed:
@@ -147,7 +149,7 @@ def _connection_chains(chain: Chain, logs: tuple[AccessLog, ...]) -> Iterator[Fi
             match.transport_protocol = "tls"
             match.server_names = list(entry.match.server_names)
         yield FilterChain(
-            name=naming.connections_chain(chain.service, chain.port, index),
+            name=naming.connections_chain(chain.name, index),
             filter_chain_match=match,
             filters=[connections.onward(entry.rule, dict(chain.policies), naming.ROUTING_LISTENER, logs)],
         )
@@ -186,11 +188,19 @@ def class_listener(
         blocks = INGRESS_BLOCKS
     routes = naming.class_routes(direction, number)
     judging = filters.judging(found)
-    http = connection_manager.http(routes, name, _NO_HOST, judging, shape.normalization, tracing, logs)
-    requests = FilterChain(name=name, filters=[http])
+    http = connection_manager.http(
+        routes,
+        name,
+        _NO_HOST,
+        judging,
+        shape.normalization,
+        tracing,
+        logs,
+        mutual=shape.mutual is not None,
+    )
     if not chains.is_sniffed(shape):
         listener.filter_chains.append(_blackhole(name, blocks))
-        listener.default_filter_chain = requests
+        listener.default_filter_chain = FilterChain(name=name, filters=[http])
         if served:
             listener.per_connection_buffer_limit_bytes = protocol.EDGE_BUFFER
             listener.listener_filters.append(
@@ -200,18 +210,25 @@ def class_listener(
     listener.listener_filters += chains.inspectors(shape)
     listener.listener_filters_timeout = chains.patience(shape)
     listener.continue_on_listener_filters_timeout = True
-    listener.filter_chains = [
-        FilterChain(name=naming.blackhole(name)),
-        *((requests,) if shape.http else ()),
-        *chains.plain_chains(shape, name, naming.passthrough(direction), logs),
-    ]
+    served_here = chains.serving(shape, name, http, naming.passthrough(direction), logs)
+    listener.filter_chains = [FilterChain(name=naming.blackhole(name)), *served_here]
     listener.filter_chain_matcher = chains.choice(shape, name, blocks)
     return encode(listener)
 
 
 def structure(found: L7Class) -> L7Class:
     """What of a class its listener is made of."""
-    return replace(found, rules=None, authentication=(), authorization=(), audit=None, limits=(), patches=())
+    mutual = found.mutual and replace(found.mutual, origins=())
+    return replace(
+        found,
+        rules=None,
+        authentication=(),
+        authorization=(),
+        audit=None,
+        limits=(),
+        patches=(),
+        mutual=mutual,
+    )
 
 
 def _listener(name: str, addresses: tuple[str, str], port: int, direction: TrafficDirection) -> Listener:

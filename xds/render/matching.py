@@ -65,6 +65,12 @@ def http() -> Predicate:
     return all_of([negated(tls()), any_of(protocols)])
 
 
+def http_behind_tls() -> Predicate:
+    """The hello offers HTTP by ALPN, as Envoy's does for requests and not for other connections."""
+    offered = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=r".*'(h2|http/1\.[01])'.*")
+    return _text("application_protocol", _APPLICATION, StringMatcher(safe_regex=offered))
+
+
 def server_name(regex: str) -> Predicate:
     """The hello asks for a name, the whole of which matches an RE2 expression."""
     matcher = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=regex)

@@ -65,6 +65,11 @@ OPENTELEMETRY_LOG = "envoy.access_loggers.open_telemetry"
 CEL_FILTER = "envoy.access_loggers.extension_filters.cel"
 WITHOUT_QUERY = "envoy.formatter.req_without_query"
 TLS = "envoy.transport_sockets.tls"
+RAW_BUFFER = "envoy.transport_sockets.raw_buffer"
+#: The label of endpoints that are spoken to in mutual TLS.
+LABEL, VALUE = "tlsMode", "istio"
+#: Begins the server names that hellos of mutual TLS ask for.
+MUTUAL_TLS = "outbound_."
 PREVIOUS_PRIORITIES = "envoy.retry_priorities.previous_priorities"
 PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
 HTTP_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -82,14 +87,21 @@ _ROUTES = {"egress": "outbound", "ingress": "inbound"}
 def cluster(target: Target, l7: int) -> str:
     """Such as `outbound|80|v1|api.shop.svc.cluster.local`. Behind the subset, if there is one, stands the
     number of the egress class that judges these backends, if one does: `v1~256`, `~256`; or `~udp`, for the
-    same number may be a port of TCP."""
+    same number may be a port of TCP. One backend of a headless service is `@10.64.0.5`."""
     judged = "~udp" if target.protocol == "UDP" else f"~{l7}" if l7 else ""
-    return f"outbound|{target.port}|{target.subset}{judged}|{target.service.host}"
+    one = f"@{target.address}" if target.address else ""
+    return f"outbound|{target.port}|{target.subset}{judged}{one}|{target.service.host}"
 
 
-def routed_port(service: ServiceName, port: int) -> str:
-    """The route configuration, virtual host and filter chain of a service port."""
-    return f"{service.host}:{port}"
+def server_name(target: Target) -> str:
+    """What the hello of mutual TLS asks for, such as `outbound_.80_.v1_.api.shop.svc.cluster.local`."""
+    return f"{MUTUAL_TLS}{target.port}_.{target.subset}_.{target.service.host}"
+
+
+def routed_port(service: ServiceName, port: int, address: str = "") -> str:
+    """The route configuration, virtual host and filter chain of a service port; of a headless service there
+    are such of each backend, with its `address` behind an @."""
+    return f"{service.host}:{port}" + (f"@{address}" if address else "")
 
 
 def class_listener(direction: Direction, number: int) -> str:
@@ -164,9 +176,14 @@ def plugin(origin: ObjectRef) -> str:
     return f"{PLUGIN}{origin.namespace}.{origin.name}"
 
 
-def connections_chain(service: ServiceName, port: int, index: int) -> str:
+def connections_chain(routed: str, index: int) -> str:
     """The filter chain of what is not HTTP at a routed port, by the place of its rule."""
-    return f"{routed_port(service, port)}-tcp{index or ''}"
+    return f"{routed}-tcp{index or ''}"
+
+
+def mutual_chain(chain: str) -> str:
+    """The same filters behind mutual TLS, such as `virtualInbound|256-mtls`."""
+    return f"{chain}-mtls"
 
 
 def plain_chain(listener: str) -> str:

@@ -34,9 +34,9 @@ from mesh.model import EnvoyPatch, FailStrategy, PatchContext, PluginPhase
 from mesh.proxy import L7Class, PluginPart
 from mesh.routes.envoy_filters import inbound_port
 from xds.render import naming
-from xds.render.clusters import ads
 from xds.render.encoding import encode, typed
 from xds.render.resource import EnvoyResource
+from xds.render.sources import ads
 
 _POLICIES: dict[FailStrategy, FailurePolicy] = {
     "FAIL_CLOSE": FailurePolicy.FAIL_CLOSED,

@@ -15,6 +15,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     UpstreamHttpProtocolOptions,
 )
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy, UpstreamConnectMode
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions as UpstreamOptions
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptionsExplicitHttpConfig,
@@ -34,6 +35,8 @@ MAX_HEADERS = 1000
 MAX_HEADERS_KB = 256
 
 _STREAMS = 1024
+#: What a client may send before there is a connection for it.
+_EARLY_BYTES = 64 << 10
 
 #: Of strangers at a gateway, as in Envoy's advice for edge proxies and Istio's gateways: a table of headers
 #: that makes much of little may fill every stream to the limit (threat N27), and waiting has an end.
@@ -123,3 +126,18 @@ def fixed(*, http2: bool) -> dict[str, Any]:
     else:
         explicit.http_protocol_options = Http1ProtocolOptions()
     return {naming.HTTP_PROTOCOL_OPTIONS: typed(UpstreamOptions(explicit_http_config=explicit))}
+
+
+def connect_after_first_byte(proxy: TcpProxy) -> None:
+    """The backend gets a connection when the client has sent something."""
+    _connect(proxy, UpstreamConnectMode.ON_DOWNSTREAM_DATA)
+
+
+def connect_after_handshake(proxy: TcpProxy) -> None:
+    """The backend gets a connection when the client has shown its certificate, if it must."""
+    _connect(proxy, UpstreamConnectMode.ON_DOWNSTREAM_TLS_HANDSHAKE)
+
+
+def _connect(proxy: TcpProxy, mode: UpstreamConnectMode) -> None:
+    proxy.upstream_connect_mode = mode
+    proxy.max_early_data_bytes = _EARLY_BYTES

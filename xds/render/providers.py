@@ -61,11 +61,13 @@ from envoy_data_plane.google.protobuf import Any
 
 from mesh.model import AuthorizationProvider, TextMatch
 from mesh.proxy import AuthorizationPart
-from xds.render import authorization, naming, protocol, rbac, texts
-from xds.render.clusters import CONNECT_TIMEOUT, ads
+from xds.render import authorization, mutual_tls, naming, protocol, rbac, texts
+from xds.render.clusters import CONNECT_TIMEOUT
 from xds.render.encoding import encode, typed
 from xds.render.headers import FORGEABLE
 from xds.render.limits import no_breakers
+from xds.render.mutual_tls import Peers
+from xds.render.sources import ads
 
 #: Where a service is, and what it speaks.
 Place = tuple[str, int, Literal["grpc", "http"]]
@@ -96,8 +98,11 @@ def cluster_name(provider: AuthorizationProvider) -> str:
 
 
 @lru_cache(maxsize=1024)
-def cluster(host: str, port: int, kind: Literal["grpc", "http"], in_mesh: bool) -> bytes:
-    """To a service of the mesh over EDS, to any other name by DNS."""
+def cluster(
+    host: str, port: int, kind: Literal["grpc", "http"], in_mesh: bool, peers: Peers | None = None
+) -> bytes:
+    """To a service of the mesh over EDS, some of whose endpoints may be `peers` in mutual TLS, to any other
+    name by DNS."""
     name = naming.provider(host, port, kind)
     found = Cluster(
         name=name,
@@ -118,6 +123,8 @@ def cluster(host: str, port: int, kind: Literal["grpc", "http"], in_mesh: bool) 
         found.load_assignment = ClusterLoadAssignment(
             cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
         )
+    if peers:
+        found.transport_socket_matches = mutual_tls.to_some(peers)
     return encode(found)
 
 

@@ -29,6 +29,7 @@ from xds.render import (
     endpoints,
     gateways,
     listeners,
+    mutual_tls,
     naming,
     plugins,
     providers,
@@ -149,10 +150,13 @@ def _providers(view: ProxyView) -> Iterator[EnvoyResource]:
     }
     for name, (host, port, kind) in asked.items():
         in_mesh, blame = known.get((host, port)), blamed(origins[name])
-        yield EnvoyResource(CLUSTER, name, providers.cluster(host, port, kind, in_mesh is not None), blame)
+        peers = mutual_tls.peers(in_mesh) if in_mesh else None
+        body = providers.cluster(host, port, kind, in_mesh is not None, peers)
+        yield EnvoyResource(CLUSTER, name, body, blame)
         if in_mesh is not None:
             backends = tuple(backend for part in in_mesh.parts if not part.l7 for backend in part.backends)
-            yield EnvoyResource(ENDPOINTS, name, endpoints.endpoints(name, backends), blame)
+            body = endpoints.endpoints(name, backends, (), in_mesh.mutual)
+            yield EnvoyResource(ENDPOINTS, name, body, blame)
 
 
 def _asked(view: ProxyView) -> Iterator[tuple[tuple[ObjectRef, ...], providers.Place]]:

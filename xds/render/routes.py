@@ -76,7 +76,7 @@ class Reached(Hashed):
 @lru_cache(maxsize=8192)
 def routed_port(routed: RoutedPort, reached: tuple[Reached, ...], tracing: Tracing | None = None) -> bytes:
     """The routes of one service port. No entry matches: 404."""
-    name = naming.routed_port(routed.service, routed.port)
+    name = naming.routed_port(routed.service, routed.port, routed.address)
     known = {found.target: found for found in reached}
     return encode(
         RouteConfiguration(
@@ -85,7 +85,7 @@ def routed_port(routed: RoutedPort, reached: tuple[Reached, ...], tracing: Traci
                 VirtualHost(
                     name=name,
                     domains=["*"],
-                    routes=traced((route(entry, routed.port, known) for entry in routed.entries), tracing),
+                    routes=traced((route(entry, routed.dialled, known) for entry in routed.entries), tracing),
                     retry_policy=retries.routed(retries.DEFAULT),
                 )
             ],

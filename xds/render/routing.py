@@ -5,12 +5,12 @@ one route, or of what stands behind one, costs about one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from mesh.discovery.envoy import CLUSTER, ENDPOINTS, LISTENER, ROUTES
-from mesh.model import NO_TRAFFIC_POLICY, ObjectRef, PathNormalization, TrafficPolicy
+from mesh.model import NO_TRAFFIC_POLICY, Backend, ObjectRef, PathNormalization, TrafficPolicy
 from mesh.proxy import (
     AccessLog,
     Destination,
@@ -21,7 +21,7 @@ from mesh.proxy import (
     Target,
     Tracing,
 )
-from xds.render import clusters, endpoints, listeners, naming, plugins, routes, tracing
+from xds.render import clusters, endpoints, listeners, mutual_tls, naming, plugins, routes, tracing
 from xds.render.balancing import to_the_dialled_address
 from xds.render.plugins import Slot
 from xds.render.resource import EnvoyResource, blamed, in_order
@@ -132,18 +132,27 @@ def _listener(
 def _reaching(destination: Destination, senders: tuple[ObjectRef, ...]) -> tuple[EnvoyResource, ...]:
     if destination.target.protocol == "UDP":
         return _datagrams(destination, senders)
+    dialled = to_the_dialled_address(destination.policy.balancer)
+    peers = mutual_tls.peers(destination)
+    if dialled and destination.mutual and not set(_backends(destination)) <= set(destination.mutual):
+        # Nobody would know which of them was dialled.
+        peers = None
     found = []
     for part in _parts(destination):
         name = naming.cluster(destination.target, part.l7)
         shared = any(place.weight for place in part.places)
         body = clusters.service_cluster(
-            name, part.l7 != 0, destination.policy, destination.version, shared=shared
+            name, part.l7 != 0, destination.policy, destination.version, peers, shared=shared
         )
         found.append(EnvoyResource(CLUSTER, name, body, senders))
-        if not to_the_dialled_address(destination.policy.balancer):
-            body = endpoints.endpoints(name, part.backends, part.places)
+        if not dialled:
+            body = endpoints.endpoints(name, part.backends, part.places, destination.mutual)
             found.append(EnvoyResource(ENDPOINTS, name, body, senders))
     return tuple(found)
+
+
+def _backends(destination: Destination) -> Iterator[Backend]:
+    return (backend for part in destination.parts for backend in part.backends)
 
 
 def _datagrams(destination: Destination, senders: tuple[ObjectRef, ...]) -> tuple[EnvoyResource, ...]:
@@ -163,7 +172,8 @@ def _routes(routed: RoutedPort, reached: tuple[Reached, ...], spans: Tracing | N
     judges = (share.l7 for found in reached for share in found.shares if share.l7)
     body = routes.routed_port(routed, reached, spans)
     blame = blamed((*routed.origins, *(origin for l7 in judges for origin in l7.origins)))
-    return EnvoyResource(ROUTES, naming.routed_port(routed.service, routed.port), body, blame)
+    name = naming.routed_port(routed.service, routed.port, routed.address)
+    return EnvoyResource(ROUTES, name, body, blame)
 
 
 def _parts(destination: Destination) -> tuple[Part, ...]:
@@ -203,8 +213,9 @@ def _chain(
         (target, policies[target]) for target in dict.fromkeys(named) if target and target in policies
     )
     return listeners.Chain(
-        routed.service,
-        routed.port,
+        naming.routed_port(routed.service, routed.port, routed.address),
+        routed.service.host,
+        routed.dialled,
         routed.vips,
         bool(routed.entries),
         routed.connections,

@@ -7,7 +7,7 @@ as it would be served.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
@@ -18,10 +18,15 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpConnectionManager,
     HttpFilter,
 )
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CommonTlsContext,
+    SdsSecretConfig,
+    UpstreamTlsContext,
+)
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from proxy_configs import bootstrap
-from xds.render import filters, naming
+from xds.render import filters, naming, sources
 from xds.render.encoding import typed
 from xds.render.patches.values import message
 
@@ -42,7 +47,7 @@ def static_bootstrap(tried: Sequence[bytes], around: Mapping[str, bytes], folder
                 if cluster.name in taken:
                     cluster.name = f"{cluster.name}#{number}"
                 taken.add(cluster.name)
-                static.clusters.append(cluster)
+                static.clusters.append(_alone(cluster))
             case Listener() as listener:
                 listener.name = f"{listener.name}#{number}"
                 static.listeners.append(_at(listener, number))
@@ -53,8 +58,28 @@ def static_bootstrap(tried: Sequence[bytes], around: Mapping[str, bytes], folder
     for name, resource in around.items():
         beside = AnyMessage.parse(resource).unpack()
         if isinstance(beside, Cluster) and name not in taken:
-            static.clusters.append(beside)
+            static.clusters.append(_alone(beside))
     return bytes(found)
+
+
+def _alone(cluster: Cluster) -> Cluster:
+    """With secrets from a stream of their own: Envoy falls when a cluster of a bootstrap wants them from that
+    of everything, which is not there yet."""
+    matches = (match.transport_socket for match in cluster.transport_socket_matches)
+    for socket in (cluster.transport_socket, *matches):
+        context = socket.typed_config.unpack() if socket and socket.typed_config else None
+        if socket and isinstance(context, UpstreamTlsContext) and context.common_tls_context:
+            for wanted in _secrets(context.common_tls_context):
+                wanted.sds_config = sources.apart()
+            socket.typed_config = typed(context)
+    return cluster
+
+
+def _secrets(tls: CommonTlsContext) -> Iterator[SdsSecretConfig]:
+    yield from tls.tls_certificate_sds_secret_configs
+    combined = tls.combined_validation_context
+    if combined and combined.validation_context_sds_secret_config:
+        yield combined.validation_context_sds_secret_config
 
 
 def _at(listener: Listener, number: int) -> Listener:

@@ -6,7 +6,7 @@ file is missing: Envoy then refuses the cluster, or cannot connect.
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
 from envoy_data_plane.envoy.config.core.v3 import DataSource, TransportSocket
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
@@ -19,8 +19,9 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from mesh.model import ClientTls, TrafficPolicy
-from xds.render import naming
+from xds.render import mutual_tls, naming
 from xds.render.encoding import typed
+from xds.render.mutual_tls import Peers
 
 #: The authorities of Debian and Ubuntu.
 _SYSTEM = "/etc/ssl/certs/ca-certificates.crt"
@@ -28,10 +29,16 @@ _SYSTEM = "/etc/ssl/certs/ca-certificates.crt"
 
 def follows_host(policy: TrafficPolicy) -> bool:
     """Without a name of its own the hello asks for the request's Host, as with Istio."""
-    return policy.tls is not None and policy.tls.mode != "DISABLE" and not policy.tls.sni
+    return policy.tls is not None and policy.tls.mode in ("SIMPLE", "MUTUAL") and not policy.tls.sni
 
 
-def secure(cluster: Cluster, tls: ClientTls | None) -> None:
+def secure(cluster: Cluster, tls: ClientTls | None, peers: Peers | None = None) -> None:
+    """`peers` are spoken to in mutual TLS of the mesh: labelled endpoints or, where endpoints have no labels,
+    all."""
+    if peers and cluster.type == ClusterDiscoveryType.ORIGINAL_DST:
+        cluster.transport_socket = mutual_tls.begun(peers)
+    elif peers:
+        cluster.transport_socket_matches = mutual_tls.to_some(peers)
     if tls is None or tls.mode == "DISABLE":
         return
     common = CommonTlsContext()

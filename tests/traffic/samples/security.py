@@ -1,4 +1,4 @@
-"""Every field of AuthorizationPolicy and RequestAuthentication."""
+"""Every field of AuthorizationPolicy, RequestAuthentication and PeerAuthentication."""
 
 from __future__ import annotations
 
@@ -112,7 +112,17 @@ _AUTHENTICATION = {
 }
 
 
+_STRICT = _security("PeerAuthentication", mtls={"mode": "STRICT"})
+_SELECTING = _security("PeerAuthentication", selector=ONLY_WEB)
+_PEERS = {
+    "selector": same_but_for(_STRICT, "spec.selector", ONLY_WEB, (_SELECTING,)),
+    "mtls": new(_STRICT),
+    "portLevelMtls": same_but_for(_SELECTING, "spec.portLevelMtls", {8080: {"mode": "STRICT"}}, ()),
+}
+
+
 SAMPLES: Mapping[str, Mapping[str, Sample]] = {
+    "PeerAuthentication": _PEERS,
     "RequestAuthentication": _AUTHENTICATION,
     "AuthorizationPolicy": _AUTHORIZATION,
 }

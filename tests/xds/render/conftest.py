@@ -14,6 +14,7 @@ from mesh.proxy import ProxyView
 from tests.xds.render.backend import Backend
 from tests.xds.render.consent import GrpcConsent, HttpConsent
 from tests.xds.render.standalone import Proxy
+from xds.render import Rendered
 
 Serve = Callable[..., Proxy]
 
@@ -55,10 +56,14 @@ def serve(folder: Path) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(
-            view: ProxyView, passthrough: tuple[str, int] = ("127.0.0.1", 9), *, updated: bool = False
+            view: ProxyView,
+            passthrough: tuple[str, int] = ("127.0.0.1", 9),
+            *,
+            updated: bool = False,
+            secrets: Rendered = (),
         ) -> Proxy:
             own = Path(tempfile.mkdtemp(dir=folder))
-            proxy = Proxy(view, own, passthrough, updated=updated)
+            proxy = Proxy(view, own, passthrough, updated=updated, secrets=secrets)
             stack.callback(proxy.stop)
             return proxy
 

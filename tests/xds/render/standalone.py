@@ -26,6 +26,15 @@ from xds.render import Rendered, readable, render
 Data = dict[str, Any]
 Found = Mapping[str, list[Data]]
 _PATIENCE = 20.0
+#: Envoy fails when clusters of the configuration itself want secrets over the stream of everything.
+_STREAM: Data = {
+    "resource_api_version": "V3",
+    "api_config_source": {
+        "api_type": "GRPC",
+        "transport_api_version": "V3",
+        "grpc_services": [{"envoy_grpc": {"cluster_name": "sluice-agent"}}],
+    },
+}
 #: Listeners of Gateways: their chains are told apart by what the client says, not by where it meant to go.
 _GATEWAY = re.compile(r"[0-9.]+_[0-9]+")
 
@@ -72,13 +81,15 @@ class Proxy:
         as_rendered: bool = False,
         inside: Sequence[str] = (),
         updated: bool = False,
+        secrets: Rendered = (),
     ) -> None:
         """`passthrough` stands for the original destination of all connections to classes. `as_rendered`
         leaves listeners where they are; `inside` is a command that runs Envoy in another namespace;
         `updated`: its routes are files, so that `update` can replace them (each costs Envoy an inotify
-        instance, of which a user has 128)."""
+        instance, of which a user has 128);
+        `secrets` are those of mutual TLS."""
         self.folder = folder
-        found = readable(render(view), with_keys=True)
+        found = readable((*render(view), *secrets), with_keys=True)
         listeners = copy.deepcopy(found.get("listeners", []))
         if not as_rendered:
             listeners = [alone for listener in listeners for alone in _on_loopback(listener)]
@@ -214,14 +225,23 @@ def _keep_routes(listeners: Iterable[Data], found: Found) -> None:
 
 def _keep_secrets(static: Data, found: Found) -> None:
     """Secrets of the configuration itself, in place of those that would come over a stream."""
-    static["secrets"] = [_untyped(secret) for secret in found.get("secrets", [])]
-    for listener in static["listeners"]:
-        for chain in listener.get("filter_chains", []):
-            common = chain.get("transport_socket", {}).get("typed_config", {}).get("common_tls_context", {})
-            configs = common.get("tls_certificate_sds_secret_configs", [])
-            combined = common.get("combined_validation_context", {})
-            for config in (*configs, combined.get("validation_context_sds_secret_config", {})):
-                config.pop("sds_config", None)
+    secrets = [_untyped(secret) for secret in found.get("secrets", [])]
+    static["secrets"] = secrets
+    _name_alone(static, {secret["name"] for secret in secrets})
+
+
+def _name_alone(part: object, names: set[str]) -> None:
+    """Whoever refers to one of these secrets finds it by its name, others on a stream of their own."""
+    if isinstance(part, dict):
+        if "sds_config" in part:
+            part["sds_config"] = _STREAM
+            if part["name"] in names:
+                del part["sds_config"]
+        for value in part.values():
+            _name_alone(value, names)
+    elif isinstance(part, list):
+        for value in part:
+            _name_alone(value, names)
 
 
 def _managers(listener: Data) -> list[Data]:

@@ -186,7 +186,8 @@ def _is_class(name: str) -> bool:
 def _chain(chain: FilterChain, *, judged: bool) -> object:
     """`judged`: all that leads to the judges; else that it closes connections."""
     ends = [filter_ for filter_ in chain.filters if filter_.name == naming.TCP_PROXY]
-    return chain.name, chain.filter_chain_match, ends, _managers(chain) if judged else len(chain.filters)
+    inside = (_managers(chain), chain.transport_socket) if judged else len(chain.filters)
+    return chain.name, chain.filter_chain_match, ends, inside
 
 
 def _managers(chain: FilterChain) -> list[object]:
