@@ -14,6 +14,7 @@ from mesh.checks import check, check_pods
 from mesh.locality import asked_of_callers
 from mesh.mesh_state import MeshState
 from mesh.model import (
+    Alias,
     Authorization,
     BackendTls,
     CidrGroup,
@@ -48,6 +49,7 @@ from mesh.model import (
     TrustBundle,
     Workload,
     WorkloadEntry,
+    service_of,
 )
 from mesh.policies.references import Source
 from mesh.routes.route_table import entry_hosts
@@ -119,6 +121,9 @@ class Mesh(MeshState):
                 self._serve(noun.name, change)
             case HostPattern():
                 self._serve_all(self.service_table.put_pattern(ref, noun), change)
+            case Alias():
+                self._serve_all(self.service_table.ask(ref, _asked_by(noun)), change)
+                change.services |= self.aliases.put(noun)
             case EndpointSlice():
                 self.service_table.slices[noun.service][ref] = noun
                 change.services.add(noun.service)
@@ -198,6 +203,9 @@ class Mesh(MeshState):
                 self._serve(noun.name, change)
             case HostPattern():
                 self._serve_all(self.service_table.remove_pattern(ref, noun), change)
+            case Alias():
+                self._serve_all(self.service_table.ask(ref, ()), change)
+                change.services |= self.aliases.remove(noun.name)
             case EndpointSlice():
                 self.service_table.slices[noun.service].pop(ref, None)
                 change.services.add(noun.service)
@@ -239,6 +247,7 @@ class Mesh(MeshState):
                 change.routes |= {ref, *self.routes.delegating_to(ref)}
                 change.callers |= self.callers.forget(labels_asked(noun))
             case DestinationRule():
+                self._problems.forget(ref)
                 change.routed |= self.destination_rules.remove(ref, self.services)
                 change.callers |= self.callers.forget(labels_asked(noun))
             case Sidecar():
@@ -343,6 +352,11 @@ class Mesh(MeshState):
         for name in concerned & self.workloads.keys():
             self._touch(self.workloads[name], change)
         self._problems.tell(check_pods(self, looked | concerned))
+
+
+def _asked_by(alias: Alias) -> tuple[str, ...]:
+    """A name under a pattern is a service as long as an alias leads to it."""
+    return () if service_of(alias.target) else (alias.target,)
 
 
 def _refer(sources: set[Source], change: Change) -> None:

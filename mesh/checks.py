@@ -12,7 +12,7 @@ from mesh.mesh_state import MeshState
 from mesh.model import MESH_GATEWAY, RESOLVER, ObjectRef, Problem, Route, Workload, WorkloadName
 from mesh.observability.provider_problems import provider_problems
 from mesh.routes.gateway_problems import gateway_problems, returning
-from mesh.routes.route_problems import route_problems
+from mesh.routes.route_problems import route_problems, rule_problems
 
 #: An object, and all that is wrong with it.
 Checked = tuple[ObjectRef, Iterable[Problem]]
@@ -22,6 +22,11 @@ def check(mesh: MeshState, change: Change) -> Iterator[Checked]:
     """The objects at which to look again, pods aside."""
     for ref in _routes(mesh, change):
         yield ref, _of_route(mesh, mesh.routes.all[ref])
+    for name in change.services | change.routed:
+        if name in mesh.aliases:
+            yield ObjectRef("Service", *name), mesh.aliases.problems(name)
+        for ref in mesh.destination_rules.naming(name):
+            yield ref, rule_problems(ref, name, mesh.aliases)
     yield from mesh.policy_table.resolver_problems(there=bool(mesh.identities.select(RESOLVER)))
     if change.callers:
         yield from mesh.scopes.problems()
@@ -67,5 +72,5 @@ def _routes(mesh: MeshState, change: Change) -> set[ObjectRef]:
 def _of_route(mesh: MeshState, route: Route) -> Iterator[Problem]:
     root = mesh.config.root_namespace
     services, rules, routes = mesh.services, mesh.destination_rules, mesh.routes.all
-    yield from route_problems(route, services, mesh.entry_hosts, rules, routes, root)
-    yield from returning(route, mesh.backends, mesh.gateways)
+    yield from route_problems(route, services, mesh.aliases, mesh.entry_hosts, rules, routes, root)
+    yield from returning(route, mesh.backends, mesh.aliases, mesh.gateways)

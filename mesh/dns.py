@@ -52,7 +52,8 @@ class Zone:
     """The records of the mesh: name -> addresses, SRV owner -> servers, address -> name. For callers of some
     namespaces (`scoped`) a name has other addresses. `upstream` are names whose addresses stand behind
     services, so the resolver is to ask for them, and goes on asking. Under the `patterns`, each for some
-    namespaces (`*`: each), a name becomes one of the mesh once somebody asks for it."""
+    namespaces (`*`: each), a name becomes one of the mesh once somebody asks for it. `aliases` are names of
+    the mesh, each of which stands for another name (CNAME), of the mesh or not."""
 
     addresses: Mapping[str, tuple[str, ...]]
     servers: Mapping[str, tuple[Server, ...]]
@@ -60,6 +61,7 @@ class Zone:
     scoped: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     upstream: tuple[str, ...] = ()
     patterns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return _text(
@@ -73,6 +75,7 @@ class Zone:
                 "scoped": self.scoped,
                 "upstream": self.upstream,
                 "patterns": self.patterns,
+                "aliases": self.aliases,
             }
         )
 
@@ -93,6 +96,7 @@ class Zone:
                 },
                 _texts(value.get("upstream", ())),
                 {str(own): _texts(to) for own, to in value.get("patterns", {}).items()},
+                {str(own): str(target) for own, target in value.get("aliases", {}).items()},
             )
 
 

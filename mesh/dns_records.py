@@ -2,8 +2,9 @@
 
 A Service has its addresses; a headless one those of its ready backends, each of which has a name of its
 own: the pod's hostname where its subdomain is the Service (a StatefulSet's pods), else its address with
-dashes. Named ports have SRV records. Hosts of ServiceEntries have the addresses of the services that stand
-for them, where they are exported to. Pure; `zone` looks at the whole mesh, `Records` at what changed.
+dashes. Named ports have SRV records. An ExternalName is an alias (CNAME). Hosts of ServiceEntries have the
+addresses of the services that stand for them, where they are exported to. Pure; `zone` looks at the whole
+mesh, `Records` at what changed.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from mesh.routes.host_pattern import is_pattern
 @dataclass(frozen=True, slots=True)
 class _Own:
     """The records of one Service. `rank` decides who means it by its host; `upstream` are names that it leads
-    to."""
+    to, `alias` the name that it stands for if it is an ExternalName."""
 
     addresses: dict[str, tuple[str, ...]] = field(default_factory=dict)
     servers: dict[str, tuple[Server, ...]] = field(default_factory=dict)
     pointers: dict[str, str] = field(default_factory=dict)
     rank: tuple[str, ...] = ()
     upstream: frozenset[str] = frozenset()
+    alias: str = ""
 
 
 class Records:
@@ -40,7 +42,7 @@ class Records:
         self._mesh = mesh
         self._own: dict[ServiceName, _Own] = {}
         self._patterns = mesh.service_table.patterns()
-        for name in mesh.services:
+        for name in (*mesh.services, *mesh.aliases):
             self._look(name)
 
     def update(self, change: Change) -> bool:
@@ -54,11 +56,9 @@ class Records:
         addresses: dict[str, tuple[str, ...]] = {}
         servers: dict[str, tuple[Server, ...]] = {}
         pointers: dict[str, str] = {}
-        whole_first = sorted(self._own, key=lambda name: (self._mesh.services[name].headless, name))
-        for name in whole_first:
+        services = (name for name, own in self._own.items() if not (own.alias or is_entry(name)))
+        for name in sorted(services, key=lambda name: (self._mesh.services[name].headless, name)):
             own = self._own[name]
-            if is_entry(name):
-                continue
             addresses |= own.addresses
             servers |= own.servers
             for address, target in own.pointers.items():
@@ -72,7 +72,8 @@ class Records:
             for namespace in ("", *sorted(self._mesh.entry_hosts.namespaces(host))):
                 self._entry(host, namespace, addresses, scoped, pointers)
         upstream = {name for own in self._own.values() for name in own.upstream}
-        return Zone(addresses, servers, pointers, scoped, tuple(sorted(upstream)), self._patterns)
+        aliases = {service_host(name): own.alias for name, own in sorted(self._own.items()) if own.alias}
+        return Zone(addresses, servers, pointers, scoped, tuple(sorted(upstream)), self._patterns, aliases)
 
     def _entry(
         self,
@@ -98,7 +99,9 @@ class Records:
     def _look(self, name: ServiceName) -> bool:
         before = self._own.pop(name, None)
         service = self._mesh.services.get(name)
-        if service is not None:
+        if target := self._mesh.aliases.target(name):
+            self._own[name] = _Own(alias=target)
+        elif service is not None:
             make = _headless if service.headless else _of_entry if is_entry(name) else _whole
             own = make(self._mesh, service)
             self._own[name] = replace(own, upstream=self._mesh.service_table.leads.get(name, frozenset()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mesh.address_owners import AddressOwners
+from mesh.aliases import Aliases
 from mesh.caller import CallerIndex
 from mesh.entry_hosts import EntryHosts
 from mesh.grants import Grants
@@ -72,6 +73,7 @@ class MeshState:
         self.callers = CallerIndex(self.workloads, self.nodes.all)
 
         self.entry_hosts = EntryHosts()
+        self.aliases = Aliases()
         self.service_table = ServiceTable(
             allocations, self.entry_hosts, self.workloads, self.owners, self.nodes
         )
@@ -103,7 +105,7 @@ class MeshState:
         self.policy_table = PolicyTable(directory, self.cidrs)
         self.policies = self.policy_table.all
 
-        self.routes = RouteTable(self.entry_hosts)
+        self.routes = RouteTable(self.entry_hosts, self.aliases)
         self.destination_rules = DestinationRules()
         self.envoy_filters = EnvoyFilters()
         self.scopes = Scopes()

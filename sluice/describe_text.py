@@ -45,6 +45,11 @@ def pod_text(told: Data) -> Iterator[str]:
 def service_text(told: Data) -> Iterator[str]:
     """Lines about a Service."""
     yield f"Service: {_istio(told['service'])}"
+    if "external_name" in told:
+        yield f"{_INDENT}ExternalName: {told['external_name']}"
+        yield f"{_INDENT}Leads to: {told['leads_to'] or 'what DNS says; it is no service of the mesh'}"
+        yield from _odd(told)
+        return
     yield f"{_INDENT}Addresses: {', '.join(told['addresses']) or 'none (headless)'}"
     yield from (_port(port, f"with {port['backends']} backends") for port in told["ports"])
     pods = [
@@ -59,6 +64,10 @@ def _rest(told: Data) -> Iterator[str]:
     yield from _enforced(told["rules"], "Rules")
     yield from _enforced(told["routes"], "Routes of its callers")
     yield from map(_reached, told["reached"])
+    yield from _odd(told)
+
+
+def _odd(told: Data) -> Iterator[str]:
     for warning in told["warnings"]:
         yield f"WARNING: {warning}"
     for problem in told["problems"]:

@@ -1,4 +1,5 @@
-"""What an upstream's answer says of the name that was asked for, and nothing else that stands in it.
+"""Names that lead to names: along the aliases of the mesh, and along the CNAMEs of an upstream's answer, of
+which nothing else is taken.
 
 From the question along the CNAMEs to what was asked for: a record that is not on this way is none of ours,
 whoever put it there.
@@ -6,7 +7,7 @@ whoever put it there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 import dns.message
@@ -16,17 +17,18 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from agent.dns.zone import Reply
+from agent.dns.zone import Authority, Reply
+from mesh import aliases
 from mesh.dns_name import canonical
 
-#: CNAMEs in a row.
+#: CNAMEs in a row, of an upstream.
 LONGEST = 16
 
 _ADDRESSES = (dns.rdatatype.A, dns.rdatatype.AAAA)
 
 
 class BrokenChain(Exception):
-    """An answer whose CNAMEs lead nowhere."""
+    """CNAMEs that lead nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,27 @@ class Chain:
     names: tuple[str, ...]
     addresses: tuple[str, ...]
     ttl: int
+
+
+def links(authority: Authority, qname: dns.name.Name, name: str) -> tuple[dns.rrset.RRset, ...]:
+    """The CNAMEs from a name (canonical: `name`) along the aliases of the mesh. Raises BrokenChain."""
+    found: list[dns.rrset.RRset] = []
+    while authority.alias(name):
+        if len(found) == aliases.LONGEST:
+            raise BrokenChain(f"more than {aliases.LONGEST} aliases stand in a row, or in a circle")
+        link = authority.answer(qname, name, dns.rdatatype.CNAME).answer[0]
+        found.append(link)
+        qname, name = link[0].target, authority.alias(name)
+    return tuple(found)
+
+
+def behind(found: tuple[dns.rrset.RRset, ...], chain: Chain) -> Chain:
+    """What is said at the end of aliases, for who asked for the first: its addresses are theirs, too."""
+    if not found:
+        return chain
+    names = (canonical(link.name.to_text()) for link in found)
+    reply = replace(chain.reply, answer=(*found, *chain.reply.answer), authoritative=True)
+    return replace(chain, reply=reply, names=(*names, *chain.names))
 
 
 def follow(qname: dns.name.Name, kind: dns.rdatatype.RdataType, message: dns.message.Message) -> Chain:

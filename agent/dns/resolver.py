@@ -11,17 +11,18 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dns.name
 import dns.rcode
 import dns.rdatatype
+import dns.rrset
 
 from agent.dns import message
 from agent.dns.cache import Cache, Failures, Key
-from agent.dns.chain import BrokenChain, Chain, follow
+from agent.dns.chain import BrokenChain, Chain, behind, follow, links
 from agent.dns.files import Document
 from agent.dns.learning import Learning
 from agent.dns.memory import Full
@@ -30,6 +31,7 @@ from agent.dns.policy import Judgement, Policy, unsearched
 from agent.dns.upstream import Upstream, UpstreamFailed
 from agent.dns.zone import Authority, Reply, is_inside
 from mesh.dns import Answer, Observation, Transport
+from mesh.dns_name import canonical
 
 log = logging.getLogger(__name__)
 
@@ -93,14 +95,7 @@ class Resolver:
             if not judgement.allowed:
                 chain = Chain(_REFUSED, (question.name,), (), 0)
             else:
-                namespace = policy.namespace(asker.address)
-                if authority.invites(question.name, namespace):
-                    authority = await self._invite(question, asker, authority, namespace)
-                if authority.owns(question.name, namespace):
-                    reply = authority.answer(question.qname, question.name, question.kind, namespace)
-                    chain = Chain(reply, (question.name,), (), 0)
-                else:
-                    chain = await self._outside(question, asker, policy)
+                chain = await self._allowed(question, asker, policy, authority)
         except _Failed as error:
             log.warning("%s for %s: SERVFAIL: %s", question.name, asker.address, error)
         except Exception:
@@ -108,6 +103,31 @@ class Resolver:
             log.exception("%s for %s: SERVFAIL", question.name, asker.address)
         self._tell(_observed(question, asker, judgement, chain))
         return message.encode(question, chain.reply, asker.transport)
+
+    async def _allowed(self, question: Question, asker: Asker, policy: Policy, authority: Authority) -> Chain:
+        """What there is of a name that may be asked for; of an alias, what there is at its end."""
+        found: tuple[dns.rrset.RRset, ...] = ()
+        if question.kind != dns.rdatatype.CNAME:
+            try:
+                found = links(authority, question.qname, question.name)
+            except BrokenChain as error:
+                raise _Failed(str(error)) from None
+        if found:
+            qname = found[-1][0].target
+            question = replace(question, qname=qname, name=canonical(qname.to_text()))
+        namespace = policy.namespace(asker.address)
+        if authority.invites(question.name, namespace):
+            authority = await self._invite(question, asker, authority, namespace)
+        if not authority.owns(question.name, namespace):
+            return await self._outside(question, asker, policy, found)
+        reply = authority.answer(question.qname, question.name, question.kind, namespace)
+        chain = behind(found, Chain(reply, (question.name,), (), 0))
+        led_to = self._learning.current.get(question.name, ()) if question.kind in ADDRESSES else ()
+        if found and led_to:
+            # Policy judges what stands behind a host of a ServiceEntry, and the aliases are its names, too.
+            with self._waits(asker):
+                await self._open(policy, chain.names[:-1], led_to, 0)
+        return chain
 
     async def _invite(
         self, question: Question, asker: Asker, authority: Authority, namespace: str
@@ -133,14 +153,19 @@ class Resolver:
             raise _Failed("the mesh has no address for it")
         return authority
 
-    async def _outside(self, question: Question, asker: Asker, policy: Policy) -> Chain:
+    async def _outside(
+        self, question: Question, asker: Asker, policy: Policy, found: tuple[dns.rrset.RRset, ...]
+    ) -> Chain:
         with self._waits(asker):
-            chain = await self.ask(question.qname, question.name, question.kind)
-            wanted = [name for name in chain.names if policy.wanted.fit(name)]
-            if wanted and chain.addresses:
-                if not await self._learning.take(wanted, chain.addresses, chain.ttl):
-                    raise _Failed(f"its addresses are not in force in time: {', '.join(chain.addresses)}")
+            chain = behind(found, await self.ask(question.qname, question.name, question.kind))
+            await self._open(policy, chain.names, chain.addresses, chain.ttl)
             return chain
+
+    async def _open(self, policy: Policy, names: Iterable[str], addresses: tuple[str, ...], ttl: int) -> None:
+        """Wait until policies that speak of these names know the addresses."""
+        wanted = [name for name in names if policy.wanted.fit(name)]
+        if wanted and addresses and not await self._learning.take(wanted, addresses, ttl):
+            raise _Failed(f"its addresses are not in force in time: {', '.join(addresses)}")
 
     @contextmanager
     def _waits(self, asker: Asker) -> Iterator[None]:
@@ -158,9 +183,10 @@ class Resolver:
                 del self._waiting[asker.address]
 
     def remember(self, chain: Chain) -> None:
-        """Keep of an answer that nobody waits for what policies want to know."""
-        policy = self._policy.read()
-        wanted = [name for name in chain.names if policy.wanted.fit(name)] if policy else []
+        """Keep of an answer that nobody waits for what policies want to know, by its names and aliases."""
+        policy, authority = self._policy.read(), self._zone.read()
+        names = authority.names_of(chain.names) if authority else chain.names
+        wanted = [name for name in names if policy.wanted.fit(name)] if policy else []
         if wanted and chain.addresses:
             try:
                 self._learning.remember(wanted, chain.addresses, chain.ttl)

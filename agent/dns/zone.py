@@ -4,6 +4,7 @@ no policy and no socket."""
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -46,9 +47,12 @@ class Authority:
             canonical(dns.reversename.from_address(address).to_text()): name
             for address, name in zone.pointers.items()
         }
+        self._aliases_of: defaultdict[str, list[str]] = defaultdict(list)
+        for name, target in zone.aliases.items():
+            self._aliases_of[target].append(name)
         # RFC 8020: a name below which there is one exists.
         self._names = {CLUSTER_DOMAIN, _VERSION, _SERVER, f"svc.{CLUSTER_DOMAIN}"}
-        for name in (*zone.addresses, *zone.servers):
+        for name in (*zone.addresses, *zone.servers, *zone.aliases):
             while is_inside(name) and name not in self._names:
                 self._names.add(name)
                 name = name.partition(".")[2]
@@ -74,6 +78,20 @@ class Authority:
             return False
         found = (self._zone.patterns.get(above, ()) for above in patterns_of(name))
         return any(to and (namespace is None or {"*", namespace} & {*to}) for to in found)
+
+    def alias(self, name: str) -> str:
+        """The name for which a canonical name stands; empty if it is no alias."""
+        return self._zone.aliases.get(name, "")
+
+    def names_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """These, and every alias that leads to one of them."""
+        found = dict.fromkeys(names)
+        rest = list(found)
+        while rest:
+            new = [alias for alias in self._aliases_of.get(rest.pop(), ()) if alias not in found]
+            found |= dict.fromkeys(new)
+            rest += new
+        return tuple(found)
 
     def exists(self, name: str) -> bool:
         return name in self._names or name in self._pointers
@@ -102,6 +120,8 @@ class Authority:
                 return list(_family(4, self._addresses(name, namespace) or ()))
             case dns.rdatatype.AAAA:
                 return list(_family(6, self._addresses(name, namespace) or ()))
+            case dns.rdatatype.CNAME:
+                return [f"{target}."] if (target := self.alias(name)) else []
             case dns.rdatatype.SRV:
                 return [f"0 100 {s.port} {s.target}." for s in self._zone.servers.get(name, ())]
             case dns.rdatatype.PTR:

@@ -36,12 +36,13 @@ def leads_nowhere(view: View) -> Iterator[Trap]:
         listed = "route" if route.in_order else "backendRefs"
         for rule in route.rules:
             for index, backend in enumerate(rule.backends):
-                ports = view.mesh.backends.get(backend.service, {}) if backend.service else {}
+                meant = view.mesh.aliases.sent_to(route, backend.service) if backend.service else None
+                ports = view.mesh.backends.get(meant, {}) if meant else {}
                 if backend.weight and ports.get((backend.port, "TCP")) == ():
                     yield Trap(
                         ref,
                         f"spec.{rule.field}.{listed}[{index}]",
-                        f"Service {backend.service} has no ready backend: its share is answered with 503",
+                        f"Service {meant} has no ready backend: its share is answered with 503",
                         "see whether its pods are ready and its selector matches them",
                     )
 

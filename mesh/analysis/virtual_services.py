@@ -54,7 +54,8 @@ def port_is_left_open(view: View) -> Iterator[Trap]:
         dialled = _dialled(view, route)
         for rule in route.all_rules:
             for target in rule.targets:
-                ports = _tcp_ports(view, target.service)
+                meant = view.mesh.aliases.meant(target.service) if target.service else None
+                ports = _tcp_ports(view, meant)
                 lacking = sorted(dialled - set(ports))
                 if target.service and not target.port and len(ports) > 1 and lacking:
                     yield Trap(

@@ -104,6 +104,8 @@ def describe_service(
 ) -> dict[str, Any]:
     """The Service `namespace/name`, with what binds the pods behind it. Raises UnknownName."""
     name = ServiceName(*_split(text))
+    if name in mesh.aliases:
+        return _alias(mesh, name, problems)
     service = mesh.services.get(name)
     if service is None:
         raise UnknownName(f"there is no Service {text}")
@@ -140,6 +142,19 @@ def describe_service(
             ),
         ],
         "problems": _problems(problems, None, [service], rules, routed),
+    }
+
+
+def _alias(mesh: Mesh, name: ServiceName, problems: Iterable[Problem]) -> dict[str, Any]:
+    """An ExternalName: nothing binds it and nobody reaches it, whatever is so where it leads."""
+    ref, meant = ObjectRef("Service", *name), mesh.aliases.meant(name)
+    parts = ("addresses", "ports", "pods", "rules", "routes", "reached", "warnings")
+    return {
+        "service": str(name),
+        "external_name": mesh.aliases.target(name),
+        "leads_to": f"Service {meant}" if meant in mesh.services else None,
+        **{part: list[Any]() for part in parts},
+        "problems": _problems(problems, ref, ()),
     }
 
 

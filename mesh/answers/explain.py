@@ -449,6 +449,8 @@ def _service_at(mesh: Mesh, host: str, port: int, protocol: Protocol) -> Service
     if "/" in host:
         name = ServiceName(*host.split("/", 1))
         service = mesh.services.get(name)
+        if end := mesh.aliases.target(name):
+            raise UnknownName(f"Service {name} is an ExternalName, which has no address: ask about {end}")
         if service is None:
             raise UnknownName(f"there is no Service {name}")
         if all((p.port, p.protocol) != (port, protocol) for p in service.ports):

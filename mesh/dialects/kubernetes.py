@@ -7,11 +7,14 @@ cannot be read has no effect. This file knows nothing of who may talk to whom.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Literal, cast
 
 from mesh.dialects.reading import Reader, shown
 from mesh.dialects.syntax import (
     address,
+    is_label,
+    is_subdomain,
     label_value,
     labels,
     name,
@@ -22,6 +25,7 @@ from mesh.dialects.syntax import (
     transport,
 )
 from mesh.model import (
+    Alias,
     EndpointSlice,
     NamedPort,
     Namespace,
@@ -49,6 +53,8 @@ _NEAR: dict[str, Literal["", "zone", "node"]] = {
     "PreferSameZone": "zone",
     "PreferSameNode": "node",
 }
+#: Of Services.
+_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 _FAMILIES: tuple[Family, ...] = ("IPv4", "IPv6")
 _AFFINITY_SECONDS = 10800  # API reference, ClientIPConfig.timeoutSeconds
 _MAX_AFFINITY_SECONDS = 86400
@@ -149,11 +155,11 @@ def _named_ports(container: Reader) -> list[NamedPort]:
 # --- services ------------------------------------------------------------------------------------
 
 
-def read_service(root: Reader, ref: ObjectRef) -> tuple[Service, ...]:
+def read_service(root: Reader, ref: ObjectRef) -> tuple[Service | Alias, ...]:
     spec = root.at("spec").mapping()
     spec.require()
-    kind = spec.at("type")
-    kind.choice(("ClusterIP", "NodePort", "LoadBalancer"), "ClusterIP", unsupported=("ExternalName",))
+    if spec.at("type").choice(_TYPES, "ClusterIP") == "ExternalName":
+        return (_alias(spec, ref),)
     headless = spec.at("clusterIP").value == "None"
     vips = () if headless else _vips(spec)
     ports = _service_ports(spec.at("ports"))
@@ -172,6 +178,38 @@ def read_service(root: Reader, ref: ObjectRef) -> tuple[Service, ...]:
         near=_near(spec.at("trafficDistribution"), root.at("metadata").at("annotations").mapping()),
     )
     return (service,)
+
+
+def _alias(spec: Reader, ref: ObjectRef) -> Alias:
+    """Of everything else that may stand there nothing counts: ports inform whoever reads the object, and a
+    selector is ignored (API reference, ServiceSpec)."""
+    for own in (spec.at("clusterIP"), *spec.at("clusterIPs").items()):
+        if own.value not in (None, "", "None"):
+            own.refuse("cannot stand beside type: ExternalName, which has no address")
+    _service_ports(spec.at("ports"))
+    return Alias(ServiceName(ref.namespace, ref.name), _external_name(spec.at("externalName")))
+
+
+def _external_name(reader: Reader) -> str:
+    text = reader.text().lower().removesuffix(".")
+    if not reader.require() or not reader.sound:
+        return ""
+    if _is_address(text):
+        reader.refuse(
+            f"{shown(text)} is an address, and an ExternalName is a name: write a ServiceEntry, or a Service "
+            "without type and selector and an EndpointSlice for it"
+        )
+    elif not is_subdomain(text) or not all(map(is_label, text.split("."))):
+        reader.refuse(f"{shown(text)} is not a DNS name (RFC 1123) such as db.example.com")
+    return text
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _near(wanted: Reader, annotations: Reader) -> Literal["", "zone", "node"]:

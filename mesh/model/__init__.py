@@ -54,6 +54,7 @@ from mesh.model.gateway import (
     Transport,
 )
 from mesh.model.inventory import (
+    Alias,
     Backend,
     CidrGroup,
     Endpoint,
@@ -192,6 +193,7 @@ __all__ = [
     "SERVICE_ACCOUNT_KEY",
     "AccessLogProvider",
     "AccessLogRule",
+    "Alias",
     "ApiServerPeer",
     "Attribute",
     "Authorization",

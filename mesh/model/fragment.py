@@ -11,6 +11,7 @@ from mesh.model.credentials import BackendTls, Secret, TrustBundle
 from mesh.model.envoy_filter import EnvoyFilter
 from mesh.model.gateway import Gateway, GatewayClass, ReferenceGrant
 from mesh.model.inventory import (
+    Alias,
     CidrGroup,
     EndpointSlice,
     HostPattern,
@@ -38,6 +39,7 @@ Noun = (
     | WorkloadEntry
     | Service
     | HostPattern
+    | Alias
     | EndpointSlice
     | Node
     | CidrGroup

@@ -147,6 +147,15 @@ class HostPattern:
 
 
 @dataclass(frozen=True, slots=True)
+class Alias:
+    """A Kubernetes Service of type ExternalName: a name that stands for another one, `target` (a full DNS
+    name, lower case, no final dot). It has no address, and nothing stands behind it."""
+
+    name: ServiceName
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class SliceEndpoint:
     """`zone` is where it is, if it is no pod of the mesh."""
 

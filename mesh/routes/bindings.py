@@ -162,9 +162,11 @@ class Bindings:
         services = {service}
         for route in routes:
             # What is done with whole connections depends on how their targets are reached.
-            services |= {t.service for rule in route.connections for t in rule.backends if t.service}
+            targets = (t.service for rule in route.connections for t in rule.backends)
+            services.update(mesh.aliases.sent_to(route, target) for target in targets if target)
         # A host of ServiceEntries is another service in other namespaces.
-        hosts = {name.name for name in services.union(*map(mentioned, with_delegates)) if is_entry(name)}
+        named = map(mesh.aliases.meant, services.union(*map(mentioned, with_delegates)))
+        hosts = {name.name for name in named if is_entry(name)}
         services.update(name for host in hosts for name in mesh.entry_hosts.of(ServiceName("", host)))
         rules = [rule for name in services for rule in mesh.destination_rules.at(name)]
         sidecars = mesh.scopes.all

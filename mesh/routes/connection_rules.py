@@ -76,11 +76,11 @@ def resolved(
 
 
 def aimed(mesh: Mesh, caller: Caller, route: Route, target: T, dialled: int, protocol: str = "TCP") -> T:
-    """A backend or mirror as the caller means it, with its port, and without a service that the route may not
-    send to."""
+    """A backend or mirror as the caller means it, with its port: an alias is what it leads to, and a service
+    that the route may not send to is left out."""
     service = target.service
     if service is not None:
-        service = mesh.entry_hosts.seen(service, caller.namespace)
+        service = mesh.entry_hosts.seen(mesh.aliases.sent_to(route, service), caller.namespace)
         service = service if mesh.grants.service(route, service) else None
     found = replace(target, service=service)
     return replace(found, port=_port_of(mesh, found, dialled, protocol))

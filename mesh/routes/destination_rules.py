@@ -33,6 +33,10 @@ class DestinationRules:
         }
         return [self.all[ref] for ref in refs]
 
+    def naming(self, service: ServiceName) -> set[ObjectRef]:
+        """Those that have it for their host, and no pattern."""
+        return self._by_host.get(service.host, set())
+
     def find(self, caller: Caller, service: ServiceName, root: str) -> DestinationRule | None:
         """The one that counts for a caller, joined."""
         candidates = [rule for rule in self.at(service) if {"*", caller.namespace} & set(rule.exported)]

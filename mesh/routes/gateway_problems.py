@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from mesh.aliases import Aliases
 from mesh.grants import Grants
 from mesh.model import (
     Backend,
@@ -46,6 +47,7 @@ def gateway_problems(
 def returning(
     route: Route,
     backends: Mapping[ServiceName, Mapping[tuple[int, Protocol], Sequence[Backend]]],
+    aliases: Aliases,
     gateways: Gateways,
 ) -> Iterator[Problem]:
     """What a Gateway would send to itself comes again and again, until its Envoy has no socket left."""
@@ -54,7 +56,7 @@ def returning(
             (target.service, gateway.ref)
             for target in rule.targets
             if target.service
-            for (port, protocol), ready in backends.get(target.service, {}).items()
+            for (port, protocol), ready in backends.get(aliases.sent_to(route, target.service), {}).items()
             if protocol == route.protocol and target.port in (0, port)
             for backend in ready
             for gateway in gateways.at(backend.address, backend.port, protocol)

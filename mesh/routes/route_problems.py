@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from mesh.aliases import Aliases
 from mesh.caller import Caller
 from mesh.entry_hosts import EntryHosts, is_entry
 from mesh.model import (
@@ -23,6 +24,7 @@ from mesh.routes.destination_rules import DestinationRules
 def route_problems(
     route: Route,
     services: Mapping[ServiceName, Service],
+    aliases: Aliases,
     hosts: EntryHosts,
     rules: DestinationRules,
     routes: Mapping[ObjectRef, Route],
@@ -35,15 +37,17 @@ def route_problems(
     for index, parent in enumerate(parents):
         found = services.get(hosts.seen(parent.service, route.ref.namespace))
         where = f"spec.hosts[{index}]" if route.in_order else f"spec.parentRefs[{index}]"
-        if found is None:
+        if parent.service in aliases:
+            yield Problem(route.ref, where, _unbound(parent.service, aliases))
+        elif found is None:
             yield Problem(route.ref, where, f"there is no {_what(parent.service)}")
         elif all(p.protocol != route.protocol or parent.port not in (None, p.port) for p in found.ports):
             port = "" if parent.port is None else f" {parent.port}"
             text = f"Service {parent.service} has no {route.protocol} port{port}"
             yield Problem(route.ref, f"{where}.port", text)
     for rule in route.all_rules:
-        yield from _of_rule(route, rule, services, hosts)
-        yield from _subsets(route, rule, services, hosts, rules, root)
+        yield from _of_rule(route, rule, services, aliases, hosts)
+        yield from _subsets(route, rule, services, aliases, hosts, rules, root)
     for rule in route.rules:
         if rule.delegate is not None:
             yield from _delegate(route, rule, rule.delegate, routes)
@@ -53,6 +57,7 @@ def _of_rule(
     route: Route,
     rule: RouteRule | ConnectionRule,
     services: Mapping[ServiceName, Service],
+    aliases: Aliases,
     hosts: EntryHosts,
 ) -> Iterator[Problem]:
     listed = "route" if route.in_order else "backendRefs"
@@ -60,16 +65,20 @@ def _of_rule(
     for index, backend in enumerate(rule.backends):
         if backend.service is None:
             continue
-        found = services.get(hosts.seen(backend.service, route.ref.namespace))
+        meant = aliases.sent_to(route, backend.service)
+        found = services.get(hosts.seen(meant, route.ref.namespace))
         where = f"spec.{rule.field}.{listed}[{index}]"
         if found is None:
-            yield Problem(route.ref, where, f"there is no {_what(backend.service)}; {lost}")
+            yield Problem(route.ref, where, f"{_missing(route, backend.service, aliases)}; {lost}")
         elif backend.port and not found.has_port(backend.port, route.protocol):
-            text = f"Service {backend.service} has no {route.protocol} port {backend.port}; {lost}"
+            text = f"Service {meant} has no {route.protocol} port {backend.port}; {lost}"
             yield Problem(route.ref, f"{where}.port", text)
     for mirror in rule.mirrors if isinstance(rule, RouteRule) else ():
-        if mirror.service is not None and hosts.seen(mirror.service, route.ref.namespace) not in services:
-            text = f"there is no {_what(mirror.service)}; copies of requests go nowhere"
+        if mirror.service is None:
+            continue
+        meant = aliases.sent_to(route, mirror.service)
+        if hosts.seen(meant, route.ref.namespace) not in services:
+            text = f"{_missing(route, mirror.service, aliases)}; copies of requests go nowhere"
             yield Problem(route.ref, f"spec.{rule.field}", text)
 
 
@@ -77,6 +86,7 @@ def _subsets(
     route: Route,
     rule: RouteRule | ConnectionRule,
     services: Mapping[ServiceName, Service],
+    aliases: Aliases,
     hosts: EntryHosts,
     rules: DestinationRules,
     root: str,
@@ -86,12 +96,13 @@ def _subsets(
         if target.service is None or not target.subset:
             continue
         own = route.ref.namespace
-        if (seen := hosts.seen(target.service, own)) not in services:
+        meant = aliases.sent_to(route, target.service)
+        if (seen := hosts.seen(meant, own)) not in services:
             continue
         found = rules.find(Caller(own), seen, root)
         if found is None or all(subset.name != target.subset for subset in found.subsets):
             by = f"DestinationRule {found.ref.namespace}/{found.ref.name}" if found else "a DestinationRule"
-            text = f"there is no subset {target.subset} of {target.service.host}: {by} must define it"
+            text = f"there is no subset {target.subset} of {meant.host}: {by} must define it"
             yield Problem(route.ref, f"spec.{rule.field}", text)
 
 
@@ -104,6 +115,33 @@ def _delegate(
         yield Problem(route.ref, f"{where}.name", f"there is no {ref}; the rule has no effect")
     elif why := why_not(route, delegate):
         yield Problem(route.ref, where, f"the rule has no effect: {why}")
+
+
+def rule_problems(ref: ObjectRef, host: ServiceName, aliases: Aliases) -> Iterator[Problem]:
+    """What is wrong between a DestinationRule and the service that is its host."""
+    if host in aliases:
+        yield Problem(ref, "spec.host", _unbound(host, aliases))
+
+
+def _unbound(alias: ServiceName, aliases: Aliases) -> str:
+    """Why a rule about an alias binds nobody."""
+    end = aliases.end(alias)
+    text = f"Service {alias} is an ExternalName, and no connection shows by which name its address was found"
+    return f"{text}: name {end} instead" if end else f"Service {alias} is an ExternalName that leads nowhere"
+
+
+def _missing(route: Route, service: ServiceName, aliases: Aliases) -> str:
+    """That a route has no service to send to."""
+    if service not in aliases:
+        return f"there is no {_what(service)}"
+    end = aliases.end(service)
+    if not route.in_order:
+        return f"Service {service} is an ExternalName, which cannot be a backend"
+    text = f"Service {service} is an ExternalName for {end or 'nothing'}"
+    meant = aliases.meant(service)
+    if meant == service:
+        return text
+    return f"{text}, and there is no {_what(meant)}{': write one' if is_entry(meant) else ''}"
 
 
 def _what(name: ServiceName) -> str:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from mesh.age import age
+from mesh.aliases import Aliases
 from mesh.caller import Caller
 from mesh.entry_hosts import EntryHosts, is_entry
 from mesh.index import discard
@@ -19,10 +20,12 @@ from mesh.routes.host_pattern import covers, specificity
 
 class RouteTable:
     """Routes by the services that they bind and by those that they mention. Who names a host of
-    ServiceEntries speaks of all that are for it; `hosts` knows them."""
+    ServiceEntries speaks of all that are for it; `hosts` knows them. Who names an alias speaks of where it
+    leads."""
 
-    def __init__(self, hosts: EntryHosts) -> None:
+    def __init__(self, hosts: EntryHosts, aliases: Aliases) -> None:
         self._hosts = hosts
+        self._aliases = aliases
         self.all: dict[ObjectRef, Route] = {}
         self._to: defaultdict[ServiceName, set[ObjectRef]] = defaultdict(set)
         self._patterns: set[ObjectRef] = set()
@@ -34,9 +37,10 @@ class RouteTable:
 
     # --- reading -----------------------------------------------------------------------------
 
-    def mentioning(self, service: ServiceName) -> Iterator[ObjectRef]:
-        """The routes that name a service, as whom they bind or as where they lead."""
-        yield from self._mentions.get(_key(service), ())
+    def mentioning(self, service: ServiceName) -> set[ObjectRef]:
+        """The routes that name a service or an alias of it, as whom they bind or as where they lead."""
+        names = map(_key, self._aliases.standing_for([service]))
+        return {ref for name in names for ref in self._mentions.get(name, ())}
 
     def at(self, service: ServiceName, port: int) -> list[Route]:
         """The routes that this service port is bound by, whomever they are for."""
@@ -97,7 +101,8 @@ class RouteTable:
 
     def leading_to(self, targets: Iterable[ServiceName], services: Iterable[ServiceName]) -> set[ServiceName]:
         """Of all the services, those whose requests or connections some route sends to these, too."""
-        refs = {ref for target in targets for ref in self._mentions.get(_key(target), ())}
+        names = map(_key, self._aliases.standing_for(targets))
+        refs = {ref for name in names for ref in self._mentions.get(name, ())}
         return {name for ref in refs for name in self._binds(self.all[ref], services)}
 
     # --- changing ----------------------------------------------------------------------------

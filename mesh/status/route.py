@@ -71,7 +71,8 @@ def _place(item: Ref) -> tuple[str, int | None]:
 def _of_service(mesh: Mesh, name: ServiceName, port: object) -> Condition:
     found = mesh.services.get(name)
     if found is None:
-        return Condition("Accepted", False, "NoMatchingParent", f"there is no Service {name}")
+        text = f"Service {name} is an ExternalName" if name in mesh.aliases else f"there is no Service {name}"
+        return Condition("Accepted", False, "NoMatchingParent", text)
     if port is not None and all(p.port != port for p in found.ports):
         return Condition("Accepted", False, "NoMatchingParent", f"Service {name} has no port {port}")
     return Condition("Accepted", True, "Accepted")
@@ -117,7 +118,10 @@ def _wrong(mesh: Mesh, route: Route) -> Iterator[tuple[str, str]]:
                 yield "RefNotPermitted", f"{rule.field}: {text}"
                 continue
             service = mesh.services.get(mesh.entry_hosts.seen(target.service, route.ref.namespace))
-            if service is None:
+            if target.service in mesh.aliases:
+                text = f"Service {target.service} is an ExternalName, which cannot be a backend"
+                yield "BackendNotFound", f"{rule.field}: {text}"
+            elif service is None:
                 yield "BackendNotFound", f"{rule.field}: there is no Service {target.service}"
             elif target.port and not service.has_port(target.port, route.protocol):
                 text = f"{rule.field}: Service {target.service} has no {route.protocol} port {target.port}"

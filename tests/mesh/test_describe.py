@@ -11,6 +11,7 @@ from mesh.answers.explain import UnknownName
 from mesh.assemble import Mesh
 from mesh.datapath import Node
 from mesh.model import ObjectRef, Problem
+from sluice.describe_text import service_text
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
 
 ALLOW_ALL = """
@@ -68,6 +69,34 @@ def service(mesh: Mesh, name: str) -> dict[str, Any]:
 
 def places(told: dict[str, Any]) -> dict[str, str]:
     return {f"{e['object']} {e['rule']}: {e['effect']}": e["enforced_by"] for e in told["rules"]}
+
+
+ALIAS = """
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {type: ExternalName, externalName: %s, ports: [{port: 5432}]}
+"""
+
+
+def test_an_external_name_says_where_it_leads_and_lacks_nothing() -> None:
+    host = "reviews.shop.svc.cluster.local"
+    told = service(mesh_of(ALIAS % host, SHOP), "shop/db")
+    assert (told["external_name"], told["leads_to"]) == (host, "Service shop/reviews")
+    assert (told["ports"], told["warnings"], told["problems"]) == ([], [], [])
+    assert list(service_text(told)) == [
+        "Service: db.shop",
+        f"   ExternalName: {host}",
+        "   Leads to: Service shop/reviews",
+    ]
+    told = service(mesh_of(ALIAS % "db.example.com", SHOP), "shop/db")
+    assert told["leads_to"] is None and "   ExternalName: db.example.com" in service_text(told)
+
+
+def test_a_circle_of_external_names_is_told_with_each() -> None:
+    mesh = mesh_of(ALIAS % "db.shop.svc.cluster.local", SHOP)
+    told = describe_service(mesh, "shop/db", {}, mesh.problems)
+    assert [problem["field"] for problem in told["problems"]] == ["spec.externalName"]
 
 
 def test_a_pod_that_no_rule_concerns_is_on_the_kernel_path() -> None:

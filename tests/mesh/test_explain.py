@@ -119,6 +119,17 @@ def test_an_unknown_name_is_said() -> None:
         explain(mesh_of(SHOP), "shop/storefront", "shop/nothing:80")
 
 
+def test_of_an_external_name_it_says_whom_to_ask_about() -> None:
+    alias = """
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {type: ExternalName, externalName: db.example.com}
+"""
+    with pytest.raises(UnknownName, match=r"is an ExternalName.*: ask about db\.example\.com"):
+        explain(mesh_of(SHOP, alias), "shop/storefront", "shop/db:80")
+
+
 def test_a_port_of_another_protocol_is_no_port() -> None:
     with pytest.raises(UnknownName, match="has no UDP port 80; it has TCP 80"):
         explain(mesh_of(SHOP), "shop/storefront", "shop/reviews:80", "UDP")

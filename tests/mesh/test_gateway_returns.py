@@ -72,6 +72,19 @@ def test_every_change_by_which_it_would_and_by_which_it_would_not() -> None:
     assert not shop.change(gone=ObjectRef("Gateway", "edge", "public"))
 
 
+def test_a_virtual_service_may_lead_back_by_an_alias() -> None:
+    name = {"type": "ExternalName", "externalName": "back.edge.svc.cluster.local"}
+    alias = object_of("v1", "Service", "alias", "edge", name)
+    back = object_of("v1", "Service", "back", "edge", {"selector": {"app": "gate"}, "ports": [{"port": 80}]})
+    server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    spec = {"selector": {"app": "gate"}, "servers": [server]}
+    public = object_of("networking.istio.io/v1", "Gateway", "public", "edge", spec)
+    loop = {"hosts": ["*"], "gateways": ["public"], "http": [{"route": [{"destination": {"host": "alias"}}]}]}
+    route = object_of("networking.istio.io/v1", "VirtualService", "loop", "edge", loop)
+    shop = Shop(alias, back, public, gate({}), route, accept=["leads back"])
+    assert [p.object.name for p in shop.problems] == ["loop"]
+
+
 def test_two_pods_that_serve_it_do_not_send_to_each_other() -> None:
     shop = Told(gateway(), service(), gate(LABEL), other({}), route(), accept=[""])
     assert shop.reached() == ["10.64.1.11"]

@@ -16,8 +16,7 @@ import pytest
 
 from tests.node.manifests import CANARY, pod
 from tests.node.mesh import RUN, RunningMesh, until
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.node.outside import mesh_processes, outside
 
 NAMED, OTHER, NEW = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 RECORDS = (
@@ -34,6 +33,44 @@ metadata: {name: db, namespace: shop}
 spec: {clusterIP: None, selector: {app: db}, ports: [{name: pg, port: 5432}]}
 ---
 """ + pod("db-0", "shop", "{app: db}").replace("spec:", "spec:\n  hostname: db-0\n  subdomain: db", 1)
+
+ALIASES = """
+apiVersion: v1
+kind: Service
+metadata: {name: front, namespace: shop}
+spec: {type: ExternalName, externalName: web.shop.svc.cluster.local}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: out, namespace: shop}
+spec: {type: ExternalName, externalName: alias.example.com}
+"""
+
+BY_ALIAS = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: by-alias, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: client}}
+  egress:
+  - toEndpoints: [{matchLabels: {io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}}]
+    toPorts:
+    - ports: [{port: "53", protocol: ANY}]
+      rules: {dns: [{matchPattern: "*.shop.svc.cluster.local"}]}
+  - toFQDNs: [{matchName: out.shop.svc.cluster.local}]
+    toPorts: [{ports: [{port: "80", protocol: TCP}]}]
+"""
+
+TEAPOT_FOR_WEB = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: shop}
+spec:
+  hosts: [web]
+  http:
+  - fault: {abort: {httpStatus: 418, percentage: {value: 100}}}
+    route: [{destination: {host: front}}]
+"""
 
 BY_NAME = """
 apiVersion: cilium.io/v2
@@ -176,68 +213,8 @@ except OSError: print("closed")
 
 @pytest.fixture(scope="module")
 def world(mesh: RunningMesh) -> Iterator[None]:
-    """Beyond the node, and the resolver asks it."""
-    netns, link, addresses = f"world-{mesh.name}", f"w{mesh.name}", (NAMED, OTHER, NEW)
-    node = ["ip", "-n", f"sluice-{mesh.name}"]
-    subprocess.run(["ip", "netns", "add", netns], check=True)
-    try:
-        link_up = ["link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", netns]
-        subprocess.run([*node, *link_up], check=True)
-        subprocess.run([*node, "address", "add", "192.0.2.254/24", "dev", link], check=True)
-        subprocess.run([*node, "link", "set", link, "up"], check=True)
-        for address in addresses:
-            subprocess.run(["ip", "-n", netns, "address", "add", f"{address}/24", "dev", "eth0"], check=True)
-        for device in ("lo", "eth0"):
-            subprocess.run(["ip", "-n", netns, "link", "set", device, "up"], check=True)
-        subprocess.run(["ip", "-n", netns, "route", "add", "default", "via", "192.0.2.254"], check=True)
-        command = [sys.executable, "-m", "tests.node.world", *addresses, "--", *RECORDS]
-        with subprocess.Popen(
-            ["ip", "netns", "exec", netns, *command],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-        ) as process:
-            try:
-                assert process.stdout and process.stdout.readline() == b"ready\n"
-                _ask_upstream(mesh, NAMED)
-                yield
-            finally:
-                process.kill()
-    finally:
-        subprocess.run(["ip", "netns", "delete", netns], check=True)
-
-
-def _ask_upstream(mesh: RunningMesh, address: str) -> None:
-    """Replace the resolver's pod by one that asks this upstream."""
-    objects = json.loads((Path("/var/lib/sluice") / mesh.name / "resolver.json").read_text())["items"]
-    own = next(item for item in objects if item["kind"] == "Pod")
-    own["spec"]["containers"][0]["command"] += ["--upstream", address]
-    mesh.apply(json.dumps(own))
-    until(lambda: address in " ".join(_command(mesh)), "the resolver is replaced")
-    mesh.run("status", "--wait")
-
-
-def _command(mesh: RunningMesh) -> list[str]:
-    """The command line of the resolver, once it runs."""
-    for pid in mesh_processes(mesh, "agent.dns"):
-        with contextlib.suppress(OSError):
-            return (Path("/proc") / str(pid) / "cmdline").read_text().split("\0")
-    return []
-
-
-def mesh_processes(mesh: RunningMesh, module: str) -> list[int]:
-    """Processes of the mesh that run a module of ours."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            with contextlib.suppress(OSError):
-                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if (
-                    module in words
-                    and any(mesh.name in word for word in words)
-                    and words[0] == sys.executable
-                ):
-                    found.append(int(process.name))
-    return found
+    with outside(mesh, (NAMED, OTHER, NEW), RECORDS):
+        yield
 
 
 @pytest.fixture
@@ -281,6 +258,38 @@ def test_services_headless_ones_and_the_pods_behind_them_have_names(mesh: Runnin
     finally:
         mesh.delete(STATEFUL)
     assert until(lambda: look_up(mesh, "db-0.db.shop.svc.cluster.local") == "nothing", "its name is gone")
+
+
+def test_an_external_name_is_a_name_of_what_it_leads_to(mesh: RunningMesh, world: None) -> None:
+    """Of a Service of the mesh, whose routes count by whichever name it was found, and of the world, which
+    policies may mean by the alias: it opens that address, and no pod."""
+    mesh.apply(ALIASES)
+    try:
+        web = until(lambda: look_up(mesh, "web"), "the Service has an address")
+        assert until(lambda: look_up(mesh, "front") == web, "its alias has the same")
+        assert look_up(mesh, "front.shop", "street/stranger") == web
+        assert look_up(mesh, "front.shop.svc.cluster.local") == web
+        assert look_up(mesh, "out") == NEW
+        assert mesh.get("shop/client", "http://front/")[0] == 200
+        assert mesh.processes("shop/client").count("envoy") == 0
+        mesh.apply(TEAPOT_FOR_WEB)
+        try:
+            assert until(lambda: mesh.get("shop/client", "http://front/")[0] == 418, "it is routed")
+        finally:
+            mesh.delete(TEAPOT_FOR_WEB)
+        mesh.apply(BY_ALIAS)
+        try:
+            assert connect(mesh, NEW) == "closed", "nobody has asked for its name"
+            assert look_up(mesh, "out") == NEW
+            assert connect(mesh, NEW) == "open", "before the answer left"
+            assert look_up(mesh, "alias.example.com") == "nothing", "that is another question"
+            assert look_up(mesh, "front") == web
+            assert connect(mesh, "front") == "closed", "a name opens no Service"
+        finally:
+            mesh.delete(BY_ALIAS)
+    finally:
+        mesh.delete(ALIASES)
+    assert until(lambda: look_up(mesh, "front.shop.svc.cluster.local") == "nothing", "its name is gone")
 
 
 def test_an_address_is_open_once_a_name_led_to_it_and_no_other(mesh: RunningMesh, by_name: None) -> None:

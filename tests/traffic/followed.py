@@ -37,6 +37,11 @@ def entry(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
     return object_of("networking.istio.io/v1", "ServiceEntry", name, namespace, content)
 
 
+def alias(name: str, target: str, namespace: str = "shop", **spec: Any) -> dict[str, Any]:
+    content = {"type": "ExternalName", "externalName": target} | spec
+    return object_of("v1", "Service", name, namespace, content)
+
+
 def dynamic(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
     return entry(name, namespace, **{"hosts": ["*.example.com"], "resolution": "DYNAMIC_DNS"} | spec)
 

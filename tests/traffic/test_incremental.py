@@ -18,6 +18,7 @@ from tests.traffic.edge import Certificate, gate, gateway, http_route, istio_gat
 from tests.traffic.followed import (
     HTTP,
     RANGES,
+    alias,
     assert_made_anew_it_is_the_same,
     dynamic,
     entry,
@@ -319,6 +320,20 @@ def everything() -> list[dict[str, Any]]:
         ),
         mesh_config("trustDomain: shop.example\nrootNamespace: street"),
         peers("all", "street", mtls=strict),
+        # Names for names, of which one may be a service instead.
+        alias("db", far),
+        alias("db", "api.example.com"),
+        alias("db", "c.example.com"),
+        alias("db", "again.street.svc.cluster.local"),
+        alias("again", "db.shop.svc.cluster.local", "street"),
+        alias("again", "shadow.shop.svc.cluster.local", "street"),
+        alias("shadow", far),
+        service() | {"metadata": {"name": "db", "namespace": "shop"}},
+        virtual_service({"route": [to("db")]}, name="out"),
+        virtual_service({"route": [to("again.street.svc.cluster.local")]}, name="part", hosts=[]),
+        virtual_service({"route": [to("db")]}, name="edge", hosts=["*"], gateways=["edge/public"]),
+        virtual_service(hosts=["nobody"], tcp=[{"route": [to("db")]}], name="tcp"),
+        destination_rule(name="shadow", host="db", trafficPolicy=policy),
         # Gateways whose requests are judged.
         judged(rules=[{"to": [{"operation": {"methods": ["GET"]}}]}]),
         judged(rules=[{"from": [{"source": {"ipBlocks": ["10.64.0.0/24"]}}]}]),

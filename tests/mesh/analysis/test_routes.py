@@ -33,3 +33,20 @@ spec: {selector: {app: ghost}, ports: [{port: 80}]}
     found = only("SL0702", findings(ghost + ROUTE % ("r", "/new", "ghost", 80)))
     assert found.trap.field == "spec.rules[1].backendRefs[0]"
     assert "SL0702" not in codes(ROUTE % ("r", "/new", "api", 80))
+    by_alias = (
+        ghost
+        + """
+---
+apiVersion: v1
+kind: Service
+metadata: {name: alias, namespace: shop}
+spec: {type: ExternalName, externalName: ghost.shop.svc.cluster.local}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v, namespace: shop}
+spec: {hosts: [api], http: [{route: [{destination: {host: alias, port: {number: 80}}}]}]}
+"""
+    )
+    message = only("SL0702", findings(by_alias)).trap.message
+    assert message.startswith("Service shop/ghost has no ready backend")

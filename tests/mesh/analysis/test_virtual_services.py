@@ -39,6 +39,14 @@ metadata: {name: wide, namespace: shop}
 spec: {selector: {app: api}, ports: [{name: http-a, port: 81, targetPort: 8080}, {name: http-b, port: 82}]}
 """
 
+ALIAS = """
+---
+apiVersion: v1
+kind: Service
+metadata: {name: alias, namespace: shop}
+spec: {type: ExternalName, externalName: wide.shop.svc.cluster.local}
+"""
+
 
 def virtual_service(rest: str, name: str = "v", namespace: str = "shop") -> str:
     return f"""
@@ -142,6 +150,7 @@ def test_a_port_that_only_the_dialled_one_could_be_is_told() -> None:
     assert found.trap.field == "spec.http[0]" and "81, 82" in found.trap.message
     assert "IST0112" not in codes(WIDE + one("{route: [{destination: {host: wide, port: {number: 81}}}]}"))
     assert "IST0112" not in codes(WIDE + one("{route: [{destination: {host: db}}]}"))
+    assert "IST0112" in codes(WIDE + ALIAS + one("{route: [{destination: {host: alias}}]}"))
 
 
 @pytest.mark.parametrize(

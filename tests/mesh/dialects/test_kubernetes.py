@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mesh.model import (
+    Alias,
     EndpointSlice,
     NamedPort,
     Namespace,
@@ -38,6 +39,7 @@ def service(spec: Any) -> Service:
 
 READY = {"conditions": [{"type": "Initialized", "status": "True"}, {"type": "Ready", "status": "True"}]}
 PORT = {"port": 80}
+EXTERNAL = {"type": "ExternalName", "externalName": "db.example.com"}
 
 
 # --- pods -----------------------------------------------------------------------------------------
@@ -165,6 +167,21 @@ def test_a_headless_service_has_no_address_and_needs_no_port() -> None:
 
 
 @pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"externalName": "DB.Example.com."},
+        {"clusterIP": ""},
+        {"clusterIP": "None", "clusterIPs": ["None"]},
+        {"ports": [PORT], "selector": {"app": "db"}, "sessionAffinity": "ClientIP"},
+    ],
+)
+def test_an_external_name_is_an_alias_whatever_else_it_says(more: Any) -> None:
+    (noun,) = valid(obj("v1", "Service", EXTERNAL | more, "db")).nouns
+    assert noun == Alias(ServiceName("shop", "db"), "db.example.com")
+
+
+@pytest.mark.parametrize(
     ("spec", "vips", "families"),
     [
         ({"clusterIP": "10.96.0.7"}, ("10.96.0.7",), ("IPv4",)),
@@ -195,7 +212,17 @@ def test_affinity_lasts_three_hours_unless_it_says_otherwise() -> None:
     [
         (None, "spec", "is required"),
         ({}, "spec.ports", "at least one port unless it is headless"),
-        ({"type": "ExternalName"}, "spec.type", "ExternalName is not supported yet"),
+        ({"type": "Alias"}, "spec.type", "must be one of ClusterIP, NodePort, LoadBalancer, ExternalName"),
+        (EXTERNAL | {"externalName": None}, "spec.externalName", "is required"),
+        (EXTERNAL | {"externalName": ""}, "spec.externalName", "not a DNS name"),
+        (EXTERNAL | {"externalName": "db_1.example.com"}, "spec.externalName", "not a DNS name"),
+        (EXTERNAL | {"externalName": "a" * 64 + ".example.com"}, "spec.externalName", "not a DNS name"),
+        (EXTERNAL | {"externalName": "*.example.com"}, "spec.externalName", "not a DNS name"),
+        (EXTERNAL | {"externalName": "192.0.2.1"}, "spec.externalName", "EndpointSlice"),
+        (EXTERNAL | {"externalName": "2001:db8::1"}, "spec.externalName", "ServiceEntry"),
+        (EXTERNAL | {"clusterIP": "10.96.0.7"}, "spec.clusterIP", "has no address"),
+        (EXTERNAL | {"clusterIPs": ["10.96.0.7"]}, "spec.clusterIPs[0]", "has no address"),
+        (EXTERNAL | {"ports": [{"port": 0}]}, "spec.ports[0].port", "must be 1 to 65535"),
         ({"ports": [{}]}, "spec.ports[0].port", "is required"),
         ({"ports": [{"port": 70000}]}, "spec.ports[0].port", "is 70000; must be 1 to 65535"),
         ({"ports": [PORT, {"port": 81}]}, "spec.ports[1].name", "is required where"),
