@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal, cast
 
 from mesh.dialects.reading import Fields, Reader
-from mesh.dialects.syntax import printable
+from mesh.dialects.syntax import name, printable
 from mesh.model import ClientTls
 
 FILES = ("clientCertificate", "privateKey", "caCertificates")
 CLIENT_TLS = Fields(
-    ("mode", *FILES, "subjectAltNames", "sni", "insecureSkipVerify"), refused=("caCrl", "credentialName")
+    ("mode", *FILES, "credentialName", "subjectAltNames", "sni", "insecureSkipVerify"), refused=("caCrl",)
 )
 
 Mode = Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]
@@ -25,11 +25,14 @@ def client_tls(reader: Reader) -> ClientTls | None:
     mode = reader.at("mode").choice(_MODES, "DISABLE")
     skip = reader.at("insecureSkipVerify").boolean()
     if mode not in _OWN_FILES:
-        for field in (*FILES, "insecureSkipVerify"):
+        for field in (*FILES, "credentialName", "insecureSkipVerify"):
             if reader.at(field).present:
                 reader.at(field).refuse(f"goes with mode SIMPLE or MUTUAL, not {mode}")
+    credential = name(reader.at("credentialName"))
     for field in FILES:
-        if mode == "MUTUAL" and field != "caCertificates":
+        if credential and reader.at(field).present:
+            reader.at(field).refuse("stands in the Secret that credentialName names")
+        if mode == "MUTUAL" and field != "caCertificates" and not credential:
             reader.at(field).require()
     for field in ("caCertificates", "subjectAltNames"):
         if skip and reader.at(field).present:
@@ -43,4 +46,5 @@ def client_tls(reader: Reader) -> ClientTls | None:
         key=key,
         authorities="" if authorities == "system" else authorities,
         verify=not skip,
+        credential=credential,
     )

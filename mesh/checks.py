@@ -25,8 +25,9 @@ def check(mesh: MeshState, change: Change) -> Iterator[Checked]:
     for name in change.services | change.routed:
         if name in mesh.aliases:
             yield ObjectRef("Service", *name), mesh.aliases.problems(name)
-        for ref in mesh.destination_rules.naming(name):
-            yield ref, rule_problems(ref, name, mesh.aliases)
+    for ref in _destination_rules(mesh, change):
+        rule = mesh.destination_rules.all[ref]
+        yield ref, rule_problems(rule, mesh.aliases, mesh.credentials)
     yield from mesh.policy_table.resolver_problems(there=bool(mesh.identities.select(RESOLVER)))
     if change.callers:
         yield from mesh.scopes.problems()
@@ -67,6 +68,12 @@ def _routes(mesh: MeshState, change: Change) -> set[ObjectRef]:
             ref for ref, route in routes.all.items() if route.attached or route.gateways != (MESH_GATEWAY,)
         }
     return found
+
+
+def _destination_rules(mesh: MeshState, change: Change) -> set[ObjectRef]:
+    rules = mesh.destination_rules
+    found = set[ObjectRef]().union(*map(rules.naming, change.services | change.routed))
+    return found | rules.credentialed if change.gateways or change.routed else found
 
 
 def _of_route(mesh: MeshState, route: Route) -> Iterator[Problem]:

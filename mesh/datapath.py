@@ -21,6 +21,7 @@ from mesh.model import (
     MutualTls,
     ObjectRef,
     Protocol,
+    Secret,
     ServiceName,
     Telemetry,
     WorkloadName,
@@ -53,6 +54,7 @@ from mesh.proxy_config import launch
 from mesh.routes import steer
 from mesh.routes.backend_tls import backend_tls
 from mesh.routes.caller_routing import Routing
+from mesh.routes.client_secrets import with_secrets
 from mesh.routes.destinations import Destinations
 from mesh.routes.envoy_filters import parts as filter_parts
 from mesh.routes.envoy_filters import plugins as plugin_parts
@@ -284,6 +286,11 @@ class Node:
         destinations = (self._judged if egress else self.shared.unjudged).reached(egress, caller, wanted)
         if mesh.peer_authentications.counts:
             destinations = self._without_itself(name, destinations)
+        secrets: tuple[Secret, ...] = ()
+        if mesh.destination_rules.credentialed:
+            destinations, secrets = with_secrets(
+                destinations, name.namespace, mesh.credentials, is_gateway=bool(gateway)
+            )
         if gateway:
             # Browsers speak HTTP/2 to whoever offers it, and most of what stands behind does not.
             destinations = tuple(outward(mesh, name, self._from_outside(found)) for found in destinations)
@@ -302,6 +309,7 @@ class Node:
             got_logs,
             filter_parts(filters, mesh.config.root_namespace),
             plugin_parts(filters),
+            secrets,
             self._identity(name, inbound, destinations, gateway),
         )
 

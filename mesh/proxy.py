@@ -443,6 +443,8 @@ class ProxyView:
     patches: tuple[FilterPart, ...] = ()
     #: In the order in which requests meet them.
     plugins: tuple[PluginPart, ...] = ()
+    #: Secrets that DestinationRules name for what it sends.
+    sent_with: tuple[Secret, ...] = ()
     #: Who it is in mutual TLS, such as `spiffe://cluster.local/ns/shop/sa/web`; "": it speaks none.
     identity: str = ""
 

@@ -112,7 +112,9 @@ class OutlierDetection:
 class ClientTls:
     """How an Envoy secures what it sends. Files are paths on the proxy. The other end's certificate must hold
     one of `names` (or, without any, the name that is asked for) and come from `authorities`: a file, PEM, or
-    "" for the system's. ISTIO_MUTUAL has all of that from the mesh, as far as it is not said."""
+    "" for the system's. With a `credential`, the name of a Secret in the namespace of who sends, certificate,
+    key and authorities stand there: for Gateways, and for the workloads that a rule selects (`selected`).
+    ISTIO_MUTUAL has all of that from the mesh, as far as it is not said."""
 
     mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]
     sni: str = ""
@@ -121,6 +123,8 @@ class ClientTls:
     key: str = ""
     authorities: str | bytes = ""
     verify: bool = True
+    credential: str = ""
+    selected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,9 @@ class DestinationRules:
         self.all: dict[ObjectRef, DestinationRule] = {}
         self._by_host: defaultdict[str, set[ObjectRef]] = defaultdict(set)
         self._patterns: set[ObjectRef] = set()
-        #: Those that send mutual TLS of the mesh.
+        #: Those that send mutual TLS of the mesh, and those that name a Secret.
         self.mutual: set[ObjectRef] = set()
+        self.credentialed: set[ObjectRef] = set()
 
     def at(self, service: ServiceName) -> list[DestinationRule]:
         """All that speak of a service, whomever they are for."""
@@ -53,6 +54,8 @@ class DestinationRules:
         self.all[rule.ref] = rule
         if any(policy.tls and policy.tls.mode == "ISTIO_MUTUAL" for policy in rule.policies):
             self.mutual.add(rule.ref)
+        if any(policy.tls and policy.tls.credential for policy in rule.policies):
+            self.credentialed.add(rule.ref)
         if is_pattern(rule.host):
             self._patterns.add(rule.ref)
         else:
@@ -63,6 +66,7 @@ class DestinationRules:
         """Forget a rule."""
         rule = self.all.pop(ref)
         self.mutual.discard(ref)
+        self.credentialed.discard(ref)
         if is_pattern(rule.host):
             self._patterns.discard(ref)
         else:

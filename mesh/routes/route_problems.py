@@ -10,12 +10,16 @@ from mesh.entry_hosts import EntryHosts, is_entry
 from mesh.model import (
     MESH_GATEWAY,
     ConnectionRule,
+    DestinationRule,
     ObjectRef,
     Problem,
     Route,
     RouteRule,
+    Secret,
     Service,
     ServiceName,
+    TrustBundle,
+    service_of,
 )
 from mesh.routes.delegation import why_not
 from mesh.routes.destination_rules import DestinationRules
@@ -117,10 +121,19 @@ def _delegate(
         yield Problem(route.ref, where, f"the rule has no effect: {why}")
 
 
-def rule_problems(ref: ObjectRef, host: ServiceName, aliases: Aliases) -> Iterator[Problem]:
-    """What is wrong between a DestinationRule and the service that is its host."""
-    if host in aliases:
-        yield Problem(ref, "spec.host", _unbound(host, aliases))
+def rule_problems(
+    rule: DestinationRule, aliases: Aliases, credentials: Mapping[ObjectRef, Secret | TrustBundle]
+) -> Iterator[Problem]:
+    """What is wrong between a DestinationRule, the service that is its host and the Secrets that it names."""
+    host = service_of(rule.host)
+    if host and host in aliases:
+        yield Problem(rule.ref, "spec.host", _unbound(host, aliases))
+    named = {policy.tls.credential for policy in rule.policies if policy.tls} - {""}
+    for name in sorted(named) if rule.callers else ():
+        ref = ObjectRef("Secret", rule.ref.namespace, name)
+        if ref not in credentials and ref._replace(name=f"{name}-cacert") not in credentials:
+            text = f"there is no {ref} with a certificate or authorities; nothing is sent until there is"
+            yield Problem(rule.ref, "spec.trafficPolicy.tls.credentialName", text)
 
 
 def _unbound(alias: ServiceName, aliases: Aliases) -> str:

@@ -267,6 +267,8 @@ def members(mesh: Mesh, caller: Caller, target: Target) -> tuple[tuple[Backend, 
         return None
     rule = mesh.destination_rules.find(caller, target.service, mesh.config.root_namespace)
     policy = rule.policy_for(target.subset, target.port) if rule else NO_TRAFFIC_POLICY
+    if rule and rule.callers and policy.tls and policy.tls.credential:
+        policy = replace(policy, tls=replace(policy.tls, selected=True))
     policy = _naming(policy, mesh.services[target.service].subject_names)
     if target.address:  # of whatever subset it is, as with Istio
         return tuple(backend for backend in backends if backend.address == target.address), policy

@@ -403,9 +403,9 @@ def balanced(**consistent: Any) -> Any:
             "verifies nothing",
         ),
         (
-            {"tls": {"mode": "SIMPLE", "credentialName": "a"}},
-            "tls.credentialName",
-            "not supported yet",
+            {"tls": {"mode": "SIMPLE", "credentialName": "a", "caCertificates": "/ca"}},
+            "tls.caCertificates",
+            "stands in the Secret",
         ),
     ],
 )

@@ -108,7 +108,7 @@ REPORTS = [
 ]
 
 
-def everything() -> list[dict[str, Any]]:
+def everything(here: dict[str, Any]) -> list[dict[str, Any]]:
     """Several versions of most objects; of one name the last that was applied counts."""
     far = "web.shop.svc.cluster.local"
     split = [{"backendRefs": [WEB | {"port": 90}, SHADOW | {"port": 90, "weight": 3}]}]
@@ -318,6 +318,12 @@ def everything() -> list[dict[str, Any]]:
         destination_rule(
             name="tls", namespace="street", host=far, trafficPolicy={"tls": {"mode": "DISABLE"}}
         ),
+        destination_rule(trafficPolicy={"tls": {"mode": "SIMPLE", "credentialName": "a"}}),
+        destination_rule(
+            trafficPolicy={"tls": {"mode": "MUTUAL", "credentialName": "a"}},
+            workloadSelector={"matchLabels": {"app": "client"}},
+        ),
+        here,
         mesh_config("trustDomain: shop.example\nrootNamespace: street"),
         peers("all", "street", mtls=strict),
         # Names for names, of which one may be a service instead.
@@ -364,8 +370,9 @@ def everything() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_mesh_that_followed_equals_one_that_is_made_anew(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)
-    secret = Certificate("a.example.com", tmp_path).secret("a")
-    pool = [*REPORTS, *(read(content) for content in [*base(), *everything(), secret])]
+    certificate = Certificate("a.example.com", tmp_path)
+    secret, here = certificate.secret("a"), certificate.secret("a", "shop")
+    pool = [*REPORTS, *(read(content) for content in [*base(), *everything(here), secret])]
     assert all(fragment.valid for fragment in pool), [p for f in pool for p in f.problems]
     followed = Mesh(Allocations(RANGES))
     shared = SharedRecords(followed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.traffic.edge import Certificate, Edge, gateway, http_route
-from tests.traffic.shop import Served, destination_rule, object_of
+from tests.traffic.shop import Served, Shop, destination_rule, object_of
 from tests.xds.render.backend import Backend
 from tests.xds.render.conftest import Serve
+from xds.render import render
 
 LISTENER = {
     "name": "http",
@@ -75,6 +77,88 @@ def test_a_destination_rule_begins_tls_and_believes_whom_it_names(
     shop = Served(serve, secured, rule)
     assert shop.steers("shop/client", "web")
     assert shop.ask("/").status == status
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Certificate:
+    return Certificate("client.example", folder)
+
+
+@pytest.fixture(scope="module")
+def asking(certificate: Certificate, client: Certificate) -> Iterator[dict[str, Backend]]:
+    """Servers that answer none but the client."""
+    found: dict[str, Backend] = {}
+    for name in ("one", "two"):
+        context = certificate.server()
+        context.load_verify_locations(client.file)
+        context.verify_mode = ssl.CERT_REQUIRED
+        found[name] = Backend(name, context)
+    yield found
+    for server in found.values():
+        server.stop()
+
+
+def named(mode: str, **tls: Any) -> dict[str, Any]:
+    said = {"mode": mode, "sni": "backend.example", "credentialName": "client"} | tls
+    return {"trafficPolicy": {"tls": said}}
+
+
+SELECTED = {"workloadSelector": {"matchLabels": {"app": "client"}}}
+
+
+def test_workloads_that_a_rule_selects_show_the_certificate_of_a_secret_of_theirs(
+    serve: Serve, asking: dict[str, Backend], certificate: Certificate, client: Certificate
+) -> None:
+    rule = destination_rule(**named("MUTUAL"), **SELECTED)
+    own = client.secret("client", "shop", certificate)
+    assert Served(serve, asking, rule, own).ask("/").status == 200
+    # Authorities may stand beside it.
+    beside = certificate.secret("client-cacert", "shop", certificate)
+    assert Served(serve, asking, rule, client.secret("client", "shop"), beside).ask("/").status == 200
+    # Another's, or one that leads to nobody.
+    assert (
+        Served(serve, asking, rule, certificate.secret("client", "shop", certificate)).ask("/").status == 503
+    )
+    assert Served(serve, asking, rule, client.secret("client", "shop", client)).ask("/").status == 503
+
+
+def test_without_its_secret_nothing_is_sent(
+    serve: Serve, asking: dict[str, Backend], client: Certificate
+) -> None:
+    before = sum(server.requests for server in asking.values())
+    for rule in (named("MUTUAL"), named("SIMPLE", sni="")):
+        found = Served(
+            serve,
+            asking,
+            destination_rule(**rule, **SELECTED),
+            client.secret("client", "street", client),
+            accept=("there is no Secret shop/client",),
+        )
+        assert found.ask("/").status == 503
+        assert [str(problem.object) for problem in found.problems] == ["DestinationRule shop/web"]
+        assert not any(part.backends for d in found.view().destinations for part in d.parts)
+    assert sum(server.requests for server in asking.values()) == before
+
+
+def test_of_other_rules_gateways_have_the_secret_and_sidecars_none(
+    serve: Serve, asking: dict[str, Backend], certificate: Certificate, client: Certificate
+) -> None:
+    """As in Istio. The Secret is in the namespace of whoever sends."""
+    rule = destination_rule(**named("MUTUAL"))
+    secrets = [client.secret("client", namespace, certificate) for namespace in ("edge", "shop")]
+    assert Served(serve, asking, rule, *secrets).ask("/").status == 503
+    edge = Edge(serve, asking, gateway(LISTENER), http_route(WEB), rule, *secrets)
+    assert edge.get("/", "a.example").status == 200
+    edge = Edge(serve, asking, gateway(LISTENER), http_route(WEB), rule, secrets[1])
+    assert edge.get("/", "a.example").status == 503
+
+
+def test_a_key_stands_in_a_secret_and_nowhere_else(certificate: Certificate, client: Certificate) -> None:
+    own = client.secret("client", "shop", certificate)
+    shop = Shop(destination_rule(**named("MUTUAL"), **SELECTED), own)
+    kept = [r for r in render(shop.view()) if b"PRIVATE KEY" in r.any]
+    assert [(r.kind, r.name) for r in kept] == [("secrets", "kubernetes://client")]
+    assert "PRIVATE KEY" not in repr(shop.view())
 
 
 def test_a_gateway_secures_what_it_sends_and_nobody_else_does(

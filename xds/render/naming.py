@@ -166,6 +166,11 @@ def secret(ref: ObjectRef) -> str:
     return f"kubernetes://{ref.namespace}/{ref.name}"
 
 
+def own_secret(name: str) -> str:
+    """The Secret of a DestinationRule in the namespace of whoever sends, such as `kubernetes://client`."""
+    return f"kubernetes://{name}"
+
+
 def authorities(ref: ObjectRef) -> str:
     """The authorities of a Secret or ConfigMap, such as `kubernetes://shop/www-cacert`."""
     return f"{secret(ref)}-cacert"

@@ -53,6 +53,7 @@ def resources(view: ProxyView) -> Rendered:
         *_keyless(view),
         *_providers(view),
         *_gateway(view),
+        *_sent_with(view),
         *map(plugins.resource, view.plugins),
     )
     if view.patches:
@@ -213,6 +214,13 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
             name = naming.authorities(found.ref)
             body = downstream_tls.authorities(name, found.authorities)
             yield EnvoyResource(SECRET, name, body, (found.ref,))
+
+
+def _sent_with(view: ProxyView) -> Iterator[EnvoyResource]:
+    for found in view.sent_with:
+        name = naming.own_secret(found.ref.name)
+        body = downstream_tls.certificate(name, found.certificate, found.key)
+        yield EnvoyResource(SECRET, name, body, (found.ref,))
 
 
 def _structure(port: GatewayPort) -> GatewayPort:

@@ -19,7 +19,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from mesh.model import ClientTls, TrafficPolicy
-from xds.render import mutual_tls, naming
+from xds.render import mutual_tls, naming, sources
 from xds.render.encoding import typed
 from xds.render.mutual_tls import Peers
 
@@ -51,6 +51,8 @@ def secure(cluster: Cluster, tls: ClientTls | None, peers: Peers | None = None) 
                 for kind in (SubjectAltNameMatcherSanType.DNS, SubjectAltNameMatcherSanType.URI)
             ],
         )
+    if tls.credential:
+        common.tls_certificate_sds_secret_configs = [sources.secret(naming.own_secret(tls.credential))]
     if tls.certificate:
         common.tls_certificates = [
             TlsCertificate(
