@@ -1,4 +1,4 @@
-"""MeshConfig: the key `mesh` of the ConfigMap `istio` (istio/api, mesh/v1alpha1/config.proto).
+"""MeshConfig: the key `mesh` of the ConfigMap `istio` in `istio-system` (istio/api, config.proto).
 
 Read as far as policy and telemetry need it: root namespace, trust domain, whether callers begin mutual TLS by
 themselves, path normalization, providers of external authorization, of tracing and of access logs, what is
@@ -35,6 +35,8 @@ from mesh.model import (
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,253}")
 _NAME = re.compile(r"istio(-.+)?")
+#: Who may write there speaks for everyone; a ConfigMap of this name in a tenant's namespace is theirs alone.
+_NAMESPACE = DEFAULT_CONFIG.root_namespace
 #: The provider that `defaultConfig.tracing.zipkin.address` stands for.
 _LEGACY = "defaultConfig.tracing.zipkin"
 
@@ -51,6 +53,9 @@ _MODES: dict[str, PathNormalization] = {
 def read_config_map(root: Reader, ref: ObjectRef) -> tuple[MeshConfig | TrustBundle, ...]:
     data = root.at("data").mapping().at("mesh")
     if not _NAME.fullmatch(ref.name) or not data.present:
+        return read_trust_bundle(root, ref)
+    if ref.namespace != _NAMESPACE:
+        data.note(f"configures nothing here: the mesh's configuration is that in namespace {_NAMESPACE}")
         return read_trust_bundle(root, ref)
     try:
         content = yaml.safe_load(data.text())

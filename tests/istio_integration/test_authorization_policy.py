@@ -190,12 +190,12 @@ def test_an_unreadable_selector_is_the_whole_namespace() -> None:
 # --- MeshConfig ----------------------------------------------------------------------------
 
 
-def config(text: str, name: str = "istio") -> Fragment:
+def config(text: str, name: str = "istio", namespace: str = "istio-system") -> Fragment:
     return read(
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": name, "namespace": "istio-system"},
+            "metadata": {"name": name, "namespace": namespace},
             "data": {"mesh": text},
         }
     )
@@ -217,6 +217,14 @@ def test_the_default_of_path_normalization_is_ours() -> None:
 def test_any_other_config_map_says_nothing() -> None:
     assert config("trustDomain: td", name="game").nouns == ()
     assert config("trustDomain: td", name="game").valid
+
+
+def test_that_of_another_namespace_configures_nothing_and_says_so() -> None:
+    """Or a tenant could turn REGISTRY_ONLY off, or name a provider that everyone's requests are told to."""
+    fragment = config("trustDomain: td", namespace="a-tenant")
+    assert fragment.nouns == ()
+    assert [str(p.field) for p in fragment.problems] == ["data.mesh"]
+    assert "istio-system" in fragment.problems[0].message
 
 
 @pytest.mark.parametrize(
