@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -25,6 +26,9 @@ CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 # What a test left of gRPC waits in its destructor for threads that the child of a fork does not have: a
 # collection in such a child would never end.
 os.register_at_fork(after_in_child=gc.freeze)
+
+# A script's background job ignores interrupts, and so would every process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
