@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from subprocess import PIPE, Popen
 
 import pytest
@@ -71,6 +72,10 @@ def asked(mesh: RunningMesh, host: str, pod: str = "shop/client") -> tuple[str, 
     return body["name"], body["headers"].get("x-marked") == "yes"
 
 
+def is_marked(mesh: RunningMesh, address: str) -> bool:
+    return asked(mesh, address)[1]
+
+
 def test_without_a_rule_pods_are_dialled_as_ever(each: RunningMesh) -> None:
     for name, address in addresses(each).items():
         assert asked(each, address) == (name, False)
@@ -79,7 +84,7 @@ def test_without_a_rule_pods_are_dialled_as_ever(each: RunningMesh) -> None:
 
 def test_a_route_for_the_service_binds_at_each_pod_and_leads_to_it(marked: RunningMesh) -> None:
     for name, address in addresses(marked).items():
-        assert until(lambda a=address: asked(marked, a)[1], "marked")  # type: ignore[misc]
+        assert until(partial(is_marked, marked, address), "marked")
         assert [asked(marked, address) for _ in range(4)] == [(name, True)] * 4
         answer = marked.explain("shop/client", f"{address}:8080")
         assert (answer["path"], answer["reasons"][0]["object"]) == ("envoy", "VirtualService shop/each")
@@ -130,7 +135,7 @@ def test_mutual_tls_is_begun_with_pods_that_are_dialled(each: RunningMesh) -> No
     try:
         for address in addresses(each).values():
             url = f"http://{address}:8080/"
-            assert f"URI={ID}" in until(lambda u=url: ask(each, "shop/client", u), "an answer")  # type: ignore[misc]
+            assert f"URI={ID}" in until(partial(ask, each, "shop/client", url), "an answer")
             assert echoed(each, "shop/client", address) == "in the clear"
     finally:
         each.delete(STRICT)

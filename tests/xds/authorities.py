@@ -21,6 +21,7 @@ YEAR = timedelta(days=365)
 WEB = "spiffe://cluster.local/ns/shop/sa/web"
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+FILES = ("ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem")
 
 
 @dataclass
@@ -77,6 +78,10 @@ def put(folder: Path, own: Signer, *chain: Signer, roots: tuple[Signer, ...]) ->
     (folder / "ca-key.pem").write_bytes(own.key_pem)
     (folder / "cert-chain.pem").write_bytes(b"".join(found.pem for found in chain))
     (folder / "root-cert.pem").write_bytes(b"".join(found.pem for found in roots))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def certificates(svid: Svid) -> list[x509.Certificate]:
