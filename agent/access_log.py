@@ -26,6 +26,9 @@ _JWT = "envoy.filters.http.jwt_authn"
 #: Where the counter of gRPC messages leaves them.
 _GRPC_STATS = "envoy.filters.http.grpc_stats"
 
+#: The tags of a refused connection (see `xds.render.access_log`).
+_REFUSED_BY, _ASKED_FOR = "refused_by", "asked_for"
+
 #: How a URI begins that is an identity (https://github.com/spiffe/spiffe, SPIFFE-ID, 2).
 _SPIFFE = "spiffe://"
 
@@ -138,8 +141,21 @@ class LoggedConnection:
     principals: Principals = _UNPROVEN
 
 
+@dataclass(slots=True)
+class Refusal:
+    """A connection that was let nowhere by a class, which `route` names. `remote`, `local` and `started` are
+    as of a request. Is it `unproven`: in the clear where only mutual TLS will do, or with a handshake that
+    failed? Otherwise rules refused it."""
+
+    remote: Address = _NOWHERE
+    local: Address = _NOWHERE
+    started: float = 0.0
+    route: str = ""
+    unproven: bool = False
+
+
 #: What an Envoy may tell.
-Logged = LoggedRequest | LoggedConnection
+Logged = LoggedRequest | LoggedConnection | Refusal
 
 
 def entries(message: bytes) -> Iterator[Logged]:
@@ -149,9 +165,24 @@ def entries(message: bytes) -> Iterator[Logged]:
         for entry in found.http_logs.log_entry:
             yield _request(entry.common_properties, entry.request, entry.response)
         for entry in found.tcp_logs.log_entry:
-            yield _connection(entry.common_properties, entry.connection_properties)
+            common = entry.common_properties
+            if _REFUSED_BY in common.custom_tags:
+                yield _refusal(common)
+            else:
+                yield _connection(common, entry.connection_properties)
     except DecodeError as error:
         raise WireError(str(error)) from None
+
+
+def _refusal(common: Any) -> Refusal:
+    tags = common.custom_tags
+    return Refusal(
+        remote=_address(common.downstream_direct_remote_address),
+        local=_address(common.downstream_local_address),
+        started=_seconds(common.start_time),
+        route=tags[_REFUSED_BY],
+        unproven=tags.get(_ASKED_FOR) == "-" or bool(common.downstream_transport_failure_reason),
+    )
 
 
 def _connection(common: Any, connection: Any) -> LoggedConnection:

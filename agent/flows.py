@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 
-from agent.access_log import LoggedRequest
+from agent.access_log import LoggedRequest, Refusal
 from agent.judgement import judge
-from agent.names import Names, judges, pack, protocol_name
+from agent.names import Names, judges, pack, protocol_name, refuses
 from bpf.layout import Audit, DropReason, Event, EventFlags, EventType, Verdict, address_text
 from mesh.answers.flow import Flow, FlowPath, FlowVerdict, Peer, Request
 from mesh.dns import PORT, Observation
@@ -122,6 +122,27 @@ class FlowTeller:
                 names.logs,
             )
         )
+
+    def tell_refusal(self, addresses: tuple[str, ...], refusal: Refusal) -> None:
+        """Take in a connection that the Envoy of the pod with these addresses let nowhere."""
+        inbound = refusal.local.ip in addresses
+        names, local = self._names, pack(refusal.local.ip)
+        service = names.service(local)
+        rules = refuses(names.judging(refusal.route), refusal.unproven)
+        caller = pack(refusal.remote.ip if inbound else next(iter(addresses), ""))
+        flow = Flow(
+            time=_rfc3339(refusal.started),
+            source=self._peer(caller, refusal.remote.port),
+            destination=self._peer(local, refusal.local.port, service=str(service) if service else ""),
+            verdict="DROPPED",
+            path="envoy",
+            direction="ingress" if inbound else "egress",
+            protocol="TCP",
+            drop_reason="AUTH_REQUIRED" if refusal.unproven else "L7_POLICY",
+            policies=rules,
+            policy_log=names.logs(rules),
+        )
+        self._log.add(lambda: flow)
 
     def tell_query(self, query: Observation) -> None:
         """Take in what the resolver answered."""

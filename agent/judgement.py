@@ -14,7 +14,7 @@ from typing import Literal
 from mesh.answers.flow import FlowVerdict
 from mesh.model import ObjectRef
 
-Missing = Literal["", "network", "authorization", "limits"]
+Missing = Literal["", "network", "authorization", "limits", "certificate"]
 _Stages = tuple[tuple[str, Missing], ...]
 
 #: What keys of each stage begin with, and the kind of rules of which it needs one.

@@ -22,6 +22,8 @@ _KINDS: dict[str, Missing] = {
     "AuthorizationPolicy": "authorization",
     "RequestAuthentication": "",
     "RateLimit": "limits",
+    "PeerAuthentication": "certificate",
+    "DestinationRule": "certificate",
 }
 
 
@@ -130,8 +132,18 @@ def judges(known: tuple[str, ...], rules: tuple[str, ...], missing: Missing = ""
     among the `known` rules of its class."""
     if not missing:
         return rules
-    own = tuple(key for key in known if _KINDS.get(key.partition(" ")[0], "network") == missing)
+    own = tuple(key for key in known if _missing_at(key) == missing)
     return (*(own or known), *rules)
+
+
+def refuses(known: tuple[str, ...], unproven: bool) -> tuple[str, ...]:
+    """Who decided about a connection that was refused: what asks for mutual TLS, or all others of its class,
+    for Envoy does not say which."""
+    return tuple(key for key in known if (_missing_at(key) == "certificate") == unproven)
+
+
+def _missing_at(key: str) -> Missing:
+    return _KINDS.get(key.partition(" ")[0], "network")
 
 
 @lru_cache(maxsize=4096)

@@ -18,7 +18,7 @@ from operator import ne
 from typing import Any, TypeVar
 
 from agent import last_good
-from agent.access_log import Logged, LoggedConnection
+from agent.access_log import Logged, LoggedConnection, LoggedRequest, Refusal
 from agent.client import DiscoveryClient
 from agent.connection_logs.connection_logging import ConnectionLogging
 from agent.enforcement import Enforcement
@@ -256,12 +256,15 @@ class NodeAgent:
                 self._wake.set()
 
     def _envoy_logged(self, sandbox: Sandbox, logged: Logged) -> None:
-        if isinstance(logged, LoggedConnection):
-            self.metrics.add_connection(sandbox, logged)
-            return
-        self._teller.tell_request(sandbox.addresses, logged)
-        self.metrics.add_request(sandbox, logged)
-        self._spanning.add_request(logged)
+        match logged:
+            case LoggedConnection():
+                self.metrics.add_connection(sandbox, logged)
+            case Refusal():
+                self._teller.tell_refusal(sandbox.addresses, logged)
+            case LoggedRequest():
+                self._teller.tell_request(sandbox.addresses, logged)
+                self.metrics.add_request(sandbox, logged)
+                self._spanning.add_request(logged)
 
     def _envoy_is_ready(self, pod: WorkloadName, revision: int) -> None:
         if not self._rollout.is_ready(pod):

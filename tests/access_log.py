@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agent.access_log import LoggedConnection, LoggedRequest, entries
+from agent.access_log import LoggedConnection, LoggedRequest, Refusal, entries
 from mesh.discovery.wire import bytes_field, text_field
 
 
@@ -14,6 +14,10 @@ def requests(message: bytes) -> Iterator[LoggedRequest]:
 
 def connections(message: bytes) -> Iterator[LoggedConnection]:
     return (found for found in entries(message) if isinstance(found, LoggedConnection))
+
+
+def refusals(message: bytes) -> Iterator[Refusal]:
+    return (found for found in entries(message) if isinstance(found, Refusal))
 
 
 def tls(peer: str, local: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.access_log import Address, Logged
+from agent.access_log import Address, LoggedConnection, LoggedRequest
 from agent.names import Names, pack
 from agent.telemetry.conversation import UNKNOWN, Host, Reporter, host, host_of_cluster
 
@@ -10,7 +10,9 @@ from agent.telemetry.conversation import UNKNOWN, Host, Reporter, host, host_of_
 _PASSED_ON = "PassthroughCluster"
 
 
-def reporter(names: Names, addresses: tuple[str, ...], logged: Logged) -> Reporter | None:
+def reporter(
+    names: Names, addresses: tuple[str, ...], logged: LoggedRequest | LoggedConnection
+) -> Reporter | None:
     """Of the Envoy of the pod with these addresses: destination of what is for the pod itself, else source,
     as Istio's gateways are. None: its judges hand it on to the Gateway in the pod, which tells it."""
     if logged.local.ip not in addresses:

@@ -30,10 +30,10 @@ from envoy_data_plane.envoy.service.accesslog.v3 import (
 from envoy_data_plane.google.protobuf import Any as EnvoyAny
 from envoy_data_plane.google.protobuf import Struct
 
-from agent.access_log import Address, Leg, LoggedConnection, LoggedRequest, Principals
+from agent.access_log import Address, Leg, LoggedConnection, LoggedRequest, Principals, Refusal
 from agent.access_log_messages import FIELDS
 from mesh.discovery.wire import WireError, bytes_field, text_field
-from tests.access_log import connections, requests
+from tests.access_log import connections, refusals, requests
 
 MESSAGES: dict[str, type[Any]] = {
     "StreamAccessLogsMessage": StreamAccessLogsMessage,
@@ -211,6 +211,31 @@ def test_principals_are_the_spiffe_identities_of_a_connection_whose_client_has_a
     logs = StreamAccessLogsMessageTcpAccessLogEntries(log_entry=[TcpAccessLogEntry(common)])
     (connection,) = connections(bytes(StreamAccessLogsMessage(tcp_logs=logs)))
     assert connection == LoggedConnection(principals=expected)
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "failure", "unproven"),
+    [
+        ({}, "", False),
+        ({"asked_for": "web.example"}, "", False),
+        ({"asked_for": "-"}, "", True),
+        ({}, "TLS_error:PEER_DID_NOT_RETURN_A_CERTIFICATE", True),
+    ],
+)
+def test_a_refused_connection_says_by_which_class_and_whether_a_certificate_was_missing(
+    asked_for: dict[str, str], failure: str, unproven: bool
+) -> None:
+    common = AccessLogCommon(
+        downstream_direct_remote_address=at("10.0.0.1", 40000),
+        downstream_local_address=at("10.0.0.2", 8080),
+        start_time=datetime.datetime.fromtimestamp(1_700_000_000, datetime.UTC),
+        custom_tags={"refused_by": "inbound|256", **asked_for},
+        downstream_transport_failure_reason=failure,
+    )
+    logs = StreamAccessLogsMessageTcpAccessLogEntries(log_entry=[TcpAccessLogEntry(common)])
+    (refusal,) = refusals(bytes(StreamAccessLogsMessage(tcp_logs=logs)))
+    ends = Address("10.0.0.1", 40000), Address("10.0.0.2", 8080)
+    assert refusal == Refusal(*ends, 1_700_000_000.0, "inbound|256", unproven)
 
 
 def test_what_a_record_does_not_say_is_empty() -> None:

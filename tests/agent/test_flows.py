@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from agent.access_log import METHOD
+import pytest
+
+from agent.access_log import METHOD, Address, Refusal
 from agent.entries import rules_cookie
 from agent.flows import FlowLog, FlowTeller
 from agent.names import Names
@@ -24,6 +26,7 @@ HTTP_RULES = ("CiliumNetworkPolicy shop/web ingress[0]", "CiliumNetworkPolicy sh
 LOGS = (("NetworkPolicy shop/other", "not this"), ("NetworkPolicy shop/web", "ticket 12"))
 AUTHORIZATION = "AuthorizationPolicy shop/some rules[0]"
 TOKENS = "RequestAuthentication shop/tokens jwtRules[0]"
+STRICT = "PeerAuthentication shop/web mtls.mode"
 LIMITS = tuple(f"RateLimit shop/web limits[{index}]" for index in (0, 1))
 
 
@@ -36,7 +39,9 @@ def names() -> Names:
         PolicyClass(
             1,
             (
-                PortVerdict("TCP", 80, 80, "steer", 256, (*HTTP_RULES, AUTHORIZATION, TOKENS, *LIMITS)),
+                PortVerdict(
+                    "TCP", 80, 80, "steer", 256, (*HTTP_RULES, AUTHORIZATION, STRICT, TOKENS, *LIMITS)
+                ),
                 PortVerdict("TCP", 81, 81, "allow", 0, (), "deny", (TRIED,)),
             ),
             (RULE,),
@@ -279,6 +284,44 @@ def test_a_request_over_mutual_tls_says_by_which_identity_it_came() -> None:
     assert Flow.from_json(flow.to_json()) == flow
     assert "principal" not in plain.to_json()["source"]
     assert "principal" not in str(plain)
+
+
+@pytest.mark.parametrize(
+    ("unproven", "reason", "policies"),
+    [
+        (True, "AUTH_REQUIRED", (STRICT,)),
+        (False, "L7_POLICY", (*HTTP_RULES, AUTHORIZATION, TOKENS, *LIMITS)),
+    ],
+)
+def test_a_connection_that_envoy_let_nowhere_is_a_dropped_flow_by_what_refused_it(
+    unproven: bool, reason: str, policies: tuple[str, ...]
+) -> None:
+    log = FlowLog()
+    refusal = Refusal(Address("10.0.0.1", 40000), Address("10.0.0.2", 80), 1.7e9, "inbound|256", unproven)
+    FlowTeller(names(), log).tell_refusal(("10.0.0.2",), refusal)
+    assert log.last(9) == [
+        Flow(
+            time="2023-11-14T22:13:20.000000Z",
+            source=Peer("10.0.0.1", 40000, "shop", "client", 301),
+            destination=Peer("10.0.0.2", 80, "shop", "web", 300),
+            verdict="DROPPED",
+            path="envoy",
+            direction="ingress",
+            protocol="TCP",
+            drop_reason=reason,
+            policies=policies,
+        )
+    ]
+
+
+def test_a_connection_that_the_callers_own_envoy_let_nowhere_is_told_with_the_callers_address() -> None:
+    log = FlowLog()
+    refusal = Refusal(Address("127.0.0.1", 40000), Address("10.128.0.1", 80), 1.7e9, "outbound|256")
+    FlowTeller(names(), log).tell_refusal(("10.0.0.1",), refusal)
+    (flow,) = log.last(9)
+    assert flow.source == Peer("10.0.0.1", 40000, "shop", "client", 301)
+    assert flow.destination == Peer("10.128.0.1", 80, service="shop/web")
+    assert flow.direction == "egress"
 
 
 def test_a_flow_is_one_line_that_cannot_steer_a_terminal() -> None:

@@ -145,6 +145,17 @@ def test_who_brings_no_certificate_is_left_outside(strict: RunningMesh) -> None:
     assert strict.explain("shop/client", f"{address}:8080")["verdict"] == "deny"
     assert echoed(strict, "shop/client", address) == ""
     assert strict.get("shop/client", f"https://{address}:8080/", "-k")[0] == 0
+
+    def refused() -> list[tuple[object, ...]]:
+        found = [
+            (flow["destination"]["port"], flow["drop_reason"], flow["direction"], flow["policies"])
+            for flow in strict.observe("--from", "shop/client", "--to", "shop/web-v1", "--last", "50")
+            if (flow["verdict"], flow["path"]) == ("DROPPED", "envoy")
+        ]
+        return found if len(found) == 3 else []
+
+    ports = until(refused, "each refusal is told")
+    assert ports == [(port, "AUTH_REQUIRED", "ingress", [REASON]) for port in (8080, 9000, 8080)]
     # The node asks whether the pods are ready.
     assert all(pod["ready"] for pod in strict.status()["pods"])
 

@@ -50,27 +50,33 @@ def is_sniffed(found: L7Class) -> bool:
     return not found.http or found.plain is not None or found.server_names is not None or bool(found.mutual)
 
 
+def is_strict(found: L7Class) -> bool:
+    """Does nothing come in but by mutual TLS?"""
+    return found.mutual is not None and found.mutual.mode == "STRICT"
+
+
 def inspectors(found: L7Class) -> Iterator[ListenerFilter]:
     """What must look at the first bytes."""
     named = found.server_names is not None or any(t.attribute == "sni" for t in _terms(found.plain or ()))
     if named or found.mutual:
         yield ListenerFilter(name=naming.TLS_INSPECTOR, typed_config=typed(TlsInspector()))
-    if found.http and found.plain is not None and not _strict(found):
+    if found.http and found.plain is not None and not is_strict(found):
         yield ListenerFilter(name=naming.HTTP_INSPECTOR, typed_config=typed(HttpInspector()))
 
 
 def patience(found: L7Class) -> timedelta:
     """How long they wait. Whoever begins mutual TLS speaks first."""
-    return _MORE_PATIENCE if found.plain is None or _strict(found) else _PATIENCE
+    return _MORE_PATIENCE if found.plain is None or is_strict(found) else _PATIENCE
 
 
 def choice(found: L7Class, listener: str, blocks: Sequence[str]) -> Matcher:
-    """The chain of each connection; those without an original destination, in `blocks`, are closed."""
-    closed, http, plain = naming.blackhole(listener), listener, naming.plain_chain(listener)
-    branches: list[tuple[Predicate, str]] = [(matching.destination(blocks), closed)]
+    """The chain of each connection; those without an original destination, in `blocks`, are closed,
+    and nobody is told."""
+    closed, http, plain = naming.refused(listener), listener, naming.plain_chain(listener)
+    branches: list[tuple[Predicate, str]] = [(matching.destination(blocks), naming.blackhole(listener))]
     if found.mutual:
         branches += _in_mutual_tls(found, listener)
-    if _strict(found):
+    if is_strict(found):
         return matching.first_of(branches, closed)
     if found.server_names is not None:
         patterns = (pattern for rule in found.server_names for pattern in rule.patterns)
@@ -93,10 +99,10 @@ def _in_mutual_tls(found: L7Class, listener: str) -> Iterator[tuple[Predicate, s
     """The same for what comes in mutual TLS, of which the hello tells by ALPN whether it is HTTP. Another
     hello may be the application's own, where that is allowed. A rule about names that hellos ask for has
     nothing to look at in there, and fits nothing."""
-    closed, requests = naming.blackhole(listener), naming.mutual_chain(listener)
+    closed, requests = naming.refused(listener), naming.mutual_chain(listener)
     own = (re.escape(name) for name in found.mutual.server_names) if found.mutual else ()
     named = matching.server_name("|".join((f"{re.escape(naming.MUTUAL_TLS)}.+", *own)))
-    ours = matching.tls() if _strict(found) else matching.all_of([matching.tls(), named])
+    ours = matching.tls() if is_strict(found) else matching.all_of([matching.tls(), named])
     if found.http:
         yield matching.all_of([ours, matching.http_behind_tls()]), requests
     if found.plain is None:
@@ -116,7 +122,7 @@ def serving(
     found: L7Class, listener: str, http: Filter, cluster: str, logs: tuple[AccessLog, ...]
 ) -> Iterator[FilterChain]:
     """The chains of which `choice` takes one: with `http` for requests, and to `cluster` for all else."""
-    if not _strict(found):
+    if not is_strict(found):
         yield from _chains(found, listener, http, cluster, logs)
     if not found.mutual:
         return

@@ -45,6 +45,7 @@ from mesh.listener import (
 from mesh.model import PathNormalization, TrafficPolicy
 from mesh.proxy import ROUTING_LISTENER, AccessLog, ConnectionEntry, L7Class, Target, Tracing
 from xds.render import (
+    access_log,
     chains,
     connection_manager,
     connections,
@@ -213,6 +214,7 @@ def class_listener(
     served_here = chains.serving(shape, name, http, naming.passthrough(direction), logs)
     listener.filter_chains = [FilterChain(name=naming.blackhole(name)), *served_here]
     listener.filter_chain_matcher = chains.choice(shape, name, blocks)
+    listener.access_log = [access_log.refusals(name, routes, strict=chains.is_strict(shape))]
     return encode(listener)
 
 

@@ -119,6 +119,11 @@ def blackhole(listener: str) -> str:
     return f"{listener}-blackhole"
 
 
+def refused(listener: str) -> str:
+    """The name of no filter chain: what a matcher sends there is closed, and told as refused."""
+    return f"{listener}-refused"
+
+
 def passthrough(direction: Direction) -> str:
     """The cluster behind a class."""
     return PASSTHROUGH if direction == "egress" else INBOUND_PASSTHROUGH
