@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-#: The columns of `istioctl proxy-status`, and the type behind each.
+#: The columns: those of `istioctl proxy-status`, secrets, and the type behind each.
 TYPES = {
     "CDS": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
     "LDS": "type.googleapis.com/envoy.config.listener.v3.Listener",
     "EDS": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
     "RDS": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
     "ECDS": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+    "SDS": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
 }
 
 Sync = Literal["SYNCED", "STALE", "STALE (Never Acknowledged)", "NOT SENT", "NACKED"]

@@ -50,6 +50,7 @@ def test_in_sync_is_who_has_all_that_is_wanted_in_the_versions_that_are(
         "EDS": "NOT SENT",
         "RDS": "NOT SENT",
         "ECDS": "NOT SENT",
+        "SDS": "NOT SENT",
     }
 
 
