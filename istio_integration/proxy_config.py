@@ -16,14 +16,11 @@ from istio_integration.proxy_settings import concurrency, environment, mesh_sett
 from mesh.dialects import kubernetes
 from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.selection import pod_key, selector
-from mesh.dialects.syntax import created, label_value
+from mesh.dialects.syntax import created, label_value, printable
 from mesh.model import NO_SETTINGS, ObjectRef, Problem, ProxyConfig, ProxySettings, Requirement, Workload
 
-SPEC = Fields(
-    ("selector", "concurrency", "environmentVariables"),
-    refused=("image",),
-    why="has no effect: an Envoy is a process of the node here, not a container",
-)
+SPEC = Fields(("selector", "concurrency", "environmentVariables", "image"))
+IMAGE = Fields(("imageType",))
 WORKLOADS = Fields(("matchLabels",))
 
 ANNOTATION = "proxy.istio.io/config"
@@ -40,6 +37,8 @@ def read_proxy_config(root: Reader, ref: ObjectRef) -> tuple[ProxyConfig, ...]:
         for key, value in chosen.at("matchLabels").entries()
     ]
     variables = environment(spec.at("environmentVariables"))
+    if printable(spec.at("image").fields(IMAGE).at("imageType"), 253):
+        spec.at("image").note("has no effect: an Envoy is a process of the node here, not a container")
     settings = ProxySettings(concurrency(spec.at("concurrency")), variables)
     return (ProxyConfig(ref, selector(wanted) if wanted else None, settings, created(root)),)
 

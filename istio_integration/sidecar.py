@@ -1,8 +1,7 @@
 """Sidecar of networking.istio.io, v1, v1beta1 and v1alpha3 (istio/api, sidecar.proto).
 
-The validation is Istio's own, and what is about ports at which a sidecar would listen is refused by name. One
-that cannot be read has no effect but its REGISTRY_ONLY. This file knows nothing of who is told of which
-hosts.
+The validation is Istio's own. One that cannot be read has no effect but its REGISTRY_ONLY. This file knows
+nothing of who is told of which hosts.
 """
 
 from __future__ import annotations
@@ -11,20 +10,31 @@ from istio_integration.endpoint import is_host
 from istio_integration.outbound import outbound_mode
 from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.syntax import created, is_label, labels, port, printable
-from mesh.model import Callers, Imports, ObjectRef, OutboundMode, Sidecar
+from mesh.model import Callers, Imports, IngressListener, ObjectRef, OutboundMode, OwnEndpoint, Sidecar
+from mesh.protocols import kind_of
 
 SPEC = Fields(
-    ("workloadSelector", "egress", "outboundTrafficPolicy"),
-    refused=("ingress", "inboundConnectionPool"),
-    why="is about ports at which a sidecar listens for its workload; here a workload listens itself",
+    ("workloadSelector", "egress", "ingress", "outboundTrafficPolicy"),
+    refused=("inboundConnectionPool",),
+    why="is not supported yet: limit connections by the connectionPool of a DestinationRule",
 )
 WORKLOADS = Fields(("labels",))
 EGRESS = Fields(
-    ("hosts", "port"),
-    refused=("bind", "captureMode"),
-    why="is about listeners that capture traffic; here the kernel steers what a rule is for",
+    ("hosts", "port", "captureMode"),
+    refused=("bind",),
+    why="is an address for applications to dial; here they dial the service, and the kernel steers",
+)
+INGRESS = Fields(
+    ("port", "defaultEndpoint", "captureMode"),
+    refused=("bind", "connectionPool", "tls"),
+    why="is not supported yet: the port is taken at each address of the pod, in the clear or in mutual TLS",
 )
 PORT = Fields(("number", "name", "protocol"))
+#: Istio's capture modes. The kernel steers in each: there is nobody else to say that to.
+_CAPTURE = ("DEFAULT", "IPTABLES", "NONE")
+#: Addresses in `defaultEndpoint`: loopback, and the pod's own.
+_OWN = ("127.0.0.1", "[::1]", "0.0.0.0", "[::]")
+_UNIX = "unix://"
 OUTBOUND = Fields(
     ("mode",), refused=("egressProxy",), why="is not supported yet: route to a gateway by a VirtualService"
 )
@@ -39,9 +49,11 @@ def read_sidecar(root: Reader, ref: ObjectRef) -> tuple[Sidecar, ...]:
     own = labels(chosen.at("labels"))
     outbound = _outbound(spec.at("outboundTrafficPolicy"))
     egress = _egress(spec.at("egress"))
+    ingress = _ingress(spec.at("ingress"))
     if not root.sound and outbound != "REGISTRY_ONLY":
         return ()
-    return (Sidecar(ref, created(root), egress, Callers(ref.namespace, own) if own else None, outbound),)
+    callers = Callers(ref.namespace, own) if own else None
+    return (Sidecar(ref, created(root), egress, callers, outbound, ingress),)
 
 
 def _outbound(group: Reader) -> OutboundMode | None:
@@ -55,10 +67,10 @@ def _egress(group: Reader) -> tuple[Imports, ...]:
     items = group.items()
     for index, item in enumerate(items):
         item.fields(EGRESS)
-        at = item.at("port").fields(PORT)
-        number = port(at.at("number")) if at.present and at.at("number").require() else 0
-        printable(at.at("name"), 253)
-        printable(at.at("protocol"), 253)
+        at = item.at("port")
+        number, _ = _port(at) if at.present else (0, "")
+        if item.at("captureMode").choice(_CAPTURE, "DEFAULT") == "NONE":
+            item.at("captureMode").refuse("NONE needs a bind; leave it out: the kernel steers")
         hosts = item.at("hosts")
         if hosts.require() and hosts.value == []:
             hosts.refuse("is empty: write ~/* for none")
@@ -70,6 +82,44 @@ def _egress(group: Reader) -> tuple[Imports, ...]:
     if not items and group.sound:
         found.append(Imports((("*", "*"),)))
     return tuple(found)
+
+
+def _ingress(group: Reader) -> tuple[IngressListener, ...]:
+    found: dict[int, IngressListener] = {}
+    for index, item in enumerate(group.items()):
+        item.fields(INGRESS)
+        item.at("captureMode").choice(_CAPTURE, "DEFAULT")
+        number, protocol = _port(item.at("port"))
+        endpoint = _endpoint(item.at("defaultEndpoint"))
+        if number in found:
+            item.at("port").at("number").refuse(f"{number} stands in an entry before")
+        if item.sound:
+            found[number] = IngressListener(f"ingress[{index}]", number, endpoint, kind_of(protocol))
+    return tuple(found[number] for number in sorted(found))
+
+
+def _port(reader: Reader) -> tuple[int, str]:
+    """Number and protocol."""
+    reader.fields(PORT)
+    number = port(reader.at("number")) if reader.at("number").require() else 0
+    printable(reader.at("name"), 253)
+    return number, printable(reader.at("protocol"), 253)
+
+
+def _endpoint(reader: Reader) -> OwnEndpoint | None:
+    text = reader.text()
+    if not text:
+        return None
+    if text.startswith(f"{_UNIX}/"):
+        return OwnEndpoint(text.removeprefix(_UNIX))
+    address, _, own = text.rpartition(":")
+    if address not in _OWN or not (own.isdecimal() and 0 < int(own) < 65536):
+        reader.refuse(
+            f"{shown(text)} is no endpoint of the pod's own: write 127.0.0.1:PORT or [::1]:PORT (loopback), "
+            "0.0.0.0:PORT or [::]:PORT (the pod's address), or unix:///PATH"
+        )
+        return None
+    return OwnEndpoint(address.strip("[]"), int(own))
 
 
 def _host(reader: Reader) -> tuple[str, str] | None:

@@ -18,7 +18,6 @@ from mesh.model import (
     Backend,
     Direction,
     EnvoyFilter,
-    MutualTls,
     ObjectRef,
     Protocol,
     Secret,
@@ -40,6 +39,7 @@ from mesh.observability.access_logging import access_logs, connection_logs
 from mesh.observability.metrics import metrics_record
 from mesh.observability.telemetry import applying, by_namespace, connections, tracing
 from mesh.policies.classes import (
+    KINDS_MATTER,
     Compiled,
     Subject,
     compile_set,
@@ -47,8 +47,9 @@ from mesh.policies.classes import (
     set_id,
 )
 from mesh.policies.every_request import token_rules
+from mesh.policies.own_conditions import own_conditions
 from mesh.policies.peers import PeerKey, Peers
-from mesh.policies.references import AnyCondition, RequestPolicy
+from mesh.policies.references import AnyCondition
 from mesh.proxy import Destination, GatewayPort, L7Class, ProxyView, Target
 from mesh.proxy_config import launch
 from mesh.routes import steer
@@ -236,11 +237,8 @@ class Node:
         if filters and gateway_ports(mesh, name):
             # A gateway's Envoy is there already, and has no side that is called inbound.
             chosen = [policy for policy in chosen if not isinstance(policy, EnvoyFilter)]
-        if registry := self.shared.bindings.registries.of(name):
-            chosen.append(registry)
-        if mutual := mesh.peer_authentications.of(name):
-            chosen.append(mutual)
-        asks_kinds = any(isinstance(policy, RequestPolicy | MutualTls) for policy in chosen)
+        chosen += own_conditions(mesh, name, self.shared.bindings.registries.of(name))
+        asks_kinds = any(isinstance(policy, KINDS_MATTER) for policy in chosen)
         known = Subject(
             mesh.identities.all[number].mapping.get(PORTS_KEY, ""),
             tuple(mesh.declared(name).items()) if asks_kinds else (),
@@ -269,6 +267,7 @@ class Node:
         routing = Routing() if gateway else self.shared.bindings.routing(caller)
         targets = {target for port in gateway for server in port.servers for target in server.targets}
         inbound, outbound = (self._classes(number) for number in (ingress, egress))
+        inbound = tuple(l7.at(mesh.workloads[name].addresses) for l7 in inbound)
         for l7 in inbound:
             targets |= steer.providers(mesh, l7)
         sent, got = (

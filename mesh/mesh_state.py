@@ -29,6 +29,7 @@ from mesh.model import (
     ProxyConfig,
     Secret,
     ServiceName,
+    SidecarIngress,
     Telemetry,
     TrustBundle,
     Workload,
@@ -144,8 +145,18 @@ class MeshState:
             yield from policies
 
     def declared(self, pod: WorkloadName) -> dict[int, PortKind]:
-        """What the TCP ports of a pod are: as Services call them, and as it serves Gateways itself."""
-        return self.service_table.declared(pod) | self.gateways.kinds(pod)
+        """What the TCP ports of a pod are: as Services call them, as it serves Gateways itself, and as its
+        Sidecar says."""
+        taken = self.sidecar_ingress(pod)
+        kinds = {found.port: found.kind for found in taken.listeners if found.kind} if taken else {}
+        return self.service_table.declared(pod) | self.gateways.kinds(pod) | kinds
+
+    def sidecar_ingress(self, pod: WorkloadName) -> SidecarIngress | None:
+        """What a pod's Sidecar has its Envoy take. For a Gateway none counts."""
+        if not self.scopes.ingress or self.gateways.served_by(pod):
+            return None
+        found = self.scopes.find(self.callers.of(pod), self.config.root_namespace)
+        return SidecarIngress(found.ref, found.ingress) if found and found.ingress else None
 
     @property
     def registry_only(self) -> bool:

@@ -23,10 +23,15 @@ _APP = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io
 
 def declared(port: ServicePort) -> PortKind | None:
     """What a Service says of its port; None: nothing that we know."""
-    word = selected(port)
+    return kind_of(selected(port))
+
+
+def kind_of(protocol: str) -> PortKind | None:
+    """What comes in a protocol, by Istio's word for it in whatever case."""
+    word = protocol.lower()
     if word in _HTTP:
         return "http"
-    return "plain" if word else None
+    return "plain" if word in _PLAIN else None
 
 
 def selected(port: ServicePort) -> str:

@@ -6,8 +6,8 @@ A view holds everything that shapes them, so equal views mean equal resources.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from mesh.hashed import Hashed
@@ -24,6 +24,7 @@ from mesh.model import (
     EnvoyPatch,
     FailStrategy,
     HttpMatch,
+    IngressListener,
     JwtRule,
     Limit,
     Locality,
@@ -111,6 +112,19 @@ class AuthenticationPart:
 
 
 @dataclass(frozen=True, slots=True)
+class IngressPart:
+    """What of a Sidecar is about one port."""
+
+    origin: ObjectRef
+    listener: IngressListener
+
+    @property
+    def key(self) -> str:
+        """Such as `Sidecar shop/web ingress[0]`."""
+        return f"{self.origin} {self.listener.field}"
+
+
+@dataclass(frozen=True, slots=True)
 class RateLimitPart:
     """The limits of one RateLimit, and who counts for all proxies (None: this one for itself)."""
 
@@ -171,7 +185,8 @@ class L7Class:
     A TLS hello needs, where `server_names` are, one of them. Any other connection, and TLS where
     they are not, needs the consent of `plain` (None: it is closed). Where there is `mutual`, all of that may
     come in mutual TLS, or must. `audit` are the rules that
-    requests would need if policies in audit mode counted; None: the same as now.
+    requests would need if policies in audit mode counted; None: the same as now. `ingress` says where it is
+    handed on; None: where it was sent.
     """
 
     number: int
@@ -188,6 +203,15 @@ class L7Class:
     #: Patches that are told apart by port.
     patches: tuple[PatchKey, ...] = ()
     mutual: MutualTlsPort | None = None
+    ingress: IngressPart | None = None
+
+    def at(self, addresses: Sequence[str]) -> L7Class:
+        """The same for a workload with these addresses."""
+        taken = self.ingress
+        if taken is None or taken.listener.endpoint is None:
+            return self
+        listener = replace(taken.listener, endpoint=taken.listener.endpoint.of(addresses))
+        return replace(self, ingress=replace(taken, listener=listener))
 
     @property
     def keys(self) -> frozenset[str]:
@@ -197,16 +221,18 @@ class L7Class:
         limits = (key for part in self.limits for key in part.keys)
         patches = (str(key) for key in self.patches if key.steers)
         mutual = self.mutual.keys if self.mutual else ()
+        taken = (self.ingress.key,) if self.ingress else ()
         return frozenset(
-            {*(rule.key for rule in self._network()), *asked, *tokens, *limits, *patches, *mutual}
+            {*(rule.key for rule in self._network()), *asked, *tokens, *limits, *patches, *mutual, *taken}
         )
 
     @property
     def origins(self) -> frozenset[ObjectRef]:
         """The policies behind them."""
-        parts: tuple[AuthorizationPart | AuthenticationPart | RateLimitPart | PatchKey, ...]
+        parts: tuple[AuthorizationPart | AuthenticationPart | RateLimitPart | PatchKey | IngressPart, ...]
         steering = (key for key in self.patches if key.steers)
-        parts = (*self.authorization, *self.authentication, *self.limits, *steering)
+        taken = (self.ingress,) if self.ingress else ()
+        parts = (*self.authorization, *self.authentication, *self.limits, *steering, *taken)
         mutual = (ref for ref, _ in self.mutual.origins) if self.mutual else ()
         return frozenset(
             {*(rule.origin for rule in self._network()), *(part.origin for part in parts), *mutual}

@@ -19,6 +19,7 @@ class Scopes:
     def __init__(self) -> None:
         self._of: defaultdict[str, dict[ObjectRef, Sidecar]] = defaultdict(dict)
         self._only: set[ObjectRef] = set()
+        self._taking: set[ObjectRef] = set()
 
     @property
     def all(self) -> list[Sidecar]:
@@ -28,15 +29,23 @@ class Scopes:
         self._of[sidecar.ref.namespace][sidecar.ref] = sidecar
         if sidecar.outbound == "REGISTRY_ONLY":
             self._only.add(sidecar.ref)
+        if sidecar.ingress:
+            self._taking.add(sidecar.ref)
 
     def remove(self, ref: ObjectRef) -> None:
         del self._of[ref.namespace][ref]
         self._only.discard(ref)
+        self._taking.discard(ref)
 
     @property
     def registry_only(self) -> bool:
         """Does some Sidecar let its callers reach only what services name?"""
         return bool(self._only)
+
+    @property
+    def ingress(self) -> bool:
+        """Does some Sidecar have Envoys take connections?"""
+        return bool(self._taking)
 
     def find(self, caller: Caller, root: str) -> Sidecar | None:
         """The one that counts; None: the caller is told of everything."""

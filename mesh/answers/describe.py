@@ -178,6 +178,11 @@ def _bound(
         yield _entry(registry.ref, registry.field, UNNAMED, KERNEL)
     if "ingress" in directions and (mutual := mesh.peer_authentications.of(name)):
         yield from _mutual_tls(mutual)
+    if "ingress" in directions and (taken := mesh.sidecar_ingress(name)):
+        for found in taken.listeners:
+            where = f"handed on to {found.endpoint}" if found.endpoint else "taken by the pod's Envoy"
+            effect = f"port {found.port} is {where}"
+            yield _entry(taken.ref, found.field, effect, DESTINATION)
     for policy in sorted(policies_by_identity(mesh).get(number or 0, ()), key=lambda p: p.ref):
         for entry in _rules(policy, view, directions):
             # What a reference stands for may be several policies of one name.

@@ -255,8 +255,9 @@ def _judge(
         network = [policy for policy in selecting if isinstance(policy, Policy | TierPolicy)]
         taker = subject.workload if direction == "ingress" else None
         mutual = mesh.peer_authentications.of(taker) if taker else None
+        taken = mesh.sidecar_ingress(taker) if taker else None
         # Each on its own: whoever wants to change something must know of all that refuse.
-        own: list[Sequence[AnyCondition]] = [[found] for found in (registry, mutual) if found]
+        own: list[Sequence[AnyCondition]] = [[found] for found in (registry, mutual, taken) if found]
         for policies in (network, *own, tokens, consents, limited, filters):
             verdict = judge(policies, direction, subject, peer, protocol, backend.port, mesh.config)
             if not isinstance(verdict, Steer):
@@ -268,6 +269,11 @@ def _judge(
                 effect = "ends mutual TLS"
                 if backend not in begun and _strict(mutual, backend.port):
                     allowed, effect = False, "takes mutual TLS only, and nobody begins it"
+                reasons += [_said(key, effect, envoy) for key in verdict.keys]
+                continue
+            if taken and policies == [taken]:
+                at = taken.at(backend.port)
+                effect = f"hands on to {at.endpoint}" if at and at.endpoint else "takes it in the pod's stead"
                 reasons += [_said(key, effect, envoy) for key in verdict.keys]
                 continue
             if policies is limited:

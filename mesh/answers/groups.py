@@ -103,12 +103,12 @@ def outside_groups(*meshes: Mesh) -> tuple[Group, ...]:
 
 def _kind(mesh: Mesh, registries: Registries, name: WorkloadName) -> tuple[object, ...]:
     """Equal for workloads that no policy can tell apart: identity, the blocks over each address, whom it may
-    reach at all, where it takes mutual TLS, and what Services call the ports."""
+    reach at all, where it takes mutual TLS, what its Sidecar takes, and what Services call the ports."""
     number = mesh.identities.of[name]
     covered = [(":" in a, mesh.cidrs.set_for(a, number)) for a in mesh.workloads[name].addresses]
     registry = registries.of(name)
-    mutual = mesh.peer_authentications.of(name)
-    return (number, *covered, registry and registry.caller, mutual, *mesh.declared(name).items())
+    own = (mesh.peer_authentications.of(name), mesh.sidecar_ingress(name))
+    return (number, *covered, registry and registry.caller, *own, *mesh.declared(name).items())
 
 
 # --- outside ---------------------------------------------------------------------------------------

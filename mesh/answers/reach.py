@@ -26,8 +26,10 @@ from mesh.model import (
     Registry,
     RequestAuthentication,
     RouteBackend,
+    SidecarIngress,
     WorkloadName,
 )
+from mesh.policies.own_conditions import own_conditions
 from mesh.policies.policy import Deny, Party, Steer, judge
 from mesh.policies.references import AnyCondition, AnyPolicy
 from mesh.policies.registry import Registries
@@ -143,8 +145,7 @@ class Reachability:
             return ()
         found = self._selecting.get(self._mesh.identities.of[subject.workload], ())
         registry = self._registries.of(subject.workload)
-        mutual = self._mesh.peer_authentications.of(subject.workload)
-        return (*found, *(own for own in (registry, mutual) if own))
+        return (*found, *own_conditions(self._mesh, subject.workload, registry))
 
     def _routes_of(self, caller: End, callee: End, port: int) -> tuple[str, ...]:
         if isinstance(caller, Outside) or isinstance(callee, Outside) or not len(self._mesh.routes):
@@ -166,10 +167,10 @@ def policies_by_identity(mesh: Mesh) -> Mapping[int, Sequence[AnyPolicy]]:
 
 def _binds(policy: AnyCondition) -> bool:
     """Can the policy refuse anything? One in audit mode, or of action AUDIT, only tells; a RateLimit asks how
-    often, not what, and what an EnvoyFilter does nobody but Envoy knows."""
+    often, not what, a Sidecar nothing, and what an EnvoyFilter does nobody but Envoy knows."""
     if isinstance(policy, RequestAuthentication | Registry | MutualTls):
         return True
-    if isinstance(policy, RateLimit | EnvoyFilter):
+    if isinstance(policy, RateLimit | EnvoyFilter | SidecarIngress):
         return False
     return not (policy.audit or (isinstance(policy, Authorization) and policy.action == "audit"))
 

@@ -214,6 +214,13 @@ _GATEWAYS = (
     ),
 )
 
+_SIDECAR = _rows(
+    "Sidecar",
+    ("", ("workloadSelector", "egress"), RIDES, "which services a caller is told of"),
+    ("", "ingress", DESTINATION, "an Envoy takes the port in the pod's stead, whatever comes there"),
+    ("", "outboundTrafficPolicy", KERNEL, _L4),
+)
+
 _OF_MODULE = (
     "sha256",
     "pluginConfig",
@@ -268,6 +275,7 @@ _REQUESTS = (
         "ProxyConfig",
         ("", "selector", RIDES, "which pods it is about"),
         ("", ("concurrency", "environmentVariables"), RIDES, "for Envoys that are started from then on"),
+        ("", "image", NOWHERE, "an Envoy is a process of the node, not a container"),
     ),
 )
 
@@ -381,6 +389,7 @@ TABLE: tuple[Row, ...] = (
     *_DESTINATION_RULE,
     *_ROUTES,
     *_GATEWAYS,
+    *_SIDECAR,
     *_REQUESTS,
     *_AUTHORIZATION,
     *_POLICIES,

@@ -146,7 +146,15 @@ from mesh.model.routing import (
     ValueMatch,
 )
 from mesh.model.selection import RESOLVER, Callers, Identity, Requirement, Selector
-from mesh.model.sidecar import Imports, OutboundMode, Registry, Sidecar
+from mesh.model.sidecar import (
+    Imports,
+    IngressListener,
+    OutboundMode,
+    OwnEndpoint,
+    Registry,
+    Sidecar,
+    SidecarIngress,
+)
 from mesh.model.telemetry import (
     ALL,
     CustomTag,
@@ -241,6 +249,7 @@ __all__ = [
     "HttpMatch",
     "Identity",
     "Imports",
+    "IngressListener",
     "JwtRule",
     "KeySet",
     "KeySource",
@@ -272,6 +281,7 @@ __all__ = [
     "ObjectRef",
     "OutboundMode",
     "OutlierDetection",
+    "OwnEndpoint",
     "Parent",
     "PatchContext",
     "PatchMatch",
@@ -323,6 +333,7 @@ __all__ = [
     "ServicePeer",
     "ServicePort",
     "Sidecar",
+    "SidecarIngress",
     "Simple",
     "SliceEndpoint",
     "SubjectName",

@@ -1,9 +1,10 @@
-"""Which services a caller is told of, and whether it may reach anything else."""
+"""Which services a caller is told of, whether it may reach anything else, and what is taken in its stead."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mesh.model.names import ObjectRef
 from mesh.model.network_policy import Rule
@@ -38,6 +39,37 @@ class Imports:
         return any(where in places and covers(pattern, host) for where, pattern in self._patterns)
 
 
+class OwnEndpoint(NamedTuple):
+    """Where a workload listens for its Envoy: on an address of loopback, its own of either family (0.0.0.0,
+    ::), or the path of a Unix socket, which has no port."""
+
+    address: str
+    port: int = 0
+
+    def __str__(self) -> str:
+        if not self.port:
+            return f"unix://{self.address}"
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+    def of(self, addresses: Sequence[str]) -> OwnEndpoint:
+        """The same for a workload with these addresses."""
+        if self.address not in ("0.0.0.0", "::"):
+            return self
+        family = [address for address in addresses if (":" in address) == (":" in self.address)]
+        return self._replace(address=(*family, *addresses)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class IngressListener:
+    """A port of a workload at which its Envoy takes TCP connections and hands them on, without `endpoint` to
+    where they were sent. `kind` is what comes there, None: the first bytes tell."""
+
+    field: str
+    port: int
+    endpoint: OwnEndpoint | None = None
+    kind: Literal["http", "plain"] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Sidecar:
     """For `callers`, or (None) for all of a namespace, or of the mesh, who have none of their own. Without
@@ -48,11 +80,24 @@ class Sidecar:
     egress: tuple[Imports, ...]
     callers: Callers | None = None
     outbound: OutboundMode | None = None
+    ingress: tuple[IngressListener, ...] = ()
 
     def tells(self, own: str, namespace: str, host: str, port: int) -> bool:
         """Are callers whose own namespace is `own` told what another one says of a host and port?"""
         named = (imports for imports in self.egress if imports.port in (0, port))
         return any(imports.hold(own, namespace, host) for imports in named)
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarIngress:
+    """What a workload's Sidecar has its Envoy take: made for the workload, `subject` is whoever that is."""
+
+    ref: ObjectRef
+    listeners: tuple[IngressListener, ...]
+    subject: Selector = Selector()
+
+    def at(self, port: int) -> IngressListener | None:
+        return next((listener for listener in self.listeners if listener.port == port), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from mesh.model import (
     RateLimit,
     Registry,
     RequestAuthentication,
+    SidecarIngress,
     Term,
 )
 from mesh.node import (
@@ -42,8 +43,11 @@ from mesh.policies.lines import PORTED, Line, Ruling, line_up, ranges, rule_on
 from mesh.policies.peers import PeerKey, Peers
 from mesh.policies.references import AnyCondition, RequestPolicy
 from mesh.protocols import PortKind
-from mesh.proxy import L7Class
+from mesh.proxy import IngressPart, L7Class
 from mesh.routes.envoy_filters import concerns_ports
+
+#: Conditions for which it matters what a port is declared as.
+KINDS_MATTER = RequestPolicy | MutualTls | SidecarIngress
 
 #: Ports of TCP at which services name a peer, first and last.
 NamedPorts = frozenset[tuple[int, int]]
@@ -125,10 +129,10 @@ def set_id(policies: Iterable[AnyCondition], direction: Direction, subject: Subj
     if not names:
         return 0
     own: list[object] = [subject.ports if direction == "ingress" else ""]
-    if any(isinstance(policy, RequestPolicy | MutualTls) for policy in policies):
+    if any(isinstance(policy, KINDS_MATTER) for policy in policies):
         own.append(subject.declared)
     own += [policy.caller for policy in policies if isinstance(policy, Registry)]
-    own += [policy for policy in policies if isinstance(policy, MutualTls)]
+    own += [policy for policy in policies if isinstance(policy, MutualTls | SidecarIngress)]
     return stable_id(direction, *own, *names)
 
 
@@ -136,7 +140,7 @@ def concerns(policy: AnyCondition, direction: Direction) -> bool:
     """Does a policy say anything of this direction?"""
     if isinstance(policy, Registry):
         return direction == "egress"
-    if isinstance(policy, Authorization | MutualTls):
+    if isinstance(policy, Authorization | MutualTls | SidecarIngress):
         return direction == "ingress"
     if isinstance(policy, RequestAuthentication):
         return direction == "ingress" and bool(policy.rules)
@@ -188,6 +192,7 @@ class _Table:
         self._number_of = number_of
         self._registry = next((p for p in policies if isinstance(p, Registry)), None)
         self._mutual = next((p for p in policies if isinstance(p, MutualTls)), None) or MutualTls()
+        self._ingress = next((p for p in policies if isinstance(p, SidecarIngress)), None)
         self._made: dict[tuple[int, str, NamedPorts], int] = {}
         self.classes: dict[int, PolicyClass] = {}
         self.listeners: dict[int, L7Class] = {}
@@ -239,10 +244,12 @@ class _Table:
         for line in chosen:
             for first, last in ranges(line.rule, protocol, ports):
                 starts |= {first, last + 1}
-        if protocol == "TCP" and (self._authorizations or self._every or self._mutual != MutualTls()):
+        own = self._ingress or self._mutual != MutualTls()
+        if protocol == "TCP" and (self._authorizations or self._every or own):
             mutual = dict(self._mutual.ports)
+            taken = (listener.port for listener in self._ingress.listeners) if self._ingress else ()
             asking = parts.ports_of(self._authorizations)
-            for port in (*self._declared, *asking, *self._every.ports, *mutual):
+            for port in (*self._declared, *asking, *self._every.ports, *mutual, *taken):
                 starts |= {port, port + 1}
         bounds = [*sorted(start for start in starts if start <= 65535), 65536]
         found: list[PortVerdict] = []
@@ -286,20 +293,29 @@ class _Table:
         # Rule 20: what is declared as something else than HTTP brings no token, and is no request.
         every = self._every.at(first) if protocol == "TCP" and kind != "plain" else Every()
         mutual = self._mutual.at(first) if protocol == "TCP" else None
+        ingress = self._taken(first) if protocol == "TCP" else None
+        whatever = _union(every.keys, mutual.keys if mutual else (), (ingress.key,) if ingress else ())
         answer = say(self._authorizations)
         refusing = self._refusing(protocol, first, named)
-        verdict, rules = self._join(now, then, answer, every, mutual, self._defaults, refusing)
-        number = self._listener(now, then, answer, every, mutual, kind, rules) if verdict == "steer" else 0
+        verdict, rules = self._join(now, then, answer, whatever, self._defaults, refusing)
+        number = (
+            self._listener(now, then, answer, every, mutual, ingress, kind, rules)
+            if verdict == "steer"
+            else 0
+        )
         unnamed = bool(refusing) and now.verdict != "deny"
         found = PortVerdict(protocol, first, last, verdict, number, rules, unnamed=unnamed)
-        would, keys = self._join(
-            then, then, say(self._counted), every, mutual, self._audited_defaults, refusing
-        )
+        would, keys = self._join(then, then, say(self._counted), whatever, self._audited_defaults, refusing)
         if would != verdict:
             found = replace(found, audit=would, audit_rules=keys)
         if (now.names, then.names) != (None, None):
             found = replace(found, names=now.names, audit_names=then.names)
         return found
+
+    def _taken(self, port: int) -> IngressPart | None:
+        """What a Sidecar says of a port."""
+        found = self._ingress.at(port) if self._ingress else None
+        return IngressPart(self._ingress.ref, found) if self._ingress and found else None
 
     def _refusing(self, protocol: Protocol | None, port: int, named: NamedPorts) -> tuple[str, ...]:
         """The registry, if no service names the peer at a port."""
@@ -312,12 +328,11 @@ class _Table:
         now: Ruling,
         then: Ruling,
         answer: parts.Answer,
-        every: Every,
-        mutual: MutualTlsPort | None,
+        whatever: tuple[str, ...],
         defaults: tuple[str, ...],
         refusing: tuple[str, ...],
     ) -> tuple[Verdict, tuple[str, ...]]:
-        """Network policy, the registry (`refusing`), what is asked of every request or connection, and
+        """Network policy, the registry (`refusing`), what meets every request or connection (`whatever`), and
         authorization together (rules 15, 23); `then` is what network policy would say with its policies in
         audit mode."""
         if now.verdict == "deny":
@@ -327,7 +342,6 @@ class _Table:
         if isinstance(answer, parts.Refused):
             return "deny", answer.keys
         asked = isinstance(answer, parts.Ask)
-        whatever = _union(every.keys, mutual.keys if mutual else ())
         if now.verdict == "allow" and then.verdict != "steer" and not asked and not whatever:
             return "allow", _union(now.keys, answer.keys)
         keys = now.keys if now.verdict == "steer" else then.keys if then.verdict == "steer" else ()
@@ -340,6 +354,7 @@ class _Table:
         answer: parts.Answer,
         every: Every,
         mutual: MutualTlsPort | None,
+        ingress: IngressPart | None,
         kind: PortKind | None,
         rules: tuple[str, ...],
     ) -> int:
@@ -366,6 +381,7 @@ class _Table:
             limits=every.limits,
             patches=every.patches,
             mutual=mutual,
+            ingress=ingress,
         )
         number = self._number_of(_name(l7, rules, ask.variant))
         self.listeners[number] = replace(l7, number=number)

@@ -37,6 +37,7 @@ from mesh.model import (
     Registry,
     RequestAuthentication,
     Rule,
+    SidecarIngress,
     TierPolicy,
     WorkloadName,
     WorkloadPeer,
@@ -99,6 +100,9 @@ class Steer:
 
 Verdict = Allow | Deny | Steer
 
+#: What has no audit mode.
+UNAUDITED = Registry | MutualTls | SidecarIngress | RequestAuthentication | RateLimit | EnvoyFilter
+
 
 def judge(
     policies: Iterable[AnyCondition],
@@ -140,12 +144,7 @@ def would_judge(
     config: MeshConfig = DEFAULT_CONFIG,
 ) -> Verdict:
     """What `judge` would say if the policies in audit mode were in force."""
-    counted = [
-        p
-        if isinstance(p, Registry | MutualTls | RequestAuthentication | RateLimit | EnvoyFilter)
-        else replace(p, audit=False)
-        for p in policies
-    ]
+    counted = [p if isinstance(p, UNAUDITED) else replace(p, audit=False) for p in policies]
     return judge(counted, direction, subject, peer, protocol, port, config)
 
 
@@ -183,7 +182,7 @@ def _authorize(
 def _with_every_request(verdict: Verdict, selecting: Sequence[AnyCondition], question: _Question) -> Verdict:
     """Rule 20: a token may come from anybody, on every port that is not declared as something else; and
     whoever calls there uses up rate limits, and meets what EnvoyFilters put in the way. And mutual TLS ends
-    in an Envoy, whatever it is that comes in it."""
+    in an Envoy, whatever it is that comes in it, as what a Sidecar takes comes to one."""
     kind = question.subject.declared.get(question.port)
     if isinstance(verdict, Deny) or question.direction == "egress" or question.protocol != "TCP":
         return verdict
@@ -196,6 +195,8 @@ def _with_every_request(verdict: Verdict, selecting: Sequence[AnyCondition], que
     keys = set() if kind == "plain" else keys
     ports = (policy.at(question.port) for policy in selecting if isinstance(policy, MutualTls))
     keys |= {key for found in ports if found for key in found.keys}
+    taking = ((p.ref, p.at(question.port)) for p in selecting if isinstance(p, SidecarIngress))
+    keys |= {f"{ref} {listener.field}" for ref, listener in taking if listener}
     if not keys:
         return verdict
     before = verdict if isinstance(verdict, Steer) else Steer()

@@ -51,6 +51,7 @@ from mesh.model import (
     Service,
     ServiceName,
     ServicePeer,
+    SidecarIngress,
     Term,
     TierPolicy,
     WasmPlugin,
@@ -64,8 +65,8 @@ SubjectPolicy = Authorization | RequestAuthentication | RateLimit
 RequestPolicy = SubjectPolicy | EnvoyFilter
 #: What selects a workload and binds its connections.
 AnyPolicy = Policy | TierPolicy | RequestPolicy
-#: The same, where the mesh lets a workload connect at all, and what it asks of who connects.
-AnyCondition = AnyPolicy | Registry | MutualTls
+#: The same, and those that are made for one workload (`mesh.policies.own_conditions`).
+AnyCondition = AnyPolicy | Registry | MutualTls | SidecarIngress
 
 #: The kinds of thing that a policy can refer to.
 Source = Literal["groups", "nodes", "services", "names", "config", "keys", "modules"]

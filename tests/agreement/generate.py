@@ -16,6 +16,7 @@ from mesh.answers.explain import party
 from mesh.assemble import Mesh
 from mesh.identity import Allocations
 from mesh.model import Authorization, Fragment, LearnedNames, ObjectRef, PortRange
+from mesh.policies.own_conditions import own_conditions
 from mesh.policies.policy import Party
 from mesh.policies.references import AnyCondition, rules_of
 from mesh.policies.registry import Registries
@@ -71,8 +72,7 @@ class World:
         if subject.workload is None:
             return [*self.mesh.all_policies()]
         registry = self.registries.of(subject.workload)
-        mutual = self.mesh.peer_authentications.of(subject.workload)
-        return [*self.mesh.all_policies(), *(own for own in (registry, mutual) if own)]
+        return [*self.mesh.all_policies(), *own_conditions(self.mesh, subject.workload, registry)]
 
     @cached_property
     def registries(self) -> Registries:

@@ -264,6 +264,26 @@ def _registry_only(rng: random.Random, name: str, namespace: str) -> Object:
     }
 
 
+def _taken(rng: random.Random, name: str, namespace: str) -> Object:
+    """Some ports of some of a namespace are their Envoy's."""
+    protocols = ("HTTP", "TCP", "")
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Sidecar",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "workloadSelector": {"labels": {"app": rng.choice(APPS), "tier": rng.choice(TIERS)}},
+            "ingress": [
+                {
+                    "port": {"number": port, "protocol": rng.choice(protocols)},
+                    "defaultEndpoint": "127.0.0.1:9999",
+                }
+                for port in rng.sample(PORTS, 3)
+            ],
+        },
+    }
+
+
 def _mutual_tls(rng: random.Random, name: str, namespace: str) -> Object:
     """For some of a namespace, at some ports otherwise than at others."""
     modes = ("STRICT", "STRICT", "PERMISSIVE", "DISABLE", "UNSET")
@@ -389,6 +409,7 @@ KINDS: dict[str, Callable[[random.Random, str, str], Object]] = {
     "anp-allow": _former("AdminNetworkPolicy", "Allow"),
     "anp-deny": _former("AdminNetworkPolicy", "Deny"),
     "sc-registry": _registry_only,
+    "sc-ingress": _taken,
     "pa-mtls": _mutual_tls,
 }
 

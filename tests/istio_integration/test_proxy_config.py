@@ -55,10 +55,18 @@ def test_a_proxy_config_that_says_nothing_is_of_a_whole_namespace_and_changes_no
     assert fragment.nouns == (ProxyConfig(fragment.ref),)
 
 
+def test_an_image_is_of_no_account_and_the_rest_counts() -> None:
+    fragment = read(proxy_config(concurrency=2, image={"imageType": "distroless"}))
+    assert fragment.nouns == (ProxyConfig(fragment.ref, settings=ProxySettings(2)),)
+    (said,) = fragment.problems
+    assert (said.field, fragment.valid) == ("spec.image", True)
+    assert said.message.startswith("has no effect: an Envoy is a process of the node")
+
+
 @pytest.mark.parametrize(
     ("spec", "field", "text"),
     [
-        ({"image": {"imageType": "debug"}}, "spec.image", "field image has no effect: an Envoy is a process"),
+        ({"image": {"name": "proxyv2"}}, "spec.image.name", "unknown field 'name'"),
         ({"concurrency": -1}, "spec.concurrency", "is -1; must be 0 to 1024"),
         ({"concurrency": 2000}, "spec.concurrency", "is 2000; must be 0 to 1024"),
         ({"concurrency": "2"}, "spec.concurrency", "must be an integer, not '2'"),

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from mesh.model import Callers, Fragment, Imports, ObjectRef, Sidecar
+from mesh.model import Callers, Fragment, Imports, IngressListener, ObjectRef, OwnEndpoint, Sidecar
 from tests.mesh.dialects.objects import obj
 from xds.dialects import read
 
 EVERYTHING = Imports((("*", "*"),))
+AT_9080 = {"port": {"number": 9080, "name": "http", "protocol": "HTTP"}}
 
 
 def fragment(spec: Any, version: str = "v1") -> Fragment:
@@ -77,6 +78,48 @@ def test_a_port_is_told_of_by_the_hosts_that_are_for_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("127.0.0.1:8080", OwnEndpoint("127.0.0.1", 8080)),
+        ("[::1]:8080", OwnEndpoint("::1", 8080)),
+        ("0.0.0.0:8080", OwnEndpoint("0.0.0.0", 8080)),
+        ("[::]:8080", OwnEndpoint("::", 8080)),
+        ("unix:///run/web.sock", OwnEndpoint("/run/web.sock")),
+        ("", None),
+    ],
+)
+def test_where_an_envoy_hands_on_what_it_takes(text: str, endpoint: OwnEndpoint | None) -> None:
+    found = sidecar({"ingress": [AT_9080 | {"defaultEndpoint": text}]})
+    assert found.ingress == (IngressListener("ingress[0]", 9080, endpoint, "http"),)
+    assert found.egress == (EVERYTHING,)
+    assert str(endpoint or "") == text
+
+
+@pytest.mark.parametrize(
+    ("protocol", "kind"),
+    [("HTTP", "http"), ("http2", "http"), ("GRPC", "http"), ("TCP", "plain"), ("MySQL", "plain"), ("", None)],
+)
+def test_what_comes_at_a_port_is_what_its_protocol_says(protocol: str, kind: str | None) -> None:
+    (found,) = sidecar({"ingress": [{"port": {"number": 1, "protocol": protocol}}]}).ingress
+    assert found.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "addresses", "own"),
+    [
+        ("0.0.0.0", ["fd51::1", "10.0.0.1"], "10.0.0.1"),
+        ("::", ["10.0.0.1", "fd51::1"], "fd51::1"),
+        ("::", ["10.0.0.1"], "10.0.0.1"),
+        ("127.0.0.1", ["10.0.0.1"], "127.0.0.1"),
+    ],
+)
+def test_the_pods_own_address_is_the_one_of_the_family_if_it_has_one(
+    endpoint: str, addresses: list[str], own: str
+) -> None:
+    assert OwnEndpoint(endpoint, 80).of(addresses) == OwnEndpoint(own, 80)
+
+
+@pytest.mark.parametrize(
     ("spec", "field", "says"),
     [
         ({"egress": [{}]}, "egress[0].hosts", "is required"),
@@ -90,8 +133,28 @@ def test_a_port_is_told_of_by_the_hosts_that_are_for_it() -> None:
             "egress[0].captureMode",
             "the kernel steers",
         ),
-        ({"ingress": []}, "ingress", "a workload listens itself"),
-        ({"inboundConnectionPool": {}}, "inboundConnectionPool", "a workload listens itself"),
+        ({"ingress": [{}]}, "ingress[0].port.number", "is required"),
+        ({"ingress": [AT_9080 | {"bind": "10.0.0.1"}]}, "ingress[0].bind", "each address of the pod"),
+        ({"ingress": [AT_9080 | {"tls": {}}]}, "ingress[0].tls", "not supported yet"),
+        ({"ingress": [AT_9080 | {"connectionPool": {}}]}, "ingress[0].connectionPool", "not supported yet"),
+        ({"ingress": [AT_9080 | {"captureMode": "ALL"}]}, "ingress[0].captureMode", "IPTABLES"),
+        ({"ingress": [AT_9080, AT_9080]}, "ingress[1].port.number", "9080 stands in an entry before"),
+        *(
+            (
+                {"ingress": [AT_9080 | {"defaultEndpoint": text}]},
+                "ingress[0].defaultEndpoint",
+                "write 127.0.0.1:PORT",
+            )
+            for text in (
+                "10.0.0.1:80",
+                "127.0.0.1",
+                "127.0.0.1:0",
+                "127.0.0.1:http",
+                "unix://web.sock",
+                ":80",
+            )
+        ),
+        ({"inboundConnectionPool": {}}, "inboundConnectionPool", "DestinationRule"),
         (
             {"outboundTrafficPolicy": {"mode": "ALLOW_ANY", "egressProxy": {}}},
             "outboundTrafficPolicy.egressProxy",

@@ -240,6 +240,7 @@ def everything(here: dict[str, Any]) -> list[dict[str, Any]]:
             "defaultProviders: {accessLogging: [a]}"
         ),
         sidecar("own", "street", "shop/*", "*/api.example.com"),
+        sidecar("own", "shop", "*/*", ingress=[{"port": {"number": 8080, "protocol": "TCP"}}]),
         sidecar("team", "street", "~/*", workloadSelector={"labels": {"team": "b"}}),
         sidecar("all", "istio-system", "./*"),
         virtual_service({"route": [to(subset="v1")]}),

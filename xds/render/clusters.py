@@ -16,15 +16,23 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterLbPolicy,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
     BindConfig,
     ExtraSourceAddress,
+    Pipe,
     SocketAddress,
+)
+from envoy_data_plane.envoy.config.endpoint.v3 import (
+    ClusterLoadAssignment,
+    Endpoint,
+    LbEndpoint,
+    LocalityLbEndpoints,
 )
 from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
 from mesh.listener import INGRESS_SOURCES
-from mesh.model import Direction, TrafficPolicy
+from mesh.model import Direction, OwnEndpoint, TrafficPolicy
 from mesh.protocols import Version
 from xds.render import balancing, limits, naming, protocol, upstream_tls
 from xds.render.encoding import encode, typed
@@ -99,11 +107,34 @@ def passthrough_cluster(direction: Direction) -> bytes:
         typed_extension_protocol_options=protocol.upstream(),
     )
     if direction == "ingress":
-        v4, v6 = (SocketAddress(address=address, port_value=0) for address in INGRESS_SOURCES)
-        cluster.upstream_bind_config = BindConfig(
-            source_address=v4, extra_source_addresses=[ExtraSourceAddress(address=v6)]
-        )
+        cluster.upstream_bind_config = _from_envoy()
     return encode(cluster)
+
+
+@lru_cache(maxsize=1024)
+def own_endpoint(name: str, endpoint: OwnEndpoint) -> bytes:
+    """Where the pod itself listens for its Envoy (Sidecar, `ingress`)."""
+    at = Address(pipe=Pipe(path=endpoint.address))
+    if endpoint.port:
+        at = Address(socket_address=SocketAddress(address=endpoint.address, port_value=endpoint.port))
+    one = LocalityLbEndpoints(lb_endpoints=[LbEndpoint(endpoint=Endpoint(address=at))])
+    return encode(
+        Cluster(
+            name=name,
+            type=ClusterDiscoveryType.STATIC,
+            connect_timeout=CONNECT_TIMEOUT,
+            circuit_breakers=limits.no_breakers(),
+            typed_extension_protocol_options=protocol.upstream(),
+            load_assignment=ClusterLoadAssignment(cluster_name=name, endpoints=[one]),
+            upstream_bind_config=_from_envoy() if endpoint.port else None,
+        )
+    )
+
+
+def _from_envoy() -> BindConfig:
+    """Source addresses that the kernel knows to be Envoy's: what comes from them is not for it again."""
+    v4, v6 = (SocketAddress(address=address, port_value=0) for address in INGRESS_SOURCES)
+    return BindConfig(source_address=v4, extra_source_addresses=[ExtraSourceAddress(address=v6)])
 
 
 @cache

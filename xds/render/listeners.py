@@ -211,7 +211,7 @@ def class_listener(
     listener.listener_filters += chains.inspectors(shape)
     listener.listener_filters_timeout = chains.patience(shape)
     listener.continue_on_listener_filters_timeout = True
-    served_here = chains.serving(shape, name, http, naming.passthrough(direction), logs)
+    served_here = chains.serving(shape, name, http, naming.behind(shape), logs)
     listener.filter_chains = [FilterChain(name=naming.blackhole(name)), *served_here]
     listener.filter_chain_matcher = chains.choice(shape, name, blocks)
     listener.access_log = [access_log.refusals(name, routes, strict=chains.is_strict(shape))]
@@ -221,6 +221,11 @@ def class_listener(
 def structure(found: L7Class) -> L7Class:
     """What of a class its listener is made of."""
     mutual = found.mutual and replace(found.mutual, origins=())
+    taken = found.ingress
+    if taken and (endpoint := taken.listener.endpoint):
+        # Where that is the cluster knows.
+        any_other = endpoint._replace(address="", port=0)
+        taken = replace(taken, listener=replace(taken.listener, endpoint=any_other))
     return replace(
         found,
         rules=None,
@@ -230,6 +235,7 @@ def structure(found: L7Class) -> L7Class:
         limits=(),
         patches=(),
         mutual=mutual,
+        ingress=taken,
     )
 
 

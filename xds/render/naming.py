@@ -6,11 +6,13 @@ Names carry identity, never content: a resource keeps its name for as long as it
 from __future__ import annotations
 
 from mesh.model import Direction, ObjectRef, ServiceName
-from mesh.proxy import GatewayPort, Target
+from mesh.proxy import GatewayPort, L7Class, Target
 
 #: Clusters that go where the client meant to go: out of the pod, or to the pod's own application.
 PASSTHROUGH = "PassthroughCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
+#: Begins the names of clusters to a pod's own endpoints.
+INBOUND = "inbound|"
 #: The share of a route whose backend must not or cannot be reached. No cluster ever has this name:
 #: Envoy answers 500 for it (`cluster_not_found_response_code`), as the Gateway API demands.
 INVALID_BACKEND = "InvalidBackend"
@@ -125,8 +127,14 @@ def refused(listener: str) -> str:
 
 
 def passthrough(direction: Direction) -> str:
-    """The cluster behind a class."""
+    """The cluster of what goes on to where it was sent."""
     return PASSTHROUGH if direction == "egress" else INBOUND_PASSTHROUGH
+
+
+def behind(l7: L7Class) -> str:
+    """The cluster behind a class, such as `inbound|8080||` where a Sidecar hands the port on."""
+    taken = l7.ingress and l7.ingress.listener
+    return f"{INBOUND}{taken.port}||" if taken and taken.endpoint else passthrough(l7.direction)
 
 
 def route(origin: ObjectRef, field: str) -> str:

@@ -84,12 +84,13 @@ def _classes(view: ProxyView) -> Iterator[EnvoyResource]:
             continue
         spans = view.egress_tracing if direction == "egress" else view.ingress_tracing
         logs = view.egress_logs if direction == "egress" else view.ingress_logs
-        yield EnvoyResource(
-            CLUSTER,
-            naming.passthrough(direction),
-            clusters.passthrough_cluster(direction),
-            blamed(origin for l7 in found for origin in l7.origins),
-        )
+        behind: dict[str, list[L7Class]] = {}
+        for l7 in found:
+            behind.setdefault(naming.behind(l7), []).append(l7)
+        for name, classes in behind.items():
+            taken = classes[0].ingress and classes[0].ingress.listener.endpoint
+            body = clusters.own_endpoint(name, taken) if taken else clusters.passthrough_cluster(direction)
+            yield EnvoyResource(CLUSTER, name, body, blamed(o for l7 in classes for o in l7.origins))
         for l7 in found:
             blame = blamed(l7.origins)
             name = naming.class_listener(direction, l7.number)

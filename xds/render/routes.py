@@ -101,8 +101,7 @@ def l7_class(found: L7Class, tracing: Tracing | None = None) -> bytes:
     name = naming.class_routes(found.direction, found.number)
 
     def forward(host: str | None = None) -> RouteAction:
-        cluster = naming.passthrough(found.direction)
-        return RouteAction(cluster=cluster, timeout=FOREVER, host_rewrite_literal=host)
+        return RouteAction(cluster=naming.behind(found), timeout=FOREVER, host_rewrite_literal=host)
 
     return encode(
         RouteConfiguration(

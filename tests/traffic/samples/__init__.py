@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.traffic.samples import destination_rule, gateway_api, network, requests, security, virtual_service
+from tests.traffic.samples import (
+    destination_rule,
+    gateway_api,
+    network,
+    requests,
+    security,
+    sidecar,
+    virtual_service,
+)
 from tests.traffic.samples.sample import Sample
 
 SAMPLES: Mapping[str, Mapping[str, Sample]] = {
@@ -14,4 +22,5 @@ SAMPLES: Mapping[str, Mapping[str, Sample]] = {
     **requests.SAMPLES,
     **security.SAMPLES,
     **network.SAMPLES,
+    **sidecar.SAMPLES,
 }

@@ -140,6 +140,7 @@ SAMPLES: Mapping[str, Mapping[str, Sample]] = {
     "ProxyConfig": {
         "selector": same_but_for(_proxy_config(concurrency=2), "spec.selector", ONLY_WEB),
         "concurrency": new(_proxy_config(concurrency=2)),
+        "image": new(_proxy_config(image={"imageType": "distroless"})),
         "environmentVariables": new(_proxy_config(environmentVariables={"TIER": "gold"})),
     },
 }

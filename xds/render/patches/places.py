@@ -55,7 +55,8 @@ class Scene:
 def scene(resource: EnvoyResource, view: ProxyView) -> Scene | None:
     """None where no patch can mean the resource."""
     found = _CLASS.fullmatch(resource.name)
-    inbound = resource.name == naming.INBOUND_PASSTHROUGH or (found is not None and found[1].lower() == "in")
+    behind = resource.name == naming.INBOUND_PASSTHROUGH or resource.name.startswith(naming.INBOUND)
+    inbound = behind or (found is not None and found[1].lower() == "in")
     if inbound and view.gateway:
         return Scene("GATEWAY", is_class=True) if resource.type_url == LISTENER else None
     if inbound:
