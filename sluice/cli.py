@@ -55,7 +55,10 @@ Start here:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser(argv).parse_args(argv)
+    options, unknown = _parser(argv).parse_known_args(argv)
+    if unknown:
+        # By itself argparse would show how to use `sluice`, not the command.
+        options.wrong_usage(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         status: int = options.run(options)
         sys.stdout.flush()
@@ -93,7 +96,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         if not {name, *aliases}.isdisjoint(argv):
             module = importlib.import_module(f"sluice.commands.{name.replace('-', '_')}")
             command.description = module.__doc__
-            command.set_defaults(run=module.run)
+            command.set_defaults(run=module.run, wrong_usage=command.error)
             module.configure(command)
     return parser
 

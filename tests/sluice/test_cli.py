@@ -70,6 +70,13 @@ def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
     assert done.stderr.startswith("usage: sluice")
 
 
+def test_who_gives_a_command_what_it_does_not_know_is_told_how_to_use_that_command() -> None:
+    done = sluice("explain", "shop/client", "shop/web:80")
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: sluice explain ")
+    assert "unrecognized arguments: shop/client shop/web:80" in done.stderr
+
+
 def test_the_environment_may_name_the_mesh() -> None:
     assert f"mesh {MESH} is not running" in sluice("status", SLUICE_MESH=MESH).stderr
     assert "mesh other is not running" in sluice("status", "--name", "other", SLUICE_MESH=MESH).stderr
