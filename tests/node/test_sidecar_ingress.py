@@ -1,5 +1,5 @@
-"""Ports that a Sidecar has an Envoy take in a pod's stead: who connects reaches what listens for that Envoy, on
-loopback, on the pod's own address, or on a Unix socket."""
+"""Ports that a Sidecar has an Envoy take in a pod's stead: who connects reaches what listens for that Envoy
+alone."""
 
 from __future__ import annotations
 
