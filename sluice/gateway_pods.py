@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mesh.model import GATEWAY_CONTROLLER, Transport, WorkloadName
 from mesh.routes.gateways import GATEWAY_NAME, OWN_CLASSES
@@ -31,22 +31,30 @@ MANAGED = "gateway.sluice.io/managed"
 _ISTIO_NAMESPACE = "istio-system"
 
 
+class Wished(NamedTuple):
+    """Labels and annotations for what is made (Gateway API, GatewayInfrastructure)."""
+
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Serving:
     """A pod that serves some Gateways: at these ports, each with Istio's word for what is spoken there, by
-    these labels; `ours` if nobody else brought it."""
+    these labels; `ours` if nobody else brought it, and then with what the Gateway wants on it besides."""
 
     pod: WorkloadName
     labels: Mapping[str, str]
     ports: Mapping[Port, str]
     ours: bool
+    wished: Wished = field(default_factory=lambda: Wished({}, {}))
 
 
 def gateways_file(mesh: MeshDirectory) -> Path:
     """The manifest, from the beginning, so that it can be followed."""
     path = mesh.state / "gateways.json"
     if not path.exists():
-        atomic.write(path, _manifest([]))
+        atomic.write(path, _listed([]))
     return path
 
 
@@ -86,7 +94,7 @@ class GatewayPods:
         found = serving(
             {kind: [known[path] for path in sorted(known)] for kind, known in self._stored.items()}
         )
-        text = _manifest([made for one in found if one.ours for made in (_pod(one), _service(one))])
+        text = _listed([item for one in found if one.ours for item in manifest(one)])
         if not self._path.exists() or self._path.read_text() != text:
             atomic.write(self._path, text)
         self.ports = {one.pod: tuple(sorted(one.ports)) for one in found}
@@ -97,7 +105,7 @@ def serving(stored: Mapping[str, Iterable[Object]]) -> list[Serving]:
     """Who serves the Gateways among stored objects."""
     pods = {_name(pod): _labels(pod) for pod in stored["Pod"] if MANAGED not in _labels(pod)}
     found: dict[WorkloadName, Serving] = {}
-    for own, labels, ports, namespace in _wanted(stored):
+    for own, labels, ports, namespace, wished in _wanted(stored):
         fitting = [
             name
             for name, has in pods.items()
@@ -106,20 +114,26 @@ def serving(stored: Mapping[str, Iterable[Object]]) -> list[Serving]:
         for name in fitting or [own]:
             known = found.get(name)
             joined = {**ports, **known.ports} if known else ports
-            found[name] = Serving(name, labels, joined, not fitting)
+            found[name] = Serving(name, labels, joined, not fitting, wished)
     return [found[name] for name in sorted(found)]
+
+
+def manifest(one: Serving) -> list[dict[str, Any]]:
+    """The pod that we make, and its Service."""
+    return [_pod(one), _service(one)]
 
 
 def _wanted(
     stored: Mapping[str, Iterable[Object]],
-) -> Iterator[tuple[WorkloadName, dict[str, str], dict[Port, str], str]]:
-    """Of each Gateway: the pod that we would make, the labels of any that would do, its ports, and the
-    namespace in which such a pod must be ("": any)."""
+) -> Iterator[tuple[WorkloadName, dict[str, str], dict[Port, str], str, Wished]]:
+    """Of each Gateway: the pod that we would make, the labels of any that would do, its ports, the namespace
+    in which such a pod must be ("": any), and what ours has on it besides."""
     for gateway in stored["Gateway.networking.istio.io"]:
         selector = dict(gateway["spec"].get("selector", {}))
         listed = (server["port"] for server in gateway["spec"].get("servers", []))
         ports = _ports((port["number"], port["protocol"]) for port in listed)
-        yield WorkloadName(_ISTIO_NAMESPACE, f"istio-{selector.get('istio', 'gateway')}"), selector, ports, ""
+        name = WorkloadName(_ISTIO_NAMESPACE, f"istio-{selector.get('istio', 'gateway')}")
+        yield name, selector, ports, "", Wished({}, {})
     ours = _our_classes(stored["GatewayClass"])
     for gateway in stored["Gateway"]:
         namespace, own = _name(gateway)
@@ -127,7 +141,9 @@ def _wanted(
         if class_name in ours:
             listed = gateway["spec"]["listeners"]
             ports = _ports((listener["port"], listener["protocol"]) for listener in listed)
-            yield WorkloadName(namespace, f"{own}-{class_name}"), {GATEWAY_NAME: own}, ports, namespace
+            name, said = WorkloadName(namespace, f"{own}-{class_name}"), gateway["spec"].get("infrastructure")
+            wished = Wished(*((said or {}).get(key) or {} for key in Wished._fields))
+            yield name, {GATEWAY_NAME: own}, ports, namespace, wished
 
 
 def _ports(listed: Iterable[tuple[int, str]]) -> dict[Port, str]:
@@ -161,8 +177,8 @@ def _pod(one: Serving) -> dict[str, Any]:
         container["readinessProbe"] = {**_answers(sorted(one.ports)), "periodSeconds": 1}
     spec = {"serviceAccountName": one.pod.name, "containers": [container]}
     # Who it is in telemetry; the version is what others have who say none.
-    labels = {"app": one.pod.name, "version": "latest", **one.labels}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": _metadata(one.pod, labels), "spec": spec}
+    labels = {"app": one.pod.name, "version": "latest", **one.wished.labels, **one.labels}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": _metadata(one, labels), "spec": spec}
 
 
 def _answers(ports: Sequence[Port]) -> dict[str, Any]:
@@ -179,14 +195,21 @@ def _service(one: Serving) -> dict[str, Any]:
         for (port, transport), spoken in sorted(one.ports.items())
     ]
     spec = {"selector": {MANAGED: one.pod.name}, "ports": ports}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(one.pod, {}), "spec": spec}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(one, one.wished.labels),
+        "spec": spec,
+    }
 
 
-def _metadata(name: WorkloadName, labels: Mapping[str, str]) -> dict[str, Any]:
-    return {"name": name.name, "namespace": name.namespace, "labels": {**labels, MANAGED: name.name}}
+def _metadata(one: Serving, labels: Mapping[str, str]) -> dict[str, Any]:
+    pod, annotations = one.pod, one.wished.annotations
+    metadata = {"name": pod.name, "namespace": pod.namespace, "labels": {**labels, MANAGED: pod.name}}
+    return metadata | ({"annotations": dict(annotations)} if annotations else {})
 
 
-def _manifest(items: list[dict[str, Any]]) -> str:
+def _listed(items: list[dict[str, Any]]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}) + "\n"
 
 

@@ -206,6 +206,7 @@ _GATEWAYS = (
         ("", "gatewayClassName", RIDES, "whose pods serve it"),
         ("", ("listeners", "tls"), DESTINATION, _CLIENTS),
         ("", "addresses", NOWHERE, "a wish for the pod's address, told in its status"),
+        ("", "infrastructure", NOWHERE, "stands on the pod and the Service that are made for it"),
     ),
     *_rows(
         "Gateway.networking.istio.io",

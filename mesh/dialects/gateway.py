@@ -11,7 +11,7 @@ from typing import cast
 from mesh.dialects.gateway_route import GROUP, hostname, read_spec
 from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.selection import in_namespace, namespace_key, requirements, selector
-from mesh.dialects.syntax import address, created, name, port, printable
+from mesh.dialects.syntax import address, created, is_label_key, labels, name, port, printable
 from mesh.model import (
     GATEWAY_CONTROLLER,
     Gateway,
@@ -27,9 +27,11 @@ from mesh.model import (
 #: Of our own classes; what others say to their controllers is not ours to judge.
 CLASS_SPEC = Fields(("controllerName", "description"), refused=("parametersRef",))
 SPEC = Fields(
-    ("gatewayClassName", "listeners", "addresses", "tls"),
-    refused=("infrastructure", "allowedListeners", "defaultScope"),
+    ("gatewayClassName", "listeners", "addresses", "infrastructure", "tls"),
+    refused=("allowedListeners", "defaultScope"),
 )
+#: For whoever makes the pod that serves it (`sluice.gateway_pods`).
+INFRASTRUCTURE = Fields(("labels", "annotations"), refused=("parametersRef",))
 LISTENER = Fields(("name", "hostname", "port", "protocol", "tls", "allowedRoutes"))
 TLS = Fields(("mode", "certificateRefs"), refused=("options",))
 REFERENCE = Fields(("group", "kind", "namespace", "name"))
@@ -69,6 +71,7 @@ def read_gateway(root: Reader, ref: ObjectRef) -> tuple[Gateway, ...]:
     spec = read_spec(root, SPEC)
     class_name = spec.at("gatewayClassName")
     class_name.require()
+    _infrastructure(spec.at("infrastructure"))
     clients = _clients(spec.at("tls"))
     items = spec.at("listeners").items(at_most=64)
     if not items and spec.at("listeners").sound:
@@ -77,6 +80,18 @@ def read_gateway(root: Reader, ref: ObjectRef) -> tuple[Gateway, ...]:
     _distinct(items, listeners)
     addresses = [found for item in spec.at("addresses").items(at_most=16) if (found := _address(item))]
     return (Gateway(ref, created(root), listeners, name(class_name), tuple(dict.fromkeys(addresses))),)
+
+
+def _infrastructure(group: Reader) -> None:
+    group.fields(INFRASTRUCTURE)
+    for found in (group.at("labels"), group.at("annotations")):
+        if len(found.entries()) > 8:
+            found.refuse("has more than 8 entries")
+    labels(group.at("labels"))
+    for key, value in group.at("annotations").entries():
+        value.text()
+        if not is_label_key(key.lower()):
+            value.refuse(f"{shown(key)} is not the key of an annotation")
 
 
 def _distinct(items: list[Reader], listeners: tuple[Listener, ...]) -> None:

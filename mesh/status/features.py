@@ -16,6 +16,10 @@ FEATURES: Mapping[str, tuple[str, ...]] = {
     "Gateway": ("Gateway spec.listeners",),
     "GatewayFrontendClientCertificateValidation": ("Gateway spec.tls.frontend",),
     "GatewayHTTPSListenerDetectMisdirectedRequests": ("Gateway spec.listeners[].hostname",),
+    "GatewayInfrastructurePropagation": (
+        "Gateway spec.infrastructure.labels",
+        "Gateway spec.infrastructure.annotations",
+    ),
     "GatewayPort8080": ("Gateway spec.listeners[].port",),
     "HTTPRoute": ("HTTPRoute spec.rules",),
     "HTTPRoute303RedirectStatusCode": ("HTTPRoute spec.rules[].filters[].requestRedirect.statusCode",),

@@ -10,7 +10,6 @@ from xds.dialects import DIALECTS
 #: What the conformance suite has beside, and the fields by which it would be there.
 ABSENT = {
     "GatewayBackendClientCertificate": "Gateway spec.tls.backend",
-    "GatewayInfrastructurePropagation": "Gateway spec.infrastructure",
     "HTTPRouteExternalAuth": "HTTPRoute spec.rules[].filters[].externalAuth",
 }
 #: One for whose absence no field tells: a Gateway is at no address of the user's choice.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mesh.model import WorkloadName
-from sluice.gateway_pods import MANAGED, GatewayPods, Serving, serving
+from sluice.gateway_pods import MANAGED, GatewayPods, Serving, manifest, serving
 from sluice.mesh_directory import MeshDirectory
 from xds import atomic
 
@@ -55,6 +55,17 @@ def test_a_gateway_that_nobody_serves_gets_a_pod() -> None:
         Serving(gate, {"istio": "ingressgateway"}, {(80, "TCP"): "http", (443, "TCP"): "https"}, True),
         Serving(WorkloadName("shop", "public-sluice"), {LABEL: "public"}, ports, True),
     ]
+
+
+def test_what_a_gateway_wants_on_its_pod_is_there_and_hides_none_of_ours() -> None:
+    labels = {"team": "edge", "version": "v2", LABEL: "forged", MANAGED: "forged"}
+    wishing = {"infrastructure": {"labels": labels, "annotations": {"example.com/contact": "edge"}}}
+    (found,) = serving(stored(api=[OURS | {"spec": OURS["spec"] | wishing}]))
+    pod, service = (made["metadata"] for made in manifest(found))
+    own = {"team": "edge", "version": "v2", MANAGED: "public-sluice"}
+    assert pod["labels"] == own | {"app": "public-sluice", LABEL: "public"}
+    assert own.items() <= service["labels"].items()
+    assert pod["annotations"] == service["annotations"] == {"example.com/contact": "edge"}
 
 
 def test_a_users_pod_comes_first_and_ours_is_not_taken_for_one() -> None:

@@ -187,7 +187,18 @@ def validation(**fields: Any) -> Any:
     [
         ({"gatewayClassName": None}, "gatewayClassName", "is required"),
         ({"listeners": []}, "listeners", "is required"),
-        ({"infrastructure": {}}, "infrastructure", "is not supported yet"),
+        ({"infrastructure": {"parametersRef": {}}}, "infrastructure.parametersRef", "is not supported yet"),
+        ({"infrastructure": {"labels": {"a": "b c"}}}, "infrastructure.labels.a", "is not a label value"),
+        (
+            {"infrastructure": {"annotations": {"a b": ""}}},
+            "infrastructure.annotations['a b']",
+            "is not the key of an annotation",
+        ),
+        (
+            {"infrastructure": {"labels": {f"l{n}": "" for n in range(9)}}},
+            "infrastructure.labels",
+            "more than 8",
+        ),
         ({"allowedListeners": {}}, "allowedListeners", "is not supported yet"),
         ({"defaultScope": "All"}, "defaultScope", "is not supported yet"),
         (

@@ -102,6 +102,9 @@ _GATEWAY: Mapping[str, Sample] = {
     "addresses": same_but_for(
         gateway(_LISTENER), "spec.addresses", [{"type": "IPAddress", "value": "192.0.2.1"}], (), gate()
     ),
+    "infrastructure": same_but_for(
+        gateway(_LISTENER), "spec.infrastructure", {"labels": {"team": "edge"}}, (), gate()
+    ),
 }
 _SERVER: Object = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
 _ISTIO_GATEWAY: Mapping[str, Sample] = {
