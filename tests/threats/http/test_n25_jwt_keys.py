@@ -19,7 +19,7 @@ from mesh.model import KeySet, KeySource
 from tests.threats.http.application import Application
 from tests.threats.http.served import Served, policy
 from tests.threats.http.speaking import ask, ask2, fields, get
-from tests.threats.http.tokens import ISSUER, Issuer, authentication, bearer, believing, required
+from tests.threats.http.tokens import DAY, ISSUER, Issuer, authentication, bearer, believing, required
 from tests.threats.key_server import saying, serving, silent
 from tests.xds.render.conftest import Serve
 from xds import jwks
@@ -36,7 +36,7 @@ def part(content: Any) -> str:
 
 
 def unsigned(algorithm: str, signature: str = "") -> str:
-    claims = {"iss": ISSUER, "sub": "ann", "exp": NOW + 600}
+    claims = {"iss": ISSUER, "sub": "ann", "exp": NOW + DAY}
     return f"{part({'alg': algorithm, 'typ': 'JWT', 'kid': 'first'})}.{part(claims)}.{signature}"
 
 
@@ -53,7 +53,7 @@ def public_key(encoding: Encoding) -> bytes:
 
 def tampered() -> str:
     head, _, signature = KNOWN.token().split(".")
-    return f"{head}.{part({'iss': ISSUER, 'sub': 'root', 'exp': NOW + 600})}.{signature}"
+    return f"{head}.{part({'iss': ISSUER, 'sub': 'root', 'exp': NOW + DAY})}.{signature}"
 
 
 FORGED = {
@@ -77,7 +77,7 @@ FORGED = {
     "a key id that is unknown": KNOWN.token(key_id="second"),
     "claims changed": tampered(),
     "expired": KNOWN.token(exp=NOW - 120),
-    "not yet valid": KNOWN.token(nbf=NOW + 600),
+    "not yet valid": KNOWN.token(nbf=NOW + DAY),
     "another issuer": KNOWN.token(iss="https://issuer.example.org"),
     "the issuer with a slash": KNOWN.token(iss=f"{ISSUER}/"),
     "no issuer": KNOWN.token(iss=None),

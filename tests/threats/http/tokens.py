@@ -13,6 +13,8 @@ from jwt.algorithms import RSAAlgorithm
 from tests.threats.http.served import Object
 
 ISSUER = "https://issuer.example"
+#: Seconds: longer than the whole suite takes.
+DAY = 86_400
 
 
 class Issuer:
@@ -35,7 +37,7 @@ class Issuer:
     def token(self, *, key_id: str | None = None, **claims: Any) -> str:
         """A claim that is None is left out."""
         now = int(time.time())
-        known = {"iss": ISSUER, "sub": "ann", "iat": now, "exp": now + 600} | claims
+        known = {"iss": ISSUER, "sub": "ann", "iat": now, "exp": now + DAY} | claims
         told = {name: value for name, value in known.items() if value is not None}
         return jwt.encode(told, self.private, "RS256", {"kid": key_id or self.key_id})
 
