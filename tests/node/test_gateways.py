@@ -117,6 +117,25 @@ metadata: {name: passed, namespace: shop}
 spec: {host: web, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}
 """
 
+BARE = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: bare, namespace: shop}
+spec:
+  gatewayClassName: sluice
+  listeners:
+    - {name: tcp, port: 8105, protocol: TCP}
+    - {name: tls, port: 8106, protocol: TLS, tls: {mode: Passthrough}}
+"""
+LEADING_ON = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: bare, namespace: shop}
+spec:
+  parentRefs: [{name: bare, port: 8105}]
+  rules: [{backendRefs: [{name: web, port: 9000}]}]
+"""
+
 SECURE = """
 apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -419,6 +438,21 @@ def test_a_gateway_sends_nothing_to_itself(edge: RunningMesh) -> None:
         assert after["running"] and after["pid"] == before["pid"]
     finally:
         edge.delete(RING)
+
+
+def test_where_no_route_leads_on_connections_are_closed(edge: RunningMesh) -> None:
+    edge.apply(BARE)
+    try:
+        until(lambda: {8105, 8106} <= ways(edge).keys(), "no way in")
+        edge.run("status", "--wait")
+        assert not [p for p in edge.status()["problems"] if "Envoy refuses" in p["message"]]
+        assert talk(edge, 8105) == talk(edge, 8106) == b""
+        edge.apply(LEADING_ON)
+        until(lambda: talk(edge, 8105) == b"again", "the route leads on")
+        edge.delete(LEADING_ON)
+        assert until(lambda: talk(edge, 8105) == b"", "the route is gone")
+    finally:
+        edge.delete(BARE)
 
 
 def talk(mesh: RunningMesh, port: int) -> bytes:

@@ -13,7 +13,7 @@ from tests.traffic.shop import Shop, object_of, to, versions, virtual_service
 from tests.traffic.test_virtual_service import Servers
 from tests.xds.render.conftest import Serve
 from tests.xds.render.standalone import validate
-from xds.render import render
+from xds.render import readable, render
 
 HTTP = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}}
 LISTENER: dict[str, Any] = {
@@ -237,6 +237,17 @@ def test_envoy_takes_what_gateways_want_of_one_port(objects: list[dict[str, Any]
     routes = [virtual_service({"route": [to("web")]}, name=name, **route) for name in ("first", "second")]
     shop = Shop(gate(), *routes, http_route(prefix("/", WEB)), *objects, accept=[""])
     assert validate(render(shop.view("edge/gate")), tmp_path) == ""
+
+
+def test_envoy_takes_a_port_from_which_no_route_leads_on(tmp_path: Path) -> None:
+    """It refuses a listener without chains, and would keep the one of before."""
+    passed = server("tls", "TLS", 443, **PASSED)
+    shop = Shop(gate(), istio_gateway(server("tcp", "TCP", 9000), passed), accept=[""])
+    rendered = render(shop.view("edge/gate"))
+    assert validate(rendered, tmp_path) == ""
+    found = {one["name"]: one for one in readable(rendered)["listeners"]}
+    for name in ("0.0.0.0_9000", "0.0.0.0_443"):
+        assert found[name]["filter_chains"] == [{"name": f"{name}-blackhole"}]
 
 
 def test_of_istios_servers_at_one_port_the_first_is_served_and_the_other_is_told_so() -> None:
