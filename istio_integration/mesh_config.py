@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import re
 
-import yaml
-
 from istio_integration.access_logging import mesh_access_logging
 from istio_integration.extension_providers import authorization_provider, tracing_provider
 from istio_integration.locality_setting import locality_setting
+from istio_integration.nested_yaml import nested
 from istio_integration.outbound import outbound_mode
 from istio_integration.proxy_settings import mesh_settings
 from istio_integration.sampling import hundredths
@@ -58,9 +57,9 @@ def read_config_map(root: Reader, ref: ObjectRef) -> tuple[MeshConfig | TrustBun
         data.note(f"configures nothing here: the mesh's configuration is that in namespace {_NAMESPACE}")
         return read_trust_bundle(root, ref)
     try:
-        content = yaml.safe_load(data.text())
-    except yaml.YAMLError as error:
-        data.refuse(f"is not YAML: {str(error).splitlines()[0]}")
+        content = nested(data.text())
+    except ValueError as error:
+        data.refuse(f"is not YAML: {error}")
         return ()
     mesh = data.part(content, "data.mesh").mapping()
     normalization = mesh.at("pathNormalization").mapping().at("normalization")

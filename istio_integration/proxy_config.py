@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import yaml
-
+from istio_integration.nested_yaml import nested
 from istio_integration.proxy_settings import concurrency, environment, mesh_settings
 from mesh.dialects import kubernetes
 from mesh.dialects.reading import OBJECT, Fields, Reader, shown
@@ -53,9 +52,9 @@ def read_pod(root: Reader, ref: ObjectRef) -> tuple[Workload, ...]:
 def _annotated(annotation: Reader) -> ProxySettings:
     """Whatever is wrong is noted: it must not take the Pod out of the mesh."""
     try:
-        content = yaml.safe_load(annotation.value)
-    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
-        annotation.note(f"is not YAML: {shown(str(error).partition(chr(10))[0])}")
+        content = nested(annotation.value)
+    except ValueError as error:
+        annotation.note(f"is not YAML: {shown(str(error))}")
         return NO_SETTINGS
     problems: list[Problem] = []
     reader = Reader(content, annotation.ref, problems)

@@ -26,6 +26,7 @@ from xds.pipeline import Pipeline, StoreFailed
 from xds.questions import Questions
 from xds.source import Edit
 from xds.status import Status, plain
+from xds.store import Store
 
 _LOG = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class Admin:
                 accepted.append(item)
         if _is_set(request, "dry_run"):
             store = self._pipeline.store
-            actions = {item.ref: _foreseen(item, store.digest(item.ref)) for item in accepted}
+            actions = {item.ref: _foreseen(item, store) for item in accepted}
             generation = self._pipeline.generations.number
         else:
             outcome = await self._pipeline.submit(Edit(set=tuple(accepted)))
@@ -206,7 +207,8 @@ class Admin:
             samples = [Sample(Flow.from_json(flow), int(count)) for flow, count in body["samples"]]
         except (ValueError, KeyError, TypeError) as error:
             raise _bad(f"the body is no question about a difference: {error!r}") from None
-        objects = [item for documents in parsed for item in documents.objects]
+        dated = self._pipeline.store.dated
+        objects = [dated(item) for documents in parsed for item in documents.objects]
         answer = await self._questions.difference(objects, samples)
         answer["problems"] += [plain(problem) for documents in parsed for problem in documents.problems]
         return _answer(answer)
@@ -267,10 +269,10 @@ async def _documents(request: web.Request) -> Documents:
     return documents
 
 
-def _foreseen(item: ApiObject, digest: str | None) -> Any:
-    if digest is None:
+def _foreseen(item: ApiObject, store: Store) -> Any:
+    if item.ref not in store.refs():
         return "created"
-    return "unchanged" if digest == item.digest else "configured"
+    return "unchanged" if store.holds(item) else "configured"
 
 
 def _is_set(request: web.Request, key: str) -> bool:

@@ -64,18 +64,19 @@ class Admission:
     def admit(self, item: ApiObject) -> Fragment | None:
         """Store a version; the Fragment in force from now on, None if that very text is stored."""
         store, ref = self._store, item.ref
-        if store.digest(ref) == item.digest:
+        if store.holds(item):
             return None
+        given, item = item, store.dated(item)
         fragment = self.read(item)
         if fragment.valid and not _needs_trial(fragment):
-            store.put(item)
+            store.put(item, given)
             if ref in self._unreadable:
                 store.forget_valid(ref)
         else:
             untried = ref in self._unreadable or ref in self.on_trial
             if not untried and (current := store.get(ref)) is not None:
                 store.keep_valid(current)
-            store.put(item)
+            store.put(item, given)
         self.on_trial.pop(ref, None)
         self._unasked.discard(ref)
         if fragment.valid and _needs_trial(fragment):

@@ -122,7 +122,7 @@ def _documents(text: str, is_json: bool) -> Iterator[tuple[int, Any]]:
             while loader.check_node() and (node := loader.get_node()) is not None:
                 if "*" in text and _weight(node, {}) > _NODES:
                     raise _Malformed(_line(node.start_mark), "has aliases that multiply without end")
-                content = loader.construct_document(node)
+                content = _constructed(loader, node)
                 if content is not None:
                     yield _line(node.start_mark), content
         finally:
@@ -140,6 +140,17 @@ def _documents(text: str, is_json: bool) -> Iterator[tuple[int, Any]]:
         raise _Malformed(1, "is nested too deeply") from None
     except ValueError as error:
         raise _Malformed(1, f"is not YAML: {error}") from None
+
+
+def _constructed(loader: _Loader, node: yaml.Node) -> Any:
+    """A tag that a user writes calls a constructor for text that it was not made for."""
+    try:
+        return loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise
+    except Exception as error:
+        why = f"a value does not fit its tag ({type(error).__name__}: {error})"
+        raise _Malformed(_line(node.start_mark), f"is not YAML: {why}") from None
 
 
 def _line(mark: Any) -> int:

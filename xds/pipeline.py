@@ -462,7 +462,7 @@ class Pipeline:
     def _set(
         self, item: ApiObject, fragments: dict[ObjectRef, Fragment | None], actions: dict[ObjectRef, Action]
     ) -> None:
-        known = self.store.digest(item.ref) is not None
+        known = item.ref in self.store.refs()
         fragment = self.admission.admit(item)
         if fragment is None:
             actions.setdefault(item.ref, "unchanged")

@@ -11,30 +11,39 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, KeysView, Mapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from mesh.dialects import ref_of
 from mesh.model import ObjectRef, Problem
 from xds import atomic
-from xds.documents import ApiObject, digest_of, parse
+from xds.documents import ApiObject, canonical, digest_of, parse
 
 _LOG = logging.getLogger(__name__)
 _SUFFIX = ".yaml"
+_CREATED = "creationTimestamp"
 
 #: File names have 255 bytes; longer names of objects are cut and told apart by a digest.
 _LONGEST = 200
 
 
 class Store:
-    """Has one writer. Remembers of each object only its digest; texts are read when wanted."""
+    """Has one writer. Remembers of each object only digests and its time; texts are read when wanted.
 
-    def __init__(self, state: Path) -> None:
+    An object is stored with the time at which it came, as an API server does it: of several the oldest
+    counts, and whoever comes later takes over from nobody."""
+
+    def __init__(self, state: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
         self._objects = state / "objects"
         self._valid = state / "last-valid"
         self._refused = state / "refused"
         self._digests: dict[ObjectRef, str] = {}
+        #: What was given last, before it got its time.
+        self._given: dict[ObjectRef, str] = {}
+        self._created: dict[ObjectRef, str] = {}
 
     def load(self) -> Iterator[ApiObject]:
         """All objects. A file that does not hold one is passed over with a line in the log."""
@@ -45,6 +54,7 @@ class Store:
                 stored = _read(Path(file))
                 if stored is not None:
                     self._digests[stored.ref] = stored.digest
+                    self._created[stored.ref] = _created(stored)
                     yield stored
 
     def refs(self) -> KeysView[ObjectRef]:
@@ -53,21 +63,43 @@ class Store:
     def digest(self, ref: ObjectRef) -> str | None:
         return self._digests.get(ref)
 
+    def holds(self, item: ApiObject) -> bool:
+        """Is that very version stored, but for the time?"""
+        ref = item.ref
+        if self._given.get(ref) == item.digest:
+            return True
+        if ref not in self._digests or self.dated(item).digest != self._digests[ref]:
+            return False
+        self._given[ref] = item.digest
+        return True
+
+    def dated(self, item: ApiObject) -> ApiObject:
+        """With the time at which an object of its name came, unless it says one itself."""
+        if _created(item):
+            return item
+        created = self._created.get(item.ref) or self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        metadata = {**item.content["metadata"], _CREATED: created}
+        content = {**item.content, "metadata": metadata}
+        return ApiObject(item.ref, content, canonical(content))
+
     def get(self, ref: ObjectRef) -> ApiObject | None:
         return _read(self._objects / _file(ref)) if ref in self._digests else None
 
-    def put(self, item: ApiObject) -> None:
-        """Raises OSError."""
-        atomic.write(self._objects / _file(item.ref), item.text)
-        self._digests[item.ref] = item.digest
-        atomic.remove(self._refused / _file(item.ref))
+    def put(self, item: ApiObject, given: ApiObject | None = None) -> None:
+        """`given` is what it was before it got its time. Raises OSError."""
+        ref = item.ref
+        atomic.write(self._objects / _file(ref), item.text)
+        self._digests[ref], self._given[ref] = item.digest, (given or item).digest
+        self._created[ref] = _created(item)
+        atomic.remove(self._refused / _file(ref))
 
     def remove(self, ref: ObjectRef) -> None:
         """The object first: without it a last valid version means nothing."""
         atomic.remove(self._objects / _file(ref))
         atomic.remove(self._valid / _file(ref))
         atomic.remove(self._refused / _file(ref))
-        self._digests.pop(ref, None)
+        for known in (self._digests, self._given, self._created):
+            known.pop(ref, None)
 
     # --- last valid versions -----------------------------------------------------------------
 
@@ -173,6 +205,12 @@ def _quoted(part: str) -> str:
     """Safe as part of a file name, and free of the `_` that joins namespace and name."""
     text = quote(part, safe=":").replace("_", "%5F").replace("~", "%7E")
     return text if text.strip(".") else text.replace(".", "%2E")
+
+
+def _created(item: ApiObject) -> str:
+    """ "" if it says nothing of it."""
+    metadata = item.content["metadata"]
+    return str(metadata.get(_CREATED) or "") if isinstance(metadata, Mapping) else ""
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -114,6 +114,9 @@ def test_a_pod_says_it_by_its_annotation() -> None:
     [
         ("{", "is not YAML: "),
         (7, "is not YAML: "),
+        ("concurrency: !!bool maybe", "is not YAML: "),
+        ("concurrency: !!int ''", "is not YAML: "),
+        ("concurrency: !!timestamp x", "is not YAML: "),
         ("[a]", "must be a mapping, not a list"),
         ("concurrency: many", "concurrency must be an integer"),
         ("terminationDrainDuration: 5", "terminationDrainDuration must be a string"),

@@ -74,6 +74,10 @@ def test_documents_and_lists_are_unfolded() -> None:
         (HEAD + "spec: !!timestamp 2001-01-01", "line 1", "JSON"),
         (HEAD + "spec: !!python/object:os.system x", "line 4", "could not determine a constructor"),
         (HEAD + "spec: " + "1" * 6000, "line 1", "4300 digits"),
+        (HEAD + "spec: !!bool maybe", "line 1", "does not fit its tag"),
+        (HEAD + "spec: !!int ''", "line 1", "does not fit its tag"),
+        (HEAD + "spec: !!float ''", "line 1", "does not fit its tag"),
+        (HEAD + "spec: !!timestamp x", "line 1", "does not fit its tag"),
     ],
 )
 def test_what_cannot_be_read_is_a_problem_with_its_line(text: str, line: str, message: str) -> None:

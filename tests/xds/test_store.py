@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,28 @@ def test_a_damaged_record_means_that_its_file_is_read_afresh(bundles: Bundles, t
     for path in (tmp_path / "bundles").glob("*.json"):
         path.write_text("{")
     assert Bundles(tmp_path).digests == {}
+
+
+def test_an_object_keeps_the_time_at_which_its_name_came_until_it_goes(tmp_path: Path) -> None:
+    hours = iter(range(24))
+    store = Store(tmp_path, lambda: datetime(2026, 1, 1, next(hours), tzinfo=UTC))
+
+    def put(port: int) -> str:
+        given = one(policy("p", port))
+        store.put(store.dated(given), given)
+        assert store.holds(given) and not store.holds(one(policy("p", port + 1)))
+        (stored,) = Store(tmp_path).load()
+        return str(stored.content["metadata"]["creationTimestamp"])
+
+    assert put(1) == put(2) == "2026-01-01T00:00:00Z"
+    again = loaded(tmp_path)
+    assert again.holds(one(policy("p", 2))), "known by what is stored, too"
+    store.remove(one(policy("p")).ref)
+    assert put(1) == "2026-01-01T01:00:00Z"
+
+
+def test_an_object_that_says_its_time_keeps_that(tmp_path: Path) -> None:
+    store, own = Store(tmp_path), one(policy("p").replace("name: p", 'name: p\n  creationTimestamp: "2020"'))
+    assert store.dated(own) == own
+    store.put(own)
+    assert store.dated(one(policy("p"))) == own

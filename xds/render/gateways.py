@@ -98,7 +98,7 @@ def listener(
         chain
         for server in port.servers
         for chain in _chains(server, name, normalization, policies, tracing, logs, found)
-        # Where no route leads on, connections are closed: Envoy wants a chain, and would keep those of before.
+        # Where no route leads on, connections are closed: Envoy wants a chain, and would keep the old ones.
     ] or [FilterChain(name=naming.blackhole(name))]
     if any(server.tls or server.server_names or _by_name(server) for server in port.servers):
         made.listener_filters = [
