@@ -11,6 +11,7 @@ from itertools import product
 
 from agent.entries import PROTOCOL_NUMBERS, rules_cookie
 from agent.judgement import Missing
+from agent.number import number
 from agent.records import Change
 from bpf.layout import packed_address
 from mesh.model import ServiceName, WorkloadName
@@ -119,8 +120,8 @@ class Names:
 
     def judging(self, route: str) -> tuple[str, ...]:
         """The rules for which the class of a route exists, whose number stands at the end of its name."""
-        _, _, number = route.rpartition("|")
-        return self._listeners.get(int(number), ()) if number.isdigit() else ()
+        listener = number(route.rpartition("|")[2])
+        return () if listener is None else self._listeners.get(listener, ())
 
 
 def _backends(record: ServiceRecord) -> Iterator[tuple[str, int]]:

@@ -298,7 +298,10 @@ class NodeAgent:
             self._logging.add_events(records)
             records = [record for record in records if not RingEvent.is_close(record)]
             self._teller.tell(records)
-            self._spanning.add_events(records)
+            try:
+                self._spanning.add_events(records)
+            except Exception:
+                log.exception("spans of some connections are not told: this is a fault of ours")
             await asyncio.sleep(EVENT_LOOK)
 
     # --- what is done about it -------------------------------------------------------------------

@@ -20,6 +20,7 @@ from agent.envoy import LOCKED, Envoy, running
 from agent.envoy_admin import EnvoyAdmin
 from agent.kernel.error import KernelError
 from agent.listening import Listening, listening_sockets, taken
+from agent.number import number
 from agent.relay import Accepted, Relay
 from agent.sandbox import Sandbox
 from bpf.layout import ListenerKey, packed_address
@@ -271,9 +272,8 @@ class Proxy:
         envoy = self._envoy
         if envoy is None:
             return False
-        expected = tuple(
-            int(name.removeprefix(_INBOUND)) for name in self._listeners if name.startswith(_INBOUND)
-        )
+        named = (number(name.removeprefix(_INBOUND)) for name in self._listeners if name.startswith(_INBOUND))
+        expected = tuple(found for found in named if found is not None)
         found = set(listening_sockets(envoy.pid, expected)) if expected else set()
         for listening in found - self._given:
             with taken(envoy.pid, envoy.pidfd, listening.inode) as fd:

@@ -127,6 +127,9 @@ class Relay:
                     self._on_logged(logged)
             except WireError as error:
                 log.warning("read the access log of %s failed: %s", self._folder.name, error)
+            except Exception:
+                # It holds what users' requests and filters left there.
+                log.exception("some records of %s are passed over: a fault of ours", self._folder.name)
         return b""
 
     async def _write(self, stream: _Stream, context: Any) -> None:

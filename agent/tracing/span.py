@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from agent.number import number
 from agent.telemetry.conversation import UNKNOWN, host_of_cluster
 from bpf.layout import Event
 from mesh.answers.flow import Flow
@@ -59,10 +60,10 @@ def name(said: Attributes) -> str:
 
 def serving(cluster: str) -> Attributes:
     """What Envoy's choice of a cluster adds: it dials backends, and the kernel cannot know of what."""
-    found = host_of_cluster(cluster)
-    if found is None:
+    found, port = host_of_cluster(cluster), number(cluster.split("|")[1]) if "|" in cluster else None
+    if found is None or port is None:
         return {}
-    said: Attributes = {"server.address": found.host, "server.port": int(cluster.split("|")[1])}
+    said: Attributes = {"server.address": found.host, "server.port": port}
     if found.namespace != UNKNOWN:
         said["sluice.service"] = f"{found.namespace}/{found.name}"
     return said

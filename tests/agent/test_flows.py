@@ -242,6 +242,13 @@ def test_what_an_authorization_service_refuses_is_dropped_by_the_rule_that_asked
     assert asked(200, "via_upstream", **said).policies == (key("ask2"), key("ask10"))
 
 
+def test_what_users_filters_leave_in_names_of_ours_decides_nothing() -> None:
+    said = {f"custom_{odd}_shadow_effective_policy_id": rule("x") for odd in ("x", "²", "", "9" * 5000)}
+    assert asked(200, "via_upstream", **said).policies == ()
+    for route in ("mine|x", "mine|²", "mine|" + "9" * 5000):
+        assert names().judging(route) == ()
+
+
 def shadows(rules: str = "allowed", deny: str = "allowed", allow: str = "allowed") -> dict[str, str]:
     found = {"audit_rules": rules, "audit_deny": deny, "audit_allow": allow}
     names = {f"{stage}_shadow_effective_policy_id": rule(stage) for stage in found}
