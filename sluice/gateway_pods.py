@@ -18,6 +18,7 @@ from mesh.model import GATEWAY_CONTROLLER, Transport, WorkloadName
 from mesh.routes.gateways import GATEWAY_NAME, OWN_CLASSES
 from sluice.mesh_directory import MeshDirectory
 from xds import atomic
+from xds.dialects import read
 from xds.watch import Watcher
 
 Object = Mapping[str, Any]
@@ -64,6 +65,7 @@ class GatewayPods:
     def __init__(self, mesh: MeshDirectory, changed: Callable[[], None]) -> None:
         self._path = mesh.state / "gateways.json"
         self._objects = mesh.objects
+        self._last_valid = mesh.state / "last-valid"
         self._changed = changed
         self._stored: dict[str, dict[Path, Object]] = {kind: {} for kind in KINDS}
         #: The ports of each pod that serves Gateways.
@@ -83,12 +85,15 @@ class GatewayPods:
                 touched = await watcher.touched()
 
     def _read(self, path: Path) -> None:
-        """Take in one file of the store, which holds nothing that could not be read."""
+        """Take in one file of the store: of what cannot be read the last valid version (rule 18), if there is
+        one."""
         known = self._stored[path.parent.name]
-        try:
-            known[path] = json.loads(path.read_bytes())
-        except FileNotFoundError:
+        earlier = self._last_valid / path.relative_to(self._objects)
+        found = _readable(path) or (_readable(earlier) if path.exists() else None)
+        if found is None:
             known.pop(path, None)
+        else:
+            known[path] = found
 
     def _write(self) -> None:
         found = serving(
@@ -99,6 +104,15 @@ class GatewayPods:
             atomic.write(self._path, text)
         self.ports = {one.pod: tuple(sorted(one.ports)) for one in found}
         self._changed()
+
+
+def _readable(path: Path) -> Object | None:
+    try:
+        found: Object = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    # Of pods, of which there may be thousands, only the labels are asked.
+    return found if path.parent.name == "Pod" or read(found).valid else None
 
 
 def serving(stored: Mapping[str, Iterable[Object]]) -> list[Serving]:
@@ -218,5 +232,5 @@ def _name(stored: Object) -> WorkloadName:
 
 
 def _labels(pod: Object) -> Mapping[str, str]:
-    labels: Mapping[str, str] = pod["metadata"].get("labels") or {}
-    return labels
+    labels = pod["metadata"].get("labels")
+    return labels if isinstance(labels, dict) else {}

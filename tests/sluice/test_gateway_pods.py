@@ -25,10 +25,15 @@ ISTIO = {
     },
 }
 OURS = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "Gateway",
     "metadata": {"name": "public", "namespace": "shop"},
     "spec": {
         "gatewayClassName": "sluice",
-        "listeners": [{"port": 8081, "protocol": "HTTP"}, {"port": 8081, "protocol": "UDP"}],
+        "listeners": [
+            {"name": "http", "port": 8081, "protocol": "HTTP"},
+            {"name": "udp", "port": 8081, "protocol": "UDP"},
+        ],
     },
 }
 LABEL = "gateway.networking.k8s.io/gateway-name"
@@ -94,6 +99,32 @@ def test_gateways_of_one_pod_share_it() -> None:
     }
     (found,) = serving(stored(istio=[ISTIO, more]))
     assert found.ports == {(80, "TCP"): "http", (443, "TCP"): "https", (9000, "TCP"): "tcp"}
+
+
+async def test_of_a_gateway_that_cannot_be_read_the_last_valid_version_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 18. One that never could be read has no pod, and the others have theirs."""
+    monkeypatch.setattr("sluice.mesh_directory.STATE_ROOT", tmp_path)
+    mesh = MeshDirectory("m")
+    broken = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "spec": {"listeners": 7}}
+    for name in ("public", "never"):
+        content = broken | {"metadata": {"name": name, "namespace": "shop"}}
+        atomic.write(mesh.objects / "Gateway" / f"shop_{name}.yaml", json.dumps(content))
+    atomic.write(mesh.state / "last-valid" / "Gateway" / "shop_public.yaml", json.dumps(OURS))
+    for kind in ("GatewayClass", "Gateway.networking.istio.io", "Pod"):
+        atomic.write(mesh.objects / kind / "odd.yaml", '{"metadata": {"name": "odd", "labels": "odd"}}')
+        atomic.write(mesh.objects / kind / "text.yaml", "spec: [")
+    told = asyncio.Event()
+    pods = GatewayPods(mesh, told.set)
+    keeping = asyncio.create_task(pods.keep())
+    try:
+        async with asyncio.timeout(20):
+            await told.wait()
+        assert list(pods.ports) == [WorkloadName("shop", "public-sluice")]
+        assert not keeping.done()
+    finally:
+        keeping.cancel()
 
 
 async def test_the_manifest_follows_the_store_and_many_changes_at_once_are_one(
