@@ -8,8 +8,8 @@ import yaml
 
 
 def nested(text: Any) -> Any:
-    """What it says. Raises ValueError with a line for people, whatever is wrong with it: a value that does not
-    fit its tag makes PyYAML's constructors raise what they like."""
+    """What it says. Raises ValueError with a line for people, whatever is wrong: PyYAML's constructors raise
+    what they like for a value that does not fit its tag."""
     try:
         return yaml.safe_load(text)
     except Exception as error:
