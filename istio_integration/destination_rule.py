@@ -11,13 +11,16 @@ from istio_integration.connection_pool import connection_pool
 from istio_integration.hosts import exported, host
 from istio_integration.load_balancer import balancer
 from istio_integration.outlier_detection import outlier_detection
+from istio_integration.retry_budget import retry_budget
 from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.syntax import created, labels, name, port
 from mesh.model import NO_ORDER, Callers, DestinationRule, ObjectRef, Subset, TrafficPolicy
 
 SPEC = Fields(("host", "trafficPolicy", "subsets", "exportTo", "workloadSelector"))
 LEVELS = ("loadBalancer", "connectionPool", "outlierDetection", "tls")
-TRAFFIC_POLICY = Fields((*LEVELS, "portLevelSettings"), refused=("tunnel", "proxyProtocol", "retryBudget"))
+#: Istio knows these of no port: one with settings of its own has the default.
+OF_ALL_PORTS = ("retryBudget",)
+TRAFFIC_POLICY = Fields((*LEVELS, *OF_ALL_PORTS, "portLevelSettings"), refused=("tunnel", "proxyProtocol"))
 PORT_POLICY = Fields(("port", *LEVELS))
 PORT = Fields(("number",))
 SUBSET = Fields(("name", "labels", "trafficPolicy"))
@@ -100,4 +103,5 @@ def _levels(reader: Reader, fields: Fields) -> TrafficPolicy:
         connection_pool(reader.at("connectionPool")),
         outlier_detection(reader.at("outlierDetection")),
         client_tls(reader.at("tls")),
+        retry_budget(reader.at("retryBudget")),
     )

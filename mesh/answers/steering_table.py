@@ -161,6 +161,7 @@ _DESTINATION_RULE = _rows(
         "an Envoy speaks the client's protocol anyway",
     ),
     ("trafficPolicy", "outlierDetection", CALLER, "somebody must see what fails"),
+    ("trafficPolicy", "retryBudget", CALLER, "somebody must count requests"),
     (
         "trafficPolicy",
         "tls",

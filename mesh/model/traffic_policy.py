@@ -94,6 +94,16 @@ class ConnectionPool:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryBudget:
+    """So many of the requests that are on their way may be tried again at once, and `at_least` so many: those
+    of this moment, or of the last `interval_ms`. In place of `ConnectionPool.max_retries`."""
+
+    percent: float = 20.0
+    at_least: int = 3
+    interval_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class OutlierDetection:
     """When a backend is left out for a while. Times are milliseconds; None is Istio's default, 0 errors
     switch a kind of error off."""
@@ -133,6 +143,7 @@ class TrafficPolicy:
     pool: ConnectionPool | None = None
     outliers: OutlierDetection | None = None
     tls: ClientTls | None = None
+    retry_budget: RetryBudget | None = None
 
     def over(self, below: TrafficPolicy) -> TrafficPolicy:
         """This one where it says something, else the one below."""
@@ -141,6 +152,7 @@ class TrafficPolicy:
             self.pool or below.pool,
             self.outliers or below.outliers,
             self.tls or below.tls,
+            self.retry_budget or below.retry_budget,
         )
 
 

@@ -256,6 +256,8 @@ def needs_envoy(policy: TrafficPolicy, *, plain: bool) -> str:
         return "connectionPool"
     if outliers:
         return "outlierDetection"
+    if policy.retry_budget and not plain:
+        return "retryBudget"
     return "tls" if tls and tls.mode != "DISABLE" else ""
 
 

@@ -74,6 +74,7 @@ def test_envoys_are_for_the_pods_that_a_rule_above_l4_concerns() -> None:
         "gateways": ["edge/gate"],
         "claims": ["edge/gate"],
         "virtual-service": ["shop/client", "shop/web-v1", "shop/web-v2"],
+        "traffic-policy": ["shop/client"],
         "rate-limit": ["shop/web"],
         "envoy-filter": ["shop/client", "shop/web"],
         "wasm-plugin": ["shop/client", "shop/web"],

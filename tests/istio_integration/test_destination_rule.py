@@ -14,6 +14,7 @@ from mesh.model import (
     HashKey,
     ObjectRef,
     OutlierDetection,
+    RetryBudget,
     Subset,
     TrafficPolicy,
 )
@@ -231,6 +232,37 @@ def test_outlier_detection(written: Any, means: OutlierDetection) -> None:
 @pytest.mark.parametrize(
     ("written", "means"),
     [
+        ({}, RetryBudget(20, 3)),
+        ({"percent": 12.5}, RetryBudget(12.5, 3)),
+        ({"percent": 0, "minRetryConcurrency": 0}, RetryBudget(0, 3)),
+        ({"minRetryConcurrency": 7, "budgetInterval": "10s"}, RetryBudget(20, 7, 10_000)),
+        ({"budgetInterval": "0s"}, RetryBudget()),
+    ],
+)
+def test_retry_budgets(written: Any, means: RetryBudget) -> None:
+    assert policy(retryBudget=written) == TrafficPolicy(retry_budget=means)
+
+
+def test_what_istio_knows_of_no_port_is_inherited_by_subsets_and_by_no_port() -> None:
+    levels = {"retryBudget": {"percent": 5}}
+    ports = [{"port": {"number": 80}, "loadBalancer": {"simple": "RANDOM"}}]
+    found = destination_rule(
+        {
+            "trafficPolicy": levels | {"portLevelSettings": ports},
+            "subsets": [
+                {"name": "v1"},
+                {"name": "v2", "trafficPolicy": {"retryBudget": {"percent": 6}}},
+            ],
+        }
+    )
+    assert found.policy_for("", 90) == found.policy_for("v1", 90) == policy(**levels)
+    assert found.policy_for("v2", 90).retry_budget == RetryBudget(6)
+    assert found.policy_for("", 80) == found.policy_for("v2", 80) == TrafficPolicy(Balancer("RANDOM"))
+
+
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [
         ({}, ClientTls("DISABLE")),
         ({"mode": "SIMPLE"}, ClientTls("SIMPLE")),
         ({"mode": "SIMPLE", "insecureSkipVerify": True}, ClientTls("SIMPLE", verify=False)),
@@ -286,7 +318,18 @@ def balanced(**consistent: Any) -> Any:
         ({}, "", "says nothing"),
         ({"tunnel": {}}, "tunnel", "not supported"),
         ({"proxyProtocol": {}}, "proxyProtocol", "not supported"),
-        ({"retryBudget": {}}, "retryBudget", "not supported"),
+        ({"retryBudget": {"percent": 101}}, "retryBudget.percent", "must be 0 to 100"),
+        (
+            {"retryBudget": {"minRetryConcurrency": -1}},
+            "retryBudget.minRetryConcurrency",
+            "must be 0 to 4294967295",
+        ),
+        ({"retryBudget": {"budgetInterval": "soon"}}, "retryBudget.budgetInterval", "is not a duration"),
+        (
+            {"portLevelSettings": [{"port": {"number": 80}, "retryBudget": {}}]},
+            "portLevelSettings[0].retryBudget",
+            "unknown field",
+        ),
         ({"portLevelSettings": [{"tls": {}}]}, "portLevelSettings[0].port.number", "is required"),
         ({"portLevelSettings": [{"port": {"number": 80}}]}, "portLevelSettings[0]", "says nothing"),
         (

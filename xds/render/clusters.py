@@ -71,7 +71,7 @@ def service_cluster(
         cluster.type = ClusterDiscoveryType.EDS
         cluster.eds_cluster_config = ClusterEdsClusterConfig(eds_config=ads(), service_name=name)
     balancing.balance(cluster, policy.balancer)
-    limits.limit(cluster, policy.pool)
+    limits.limit(cluster, policy.pool, policy.retry_budget)
     limits.watch(cluster, policy.outliers)
     if shared:
         balancing.share_by_place(cluster)

@@ -12,6 +12,7 @@ from functools import cache
 from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
     CircuitBreakersThresholds,
+    CircuitBreakersThresholdsRetryBudget,
     Cluster,
     ClusterCommonLbConfig,
     OutlierDetection,
@@ -20,7 +21,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
 from envoy_data_plane.envoy.config.core.v3 import TcpKeepalive
 from envoy_data_plane.envoy.type.v3 import Percent
 
-from mesh.model import ConnectionPool
+from mesh.model import ConnectionPool, RetryBudget
 from mesh.model import OutlierDetection as Outliers
 
 _UNLIMITED = (1 << 32) - 1
@@ -33,10 +34,10 @@ def no_breakers() -> CircuitBreakers:
     return _breakers(ConnectionPool())
 
 
-def limit(cluster: Cluster, pool: ConnectionPool | None) -> None:
+def limit(cluster: Cluster, pool: ConnectionPool | None, budget: RetryBudget | None = None) -> None:
     """What of a pool stands at the cluster; the rest is in its protocol options."""
     found = pool or ConnectionPool()
-    cluster.circuit_breakers = _breakers(found)
+    cluster.circuit_breakers = _breakers(found, budget)
     if found.connect_timeout_ms is not None:
         cluster.connect_timeout = timedelta(milliseconds=found.connect_timeout_ms)
     if found.keepalive is not None:
@@ -82,7 +83,7 @@ def watch(cluster: Cluster, outliers: Outliers | None) -> None:
     cluster.common_lb_config = ClusterCommonLbConfig(healthy_panic_threshold=panic)
 
 
-def _breakers(pool: ConnectionPool) -> CircuitBreakers:
+def _breakers(pool: ConnectionPool, budget: RetryBudget | None = None) -> CircuitBreakers:
     def or_none(limit: int | None) -> int:
         return _UNLIMITED if limit is None else limit
 
@@ -93,6 +94,16 @@ def _breakers(pool: ConnectionPool) -> CircuitBreakers:
                 max_pending_requests=or_none(pool.max_pending),
                 max_requests=or_none(pool.max_requests),
                 max_retries=or_none(pool.max_retries),
+                retry_budget=_budget(budget) if budget else None,
             )
         ]
+    )
+
+
+def _budget(budget: RetryBudget) -> CircuitBreakersThresholdsRetryBudget:
+    """Beside it Envoy does not look at `max_retries`."""
+    return CircuitBreakersThresholdsRetryBudget(
+        budget_percent=Percent(value=budget.percent),
+        min_retry_concurrency=budget.at_least,
+        budget_interval=timedelta(milliseconds=budget.interval_ms) if budget.interval_ms else None,
     )
