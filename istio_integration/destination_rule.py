@@ -6,6 +6,8 @@ rule up, nor of Envoy.
 
 from __future__ import annotations
 
+from typing import cast
+
 from istio_integration.client_tls import client_tls
 from istio_integration.connection_pool import connection_pool
 from istio_integration.hosts import exported, host
@@ -14,14 +16,24 @@ from istio_integration.outlier_detection import outlier_detection
 from istio_integration.retry_budget import retry_budget
 from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.syntax import created, labels, name, port
-from mesh.model import NO_ORDER, Callers, DestinationRule, ObjectRef, Subset, TrafficPolicy
+from mesh.model import (
+    NO_ORDER,
+    Callers,
+    DestinationRule,
+    ObjectRef,
+    ProxyProtocol,
+    Subset,
+    TrafficPolicy,
+)
 
 SPEC = Fields(("host", "trafficPolicy", "subsets", "exportTo", "workloadSelector"))
 LEVELS = ("loadBalancer", "connectionPool", "outlierDetection", "tls")
 #: Istio knows these of no port: one with settings of its own has the default.
-OF_ALL_PORTS = ("retryBudget",)
-TRAFFIC_POLICY = Fields((*LEVELS, *OF_ALL_PORTS, "portLevelSettings"), refused=("tunnel", "proxyProtocol"))
+OF_ALL_PORTS = ("retryBudget", "proxyProtocol")
+TRAFFIC_POLICY = Fields((*LEVELS, *OF_ALL_PORTS, "portLevelSettings"), refused=("tunnel",))
+PROXY_PROTOCOL = Fields(("version",))
 PORT_POLICY = Fields(("port", *LEVELS))
+VERSIONS = ("V1", "V2")
 PORT = Fields(("number",))
 SUBSET = Fields(("name", "labels", "trafficPolicy"))
 WORKLOADS = Fields(("matchLabels",))
@@ -104,4 +116,11 @@ def _levels(reader: Reader, fields: Fields) -> TrafficPolicy:
         outlier_detection(reader.at("outlierDetection")),
         client_tls(reader.at("tls")),
         retry_budget(reader.at("retryBudget")),
+        _proxy_protocol(reader.at("proxyProtocol")),
     )
+
+
+def _proxy_protocol(reader: Reader) -> ProxyProtocol | None:
+    if not reader.fields(PROXY_PROTOCOL).present:
+        return None
+    return cast(ProxyProtocol, reader.at("version").choice(VERSIONS, "V1"))

@@ -162,6 +162,7 @@ _DESTINATION_RULE = _rows(
     ),
     ("trafficPolicy", "outlierDetection", CALLER, "somebody must see what fails"),
     ("trafficPolicy", "retryBudget", CALLER, "somebody must count requests"),
+    ("trafficPolicy", "proxyProtocol", CALLER, "somebody must say whose connection it is, at its beginning"),
     (
         "trafficPolicy",
         "tls",

@@ -10,6 +10,8 @@ from mesh.model.names import ObjectRef
 from mesh.model.selection import Callers
 
 Simple = Literal["LEAST_REQUEST", "ROUND_ROBIN", "RANDOM", "PASSTHROUGH"]
+#: How connections begin: with the addresses of the client's, as text or binary.
+ProxyProtocol = Literal["V1", "V2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class TrafficPolicy:
     outliers: OutlierDetection | None = None
     tls: ClientTls | None = None
     retry_budget: RetryBudget | None = None
+    proxy_protocol: ProxyProtocol | None = None
 
     def over(self, below: TrafficPolicy) -> TrafficPolicy:
         """This one where it says something, else the one below."""
@@ -153,6 +156,7 @@ class TrafficPolicy:
             self.outliers or below.outliers,
             self.tls or below.tls,
             self.retry_budget or below.retry_budget,
+            self.proxy_protocol or below.proxy_protocol,
         )
 
 

@@ -256,6 +256,8 @@ def needs_envoy(policy: TrafficPolicy, *, plain: bool) -> str:
         return "connectionPool"
     if outliers:
         return "outlierDetection"
+    if policy.proxy_protocol:
+        return "proxyProtocol"
     if policy.retry_budget and not plain:
         return "retryBudget"
     return "tls" if tls and tls.mode != "DISABLE" else ""

@@ -243,8 +243,13 @@ def test_retry_budgets(written: Any, means: RetryBudget) -> None:
     assert policy(retryBudget=written) == TrafficPolicy(retry_budget=means)
 
 
+@pytest.mark.parametrize(("written", "means"), [({}, "V1"), ({"version": "V2"}, "V2")])
+def test_the_proxy_protocol(written: Any, means: Any) -> None:
+    assert policy(proxyProtocol=written) == TrafficPolicy(proxy_protocol=means)
+
+
 def test_what_istio_knows_of_no_port_is_inherited_by_subsets_and_by_no_port() -> None:
-    levels = {"retryBudget": {"percent": 5}}
+    levels = {"retryBudget": {"percent": 5}, "proxyProtocol": {}}
     ports = [{"port": {"number": 80}, "loadBalancer": {"simple": "RANDOM"}}]
     found = destination_rule(
         {
@@ -317,7 +322,8 @@ def balanced(**consistent: Any) -> Any:
     [
         ({}, "", "says nothing"),
         ({"tunnel": {}}, "tunnel", "not supported"),
-        ({"proxyProtocol": {}}, "proxyProtocol", "not supported"),
+        ({"proxyProtocol": {"version": "V3"}}, "proxyProtocol.version", "must be one of V1, V2"),
+        ({"proxyProtocol": {"version": 2}}, "proxyProtocol.version", "must be a string"),
         ({"retryBudget": {"percent": 101}}, "retryBudget.percent", "must be 0 to 100"),
         (
             {"retryBudget": {"minRetryConcurrency": -1}},

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.traffic.shop import Served, destination_rule, to, virtual_service
+from tests.traffic.announced import Announced
+from tests.traffic.edge import Certificate, Edge, gateway, http_route
+from tests.traffic.shop import Served, Shop, destination_rule, to, virtual_service
 from tests.xds.render.backend import Backend
 from tests.xds.render.conftest import Serve
 
@@ -52,6 +56,75 @@ def test_no_more_requests_are_tried_again_at_once_than_the_budget_allows(
             connection.close()
         for server in slow.values():
             server.stop()
+
+
+# --- the PROXY protocol -----------------------------------------------------------------------------
+
+
+def _asked(port: int) -> tuple[str, list[str]]:
+    """By what address the client was known, and what was announced to the server."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        own = "{}:{}".format(*connection.getsockname())
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
+        heard = b""
+        while not heard.endswith(b"]"):
+            more = connection.recv(65536)
+            assert more, heard
+            heard += more
+        said: list[str] = json.loads(heard.partition(b"\r\n\r\n")[2])
+        return own, said
+
+
+@pytest.mark.parametrize(("port", "kind"), [(80, ""), (90, "-tcp")])
+@pytest.mark.parametrize("version", ["V1", "V2"])
+def test_a_backend_is_told_whose_connection_it_is(version: str, port: int, kind: str, serve: Serve) -> None:
+    """Each client gets a connection of its own, be it for requests or for anything else."""
+    server = Announced()
+    shop = Served(
+        serve,
+        {"one": server, "two": server},
+        destination_rule(trafficPolicy={"proxyProtocol": {"version": version}}),
+    )
+    there = shop.port(port=port, kind=kind)
+    for _ in range(2):
+        own, said = _asked(there)
+        assert said == [version, own, f"127.0.0.1:{there}"]
+    server.stop()
+
+
+def test_it_is_told_before_tls_begins(serve: Serve, folder: Path) -> None:
+    certificate = Certificate("backend.example", folder)
+    server = Announced(certificate.server())
+    tls = {"mode": "SIMPLE", "sni": "backend.example", "caCertificates": str(certificate.file)}
+    shop = Served(
+        serve,
+        {"one": server, "two": server},
+        destination_rule(trafficPolicy={"proxyProtocol": {}, "tls": tls}),
+    )
+    own, said = _asked(shop.port())
+    assert said == ["V1", own, f"127.0.0.1:{shop.port()}"]
+    server.stop()
+
+
+def test_gateways_tell_it_too(serve: Serve) -> None:
+    server = Announced()
+    rule = destination_rule(trafficPolicy={"proxyProtocol": {}})
+    listener = {"name": "http", "port": 80, "protocol": "HTTP"}
+    listener |= {"allowedRoutes": {"namespaces": {"from": "All"}}}
+    route = http_route({"backendRefs": [{"name": "web", "port": 80}]})
+    edge = Edge(serve, {"one": server, "two": server}, gateway(listener), route, rule)
+    own, said = _asked(edge.proxy.ports["0.0.0.0_80"])
+    assert said[:2] == ["V1", own]
+    server.stop()
+
+
+def test_where_it_is_to_be_told_connections_of_every_kind_need_an_envoy() -> None:
+    shop = Shop(destination_rule(trafficPolicy={"proxyProtocol": {}}))
+    assert all(shop.steers("shop/client", "web", port) for port in (80, 90, 70))
+    assert not shop.steers("shop/client", "shadow")
+    assert shop.node.state.pods["shop/client"].reasons == (
+        "DestinationRule shop/web trafficPolicy.proxyProtocol",
+    )
 
 
 def _counted(shop: Served, name: str) -> int:

@@ -34,7 +34,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from mesh.listener import INGRESS_SOURCES
 from mesh.model import Direction, OwnEndpoint, TrafficPolicy
 from mesh.protocols import Version
-from xds.render import balancing, limits, naming, protocol, upstream_tls
+from xds.render import balancing, limits, naming, protocol, proxy_protocol, upstream_tls
 from xds.render.encoding import encode, typed
 from xds.render.mutual_tls import Peers
 from xds.render.rbac import deny_all
@@ -76,6 +76,7 @@ def service_cluster(
     if shared:
         balancing.share_by_place(cluster)
     upstream_tls.secure(cluster, policy.tls, peers)
+    proxy_protocol.announce(cluster, policy.proxy_protocol)
     return encode(cluster)
 
 

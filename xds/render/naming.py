@@ -68,6 +68,7 @@ CEL_FILTER = "envoy.access_loggers.extension_filters.cel"
 WITHOUT_QUERY = "envoy.formatter.req_without_query"
 TLS = "envoy.transport_sockets.tls"
 RAW_BUFFER = "envoy.transport_sockets.raw_buffer"
+PROXY_PROTOCOL = "envoy.transport_sockets.upstream_proxy_protocol"
 #: The label of endpoints that are spoken to in mutual TLS.
 LABEL, VALUE = "tlsMode", "istio"
 #: Begins the server names that hellos of mutual TLS ask for.

@@ -110,6 +110,7 @@ SAMPLES: Mapping[str, Sample] = {
     f"{_POOL}.http.h2UpgradePolicy": new(_policy(f"{_POOL}.http.h2UpgradePolicy", "UPGRADE")),
     f"{_POOL}.http.useClientProtocol": _pooled("http.useClientProtocol", True),
     "trafficPolicy.outlierDetection": new(_WATCHED),
+    "trafficPolicy.proxyProtocol": new(_policy("trafficPolicy.proxyProtocol", {"version": "V2"})),
     "trafficPolicy.retryBudget": new(_policy("trafficPolicy.retryBudget", {"percent": 10})),
     "trafficPolicy.tls": new(_policy("trafficPolicy.tls", {"mode": "SIMPLE"})),
 }
