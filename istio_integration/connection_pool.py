@@ -21,9 +21,10 @@ HTTP = Fields(
         "h2UpgradePolicy",
         "useClientProtocol",
         "maxConcurrentStreams",
-    ),
-    refused=("http2KeepAlive",),
+        "http2KeepAlive",
+    )
 )
+PINGS = Fields(("interval", "timeout"))
 
 _LARGEST = 2**31 - 1
 _UPGRADES = ("DEFAULT", "UPGRADE", "DO_NOT_UPGRADE")
@@ -53,6 +54,7 @@ def connection_pool(reader: Reader) -> ConnectionPool | None:
         max_streams=_limit(http.at("maxConcurrentStreams")),
         upgrade=cast(Literal["DEFAULT", "UPGRADE", "DO_NOT_UPGRADE"], upgrade),
         use_client_protocol=use_client_protocol,
+        pings=_pings(http.at("http2KeepAlive")),
     )
 
 
@@ -74,3 +76,11 @@ def _keepalive(reader: Reader) -> tuple[int, int, int] | None:
         if times[-1] % 1000:
             reader.at(field).refuse(f"is {shown(reader.at(field).value)}; TCP counts whole seconds")
     return reader.at("probes").integer(0, _LARGEST), times[0], times[1]
+
+
+def _pings(reader: Reader) -> tuple[int, int] | None:
+    if not reader.fields(PINGS).present:
+        return None
+    for field in PINGS.read:
+        reader.at(field).require()
+    return duration_ms(reader.at("interval")), duration_ms(reader.at("timeout"))

@@ -156,6 +156,12 @@ _DESTINATION_RULE = _rows(
     ),
     (
         "trafficPolicy.connectionPool.http",
+        "http2KeepAlive",
+        RIDES,
+        "about connections that an Envoy makes; the kernel path has the application's own",
+    ),
+    (
+        "trafficPolicy.connectionPool.http",
         "useClientProtocol",
         NOWHERE,
         "an Envoy speaks the client's protocol anyway",

@@ -70,7 +70,7 @@ class Balancer:
 @dataclass(frozen=True, slots=True)
 class ConnectionPool:
     """Limits; None is none. Times are milliseconds; `keepalive` are probes, idle time and interval, 0 the
-    system's."""
+    system's; `pings` (HTTP/2) the interval and how long the answer may take."""
 
     max_connections: int | None = None
     connect_timeout_ms: int | None = None
@@ -85,6 +85,7 @@ class ConnectionPool:
     max_streams: int | None = None
     upgrade: Literal["DEFAULT", "UPGRADE", "DO_NOT_UPGRADE"] = "DEFAULT"
     use_client_protocol: bool = False
+    pings: tuple[int, int] | None = None
 
     @property
     def of_requests(self) -> bool:

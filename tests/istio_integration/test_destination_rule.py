@@ -200,6 +200,10 @@ def test_a_warm_up_that_would_do_nothing_is_pointed_out() -> None:
         ({"http": {"idleTimeout": "1s"}}, ConnectionPool(idle_ms=1000)),
         ({"http": {"maxConcurrentStreams": 1}}, ConnectionPool(max_streams=1)),
         ({"http": {"h2UpgradePolicy": "UPGRADE"}}, ConnectionPool(upgrade="UPGRADE")),
+        (
+            {"http": {"http2KeepAlive": {"interval": "30s", "timeout": "500ms"}}},
+            ConnectionPool(pings=(30_000, 500)),
+        ),
         ({"http": {"useClientProtocol": True}}, ConnectionPool(use_client_protocol=True)),
     ],
 )
@@ -413,9 +417,19 @@ def balanced(**consistent: Any) -> Any:
             "whole seconds",
         ),
         (
-            {"connectionPool": {"http": {"http2KeepAlive": {}}}},
-            "connectionPool.http.http2KeepAlive",
-            "not supported",
+            {"connectionPool": {"http": {"http2KeepAlive": {"timeout": "1s"}}}},
+            "connectionPool.http.http2KeepAlive.interval",
+            "is required",
+        ),
+        (
+            {"connectionPool": {"http": {"http2KeepAlive": {"interval": "1s"}}}},
+            "connectionPool.http.http2KeepAlive.timeout",
+            "is required",
+        ),
+        (
+            {"connectionPool": {"http": {"http2KeepAlive": {"interval": "0s", "timeout": "1s"}}}},
+            "connectionPool.http.http2KeepAlive.interval",
+            "at least 1ms",
         ),
         (
             {"connectionPool": {"http": {"h2UpgradePolicy": "UPGRADE", "useClientProtocol": True}}},

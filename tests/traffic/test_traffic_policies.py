@@ -11,6 +11,7 @@ import pytest
 
 from tests.traffic.announced import Announced
 from tests.traffic.edge import Certificate, Edge, gateway, http_route
+from tests.traffic.pinged import Pinged
 from tests.traffic.shop import Served, Shop, destination_rule, to, virtual_service
 from tests.xds.render.backend import Backend
 from tests.xds.render.conftest import Serve
@@ -56,6 +57,27 @@ def test_no_more_requests_are_tried_again_at_once_than_the_budget_allows(
             connection.close()
         for server in slow.values():
             server.stop()
+
+
+# --- HTTP/2 -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_connection_of_http2_is_asked_for_signs_of_life_and_ends_without(
+    answers: bool, serve: Serve
+) -> None:
+    server = Pinged(answers)
+    pings = {"interval": "0.1s", "timeout": "5s" if answers else "0.1s"}
+    pool = {"http": {"h2UpgradePolicy": "UPGRADE", "http2KeepAlive": pings}}
+    rule = destination_rule(trafficPolicy={"connectionPool": pool})
+    shop = Served(serve, {"one": server, "two": server}, rule)
+    assert shop.ask("/").status == 200
+    if answers:
+        server.wait_for(pings=3)
+        assert not server.closed.is_set()
+    else:
+        assert server.closed.wait(10) and server.pings == 1
+    server.stop()
 
 
 # --- the PROXY protocol -----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Http1ProtocolOptions,
     Http2ProtocolOptions,
     HttpProtocolOptions,
+    KeepaliveSettings,
     UpstreamHttpProtocolOptions,
 )
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
@@ -97,6 +98,9 @@ def upstream(
     http2_options = http2()
     if found.max_streams:
         http2_options.max_concurrent_streams = found.max_streams
+    if found.pings:
+        interval, timeout = (timedelta(milliseconds=ms) for ms in found.pings)
+        http2_options.connection_keepalive = KeepaliveSettings(interval=interval, timeout=timeout)
     options = UpstreamOptions(common_http_protocol_options=common, http_filters=list(http_filters))
     if sni_from_host:
         options.upstream_http_protocol_options = UpstreamHttpProtocolOptions(

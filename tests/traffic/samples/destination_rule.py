@@ -108,6 +108,7 @@ SAMPLES: Mapping[str, Sample] = {
     f"{_POOL}.http.maxConcurrentStreams": new(_policy(f"{_POOL}.http.maxConcurrentStreams", 1)),
     f"{_POOL}.http.idleTimeout": new(_policy(f"{_POOL}.http.idleTimeout", "5s")),
     f"{_POOL}.http.h2UpgradePolicy": new(_policy(f"{_POOL}.http.h2UpgradePolicy", "UPGRADE")),
+    f"{_POOL}.http.http2KeepAlive": _pooled("http.http2KeepAlive", {"interval": "5s", "timeout": "1s"}),
     f"{_POOL}.http.useClientProtocol": _pooled("http.useClientProtocol", True),
     "trafficPolicy.outlierDetection": new(_WATCHED),
     "trafficPolicy.proxyProtocol": new(_policy("trafficPolicy.proxyProtocol", {"version": "V2"})),
