@@ -8,15 +8,14 @@ from mesh.dialects.reading import Fields, Reader
 from mesh.dialects.syntax import name, printable
 from mesh.model import ClientTls
 
-FILES = ("clientCertificate", "privateKey", "caCertificates")
-CLIENT_TLS = Fields(
-    ("mode", *FILES, "credentialName", "subjectAltNames", "sni", "insecureSkipVerify"), refused=("caCrl",)
-)
+OWN_FILES, THEIR_FILES = ("clientCertificate", "privateKey"), ("caCertificates", "caCrl")
+FILES = (*OWN_FILES, *THEIR_FILES)
+CLIENT_TLS = Fields(("mode", *FILES, "credentialName", "subjectAltNames", "sni", "insecureSkipVerify"))
 
 Mode = Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]
 _MODES = ("DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL")
 #: What stands in the certificates of the mesh is the mesh's to say.
-_OWN_FILES = ("SIMPLE", "MUTUAL")
+_WITH_FILES = ("SIMPLE", "MUTUAL")
 
 
 def client_tls(reader: Reader) -> ClientTls | None:
@@ -24,7 +23,7 @@ def client_tls(reader: Reader) -> ClientTls | None:
         return None
     mode = reader.at("mode").choice(_MODES, "DISABLE")
     skip = reader.at("insecureSkipVerify").boolean()
-    if mode not in _OWN_FILES:
+    if mode not in _WITH_FILES:
         for field in (*FILES, "credentialName", "insecureSkipVerify"):
             if reader.at(field).present:
                 reader.at(field).refuse(f"goes with mode SIMPLE or MUTUAL, not {mode}")
@@ -32,12 +31,12 @@ def client_tls(reader: Reader) -> ClientTls | None:
     for field in FILES:
         if credential and reader.at(field).present:
             reader.at(field).refuse("stands in the Secret that credentialName names")
-        if mode == "MUTUAL" and field != "caCertificates" and not credential:
+        if mode == "MUTUAL" and field in OWN_FILES and not credential:
             reader.at(field).require()
-    for field in ("caCertificates", "subjectAltNames"):
+    for field in (*THEIR_FILES, "subjectAltNames"):
         if skip and reader.at(field).present:
             reader.at(field).refuse("has no use beside insecureSkipVerify, which verifies nothing")
-    certificate, key, authorities = (printable(reader.at(field), 4096) for field in FILES)
+    certificate, key, authorities, revoked = (printable(reader.at(field), 4096) for field in FILES)
     return ClientTls(
         mode=cast(Mode, mode),
         sni=printable(reader.at("sni"), 253),
@@ -45,6 +44,7 @@ def client_tls(reader: Reader) -> ClientTls | None:
         certificate=certificate,
         key=key,
         authorities="" if authorities == "system" else authorities,
+        revoked=revoked,
         verify=not skip,
         credential=credential,
     )

@@ -1,4 +1,4 @@
-"""PEM (RFC 7468): what text holds certificates, and what text a private key.
+"""PEM (RFC 7468): what text holds certificates, what text a private key or lists of revoked certificates.
 
 The form is judged, not what the certificates say. No message shows any of it.
 """
@@ -31,6 +31,14 @@ def private_key(reader: Reader, content: bytes) -> bytes:
     labels = [label for label in _labels(content) if label != b"EC PARAMETERS"]
     if content and (len(labels) != 1 or labels[0] not in _KEYS):
         reader.refuse("is not PEM of one private key without a passphrase")
+    return content
+
+
+def revocations(reader: Reader, content: bytes) -> bytes:
+    """One list of revoked certificates or more; nothing is none."""
+    labels = _labels(content)
+    if content and (not labels or set(labels) != {b"X509 CRL"}):
+        reader.refuse("is not PEM of certificate revocation lists")
     return content
 
 

@@ -7,7 +7,7 @@ Secret or ConfigMap means nothing here. No message shows what stands in one.
 from __future__ import annotations
 
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from mesh.dialects import pem
 from mesh.dialects.reading import Fields, Reader
@@ -17,12 +17,9 @@ OBJECT = Fields(("apiVersion", "kind", "metadata", "type", "data", "stringData",
 
 TLS_TYPE = "kubernetes.io/tls"
 OPAQUE = "Opaque"
-#: Certificate, key and authorities, as Kubernetes and as Istio call them.
-KUBERNETES = ("tls.crt", "tls.key", "ca.crt")
-ISTIO = ("cert", "key", "cacert")
-AUTHORITIES = (KUBERNETES[2], ISTIO[2])
-#: Who has these expects that what was taken back counts no more.
-REVOKED = ("ca.crl", "crl")
+#: Certificate, key, authorities and what those have taken back, as Kubernetes and as Istio call them.
+KUBERNETES = ("tls.crt", "tls.key", "ca.crt", "ca.crl")
+ISTIO = ("cert", "key", "cacert", "crl")
 
 
 def read_secret(root: Reader, ref: ObjectRef) -> tuple[Secret, ...]:
@@ -33,17 +30,13 @@ def read_secret(root: Reader, ref: ObjectRef) -> tuple[Secret, ...]:
     names = _names(root, type_)
     if names is None:
         return ()
-    for name in REVOKED:
-        reader, content = _entry(root, name)
-        if content:
-            reader.refuse("is not supported yet: certificates that it takes back would still count")
-    (certificate, chain), (key, private), (authority, authorities) = (_entry(root, name) for name in names)
+    (certificate, chain), (key, private) = (_entry(root, name) for name in names[:2])
     return (
         Secret(
             ref,
             pem.certificates(certificate, chain),
             PrivateKey(pem.private_key(key, private)),
-            pem.certificates(authority, authorities),
+            *_judging(lambda name: _entry(root, name), *names[2:]),
         ),
     )
 
@@ -51,15 +44,31 @@ def read_secret(root: Reader, ref: ObjectRef) -> tuple[Secret, ...]:
 def read_trust_bundle(root: Reader, ref: ObjectRef) -> tuple[TrustBundle, ...]:
     """Of a ConfigMap."""
     data = root.at("data").mapping()
-    for name in AUTHORITIES:
-        content = data.at(name).text().encode(errors="replace")
-        if content:
-            return (TrustBundle(ref, pem.certificates(data.at(name), content)),)
+
+    def entry(name: str) -> tuple[Reader, bytes]:
+        return data.at(name), data.at(name).text().encode(errors="replace")
+
+    for *_, authorities, revoked in (KUBERNETES, ISTIO):
+        if entry(authorities)[1]:
+            return (TrustBundle(ref, *_judging(entry, authorities, revoked)),)
     return ()
 
 
-def _names(root: Reader, type_: str) -> tuple[str, str, str] | None:
-    """Under which names certificate, key and authorities stand: a pair, or authorities alone."""
+def _judging(
+    entry: Callable[[str], tuple[Reader, bytes]], authorities: str, revoked: str
+) -> tuple[bytes, bytes]:
+    """Authorities and what they have taken back. Who has the latter expects that it counts no more."""
+    (reader, found), (taken_back, lists) = entry(authorities), entry(revoked)
+    for *_, name in (KUBERNETES, ISTIO):
+        if name != revoked and entry(name)[1]:
+            entry(name)[0].refuse(f"is what stands beside {authorities} under the name {revoked}")
+    if lists and not found:
+        taken_back.refuse(f"needs {authorities} beside it: it takes back what that authority has given")
+    return pem.certificates(reader, found), pem.revocations(taken_back, lists)
+
+
+def _names(root: Reader, type_: str) -> tuple[str, str, str, str] | None:
+    """Under which names all of that stands: a pair at least, or authorities alone."""
     if type_ == TLS_TYPE:
         for name in KUBERNETES[:2]:
             reader, content = _entry(root, name)
@@ -69,7 +78,8 @@ def _names(root: Reader, type_: str) -> tuple[str, str, str] | None:
     for names in (KUBERNETES, ISTIO):
         if all(_entry(root, name)[0].present for name in names[:2]):
             return names
-    return next((("", "", name) for name in AUTHORITIES if _entry(root, name)[0].present), None)
+    alone = (("", "", *names[2:]) for names in (KUBERNETES, ISTIO))
+    return next((names for names in alone if _entry(root, names[2])[0].present), None)
 
 
 def _entry(root: Reader, name: str) -> tuple[Reader, bytes]:

@@ -24,21 +24,23 @@ _NO_KEY = PrivateKey()
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A certificate (with its chain) and its key, and authorities that judge others' certificates: PEM, and
-    b"" where the Secret has none."""
+    """A certificate (with its chain) and its key, authorities that judge others' certificates, and lists of
+    what those have taken back (`revoked`): PEM, and b"" where the Secret has none."""
 
     ref: ObjectRef
     certificate: bytes = b""
     key: PrivateKey = _NO_KEY
     authorities: bytes = b""
+    revoked: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class TrustBundle:
-    """The authorities in a ConfigMap, PEM."""
+    """The authorities in a ConfigMap, likewise."""
 
     ref: ObjectRef
     authorities: bytes
+    revoked: bytes = b""
 
 
 class TlsTarget(NamedTuple):

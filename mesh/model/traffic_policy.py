@@ -125,9 +125,10 @@ class OutlierDetection:
 class ClientTls:
     """How an Envoy secures what it sends. Files are paths on the proxy. The other end's certificate must hold
     one of `names` (or, without any, the name that is asked for) and come from `authorities`: a file, PEM, or
-    "" for the system's. With a `credential`, the name of a Secret in the namespace of who sends, certificate,
-    key and authorities stand there: for Gateways, and for the workloads that a rule selects (`selected`).
-    ISTIO_MUTUAL has all of that from the mesh, as far as it is not said."""
+    "" for the system's, and not be among what those have `revoked`: likewise, "" for nothing. With a
+    `credential`, the name of a Secret in the namespace of who sends, all of that stands there: for Gateways,
+    and for the workloads that a rule selects (`selected`). ISTIO_MUTUAL has it from the mesh, as far as it is
+    not said."""
 
     mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]
     sni: str = ""
@@ -135,6 +136,7 @@ class ClientTls:
     certificate: str = ""
     key: str = ""
     authorities: str | bytes = ""
+    revoked: str | bytes = ""
     verify: bool = True
     credential: str = ""
     selected: bool = False

@@ -31,8 +31,13 @@ def backend_tls(
     if not found:
         return None
     policy = min(found, key=lambda ranked: ranked[0])[1]
-    bundles = [c.authorities for ref in policy.authorities if (c := credentials.get(ref)) and c.authorities]
+    bundles = [c for ref in policy.authorities if (c := credentials.get(ref)) and c.authorities]
     if policy.authorities and not bundles:
         return "nobody"
-    names = tuple(name.value for name in policy.names)
-    return ClientTls("SIMPLE", policy.hostname, names, authorities=b"\n".join(bundles) or "")
+    return ClientTls(
+        "SIMPLE",
+        policy.hostname,
+        tuple(name.value for name in policy.names),
+        authorities=b"\n".join(bundle.authorities for bundle in bundles) or "",
+        revoked=b"\n".join(bundle.revoked for bundle in bundles if bundle.revoked) or "",
+    )

@@ -43,7 +43,8 @@ def _secured(tls: ClientTls, secret: Secret | None, namespace: str, known: Crede
     """With the Secret's authorities, or those of one that is called like it with `-cacert` behind; None if it
     lacks what it should have."""
     beside = known.get(ObjectRef("Secret", namespace, f"{tls.credential}-cacert"))
-    authorities = (secret.authorities if secret else b"") or (beside.authorities if beside else b"")
+    judge = next((found for found in (secret, beside) if found and found.authorities), None)
+    judged = replace(tls, authorities=judge.authorities, revoked=judge.revoked) if judge else tls
     if tls.mode == "MUTUAL":
-        return replace(tls, authorities=authorities or "") if secret and secret.certificate else None
-    return replace(tls, authorities=authorities, credential="") if authorities else None
+        return judged if secret and secret.certificate else None
+    return replace(judged, credential="") if judge else None

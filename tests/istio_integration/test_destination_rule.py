@@ -279,6 +279,7 @@ def test_what_istio_knows_of_no_port_is_inherited_by_subsets_and_by_no_port() ->
             {"mode": "SIMPLE", "caCertificates": "/ca", "subjectAltNames": ["b"]},
             ClientTls("SIMPLE", authorities="/ca", names=("b",)),
         ),
+        ({"mode": "SIMPLE", "caCrl": "/crl"}, ClientTls("SIMPLE", revoked="/crl")),
         (
             {"mode": "MUTUAL", "clientCertificate": "/c", "privateKey": "/k"},
             ClientTls("MUTUAL", certificate="/c", key="/k"),
@@ -457,7 +458,17 @@ def balanced(**consistent: Any) -> Any:
             "must be 0 to 100",
         ),
         ({"tls": {"mode": "MUTUAL"}}, "tls.privateKey", "is required"),
-        ({"tls": {"mode": "SIMPLE", "caCrl": "/crl"}}, "tls.caCrl", "not supported"),
+        ({"tls": {"mode": "ISTIO_MUTUAL", "caCrl": "/crl"}}, "tls.caCrl", "goes with mode SIMPLE"),
+        (
+            {"tls": {"mode": "SIMPLE", "insecureSkipVerify": True, "caCrl": "/crl"}},
+            "tls.caCrl",
+            "verifies nothing",
+        ),
+        (
+            {"tls": {"mode": "SIMPLE", "credentialName": "a", "caCrl": "/crl"}},
+            "tls.caCrl",
+            "stands in the Secret",
+        ),
         ({"tls": {"mode": "ISTIO_MUTUAL", "privateKey": "/k"}}, "tls.privateKey", "goes with mode SIMPLE"),
         ({"tls": {"mode": "DISABLE", "privateKey": "/k"}}, "tls.privateKey", "goes with mode SIMPLE"),
         (

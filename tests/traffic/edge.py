@@ -14,7 +14,12 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import NameOID
 
 from tests.traffic.shop import Object, Served, object_of, pod
@@ -74,16 +79,35 @@ class Certificate:
         plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self.key.write_bytes(plain)
 
+    def revocations(self, *certificates: Certificate) -> str:
+        """What it says to have taken back."""
+        now = datetime.now(UTC)
+        found = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.name)]))
+            .last_update(now - timedelta(days=1))
+            .next_update(now + timedelta(days=1))
+        )
+        for certificate in certificates:
+            serial = x509.load_pem_x509_certificate(certificate.file.read_bytes()).serial_number
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
+            found = found.add_revoked_certificate(revoked.build())
+        key = load_pem_private_key(self.key.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return found.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
     def server(self) -> ssl.SSLContext:
         """Of a server that shows it."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(str(self.file), str(self.key))
         return context
 
-    def secret(self, name: str, namespace: str = "edge", authority: Certificate | None = None) -> Object:
+    def secret(
+        self, name: str, namespace: str = "edge", authority: Certificate | None = None, revoked: str = ""
+    ) -> Object:
         data = {"tls.crt": self.file.read_text(), "tls.key": self.key.read_text()}
         if authority:
-            data["ca.crt"] = authority.file.read_text()
+            data |= {"ca.crt": authority.file.read_text(), "ca.crl": revoked}
         found = object_of("v1", "Secret", name, namespace, {})
         del found["spec"]
         return found | {"type": "kubernetes.io/tls", "stringData": data}

@@ -104,6 +104,24 @@ def test_tls_ends_with_the_certificate_of_the_name_that_is_asked_for(
             edge.tls(name, trust, client=shown)
 
 
+def test_a_client_whose_certificate_was_taken_back_is_refused(
+    serve: Serve, servers: Servers, certificates: dict[str, Certificate]
+) -> None:
+    own, _, client = certificates.values()
+    port = {"number": 443, "name": "https", "protocol": "HTTPS"}
+    served = {"port": port, "hosts": ["a.example"], "tls": {"mode": "MUTUAL", "credentialName": "a"}}
+    web = {"destination": {"host": "web.shop.svc.cluster.local", "port": {"number": 80}}}
+    routed = virtual_service({"route": [web]}, hosts=["a.example"], gateways=["edge/public"])
+
+    def edge(*revoked: Certificate) -> Edge:
+        secret = own.secret("a", authority=client, revoked=client.revocations(*revoked))
+        return Edge(serve, servers, istio_gateway(served), secret, routed)
+
+    assert edge().tls("a.example", own, client=client) in ("one", "two")
+    with pytest.raises((OSError, ssl.SSLError)):
+        edge(client).tls("a.example", own, client=client)
+
+
 # --- Gateway API -----------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from tests.xds.render.backend import Backend
 from tests.xds.render.conftest import Serve
 from xds.render import render
 
+SIMPLE = {"mode": "SIMPLE", "sni": "backend.example"}
 LISTENER = {
     "name": "http",
     "port": 80,
@@ -77,6 +78,33 @@ def test_a_destination_rule_begins_tls_and_believes_whom_it_names(
     shop = Served(serve, secured, rule)
     assert shop.steers("shop/client", "web")
     assert shop.ask("/").status == status
+
+
+def test_a_certificate_that_its_authority_has_taken_back_is_not_believed(
+    serve: Serve, secured: dict[str, Backend], certificate: Certificate, folder: Path
+) -> None:
+    def answered(*revoked: Certificate) -> list[int]:
+        """With a file, with a Secret, and at a Gateway by a BackendTLSPolicy."""
+        path = folder / "revoked.crl"
+        path.write_text(certificate.revocations(*revoked))
+        files = {"caCertificates": str(certificate.file), "caCrl": str(path)}
+        own = certificate.secret("own", "shop", certificate, path.read_text())
+        bundled = bundle(certificate)
+        bundled["data"]["ca.crl"] = path.read_text()
+        edge = Edge(serve, secured, gateway(LISTENER), http_route(WEB), bundled, policy())
+        shops = [
+            Served(serve, secured, destination_rule(trafficPolicy={"tls": SIMPLE | files})),
+            Served(
+                serve,
+                secured,
+                destination_rule(trafficPolicy={"tls": SIMPLE | {"credentialName": "own"}}, **SELECTED),
+                own,
+            ),
+        ]
+        return [*(shop.ask("/").status for shop in shops), edge.get("/", "any.example").status]
+
+    assert answered() == [200, 200, 200]
+    assert answered(certificate) == [503, 503, 503]
 
 
 @pytest.fixture(scope="module")

@@ -76,11 +76,14 @@ def certificate(name: str, chain: bytes, key: PrivateKey) -> bytes:
     )
 
 
-def authorities(name: str, found: bytes) -> bytes:
-    """Authorities as Envoy's resource."""
+def authorities(name: str, found: bytes, revoked: bytes = b"") -> bytes:
+    """Authorities, and what they have taken back, as Envoy's resource."""
     return encode(
         EnvoySecret(
             name=name,
-            validation_context=CertificateValidationContext(trusted_ca=DataSource(inline_bytes=found)),
+            validation_context=CertificateValidationContext(
+                trusted_ca=DataSource(inline_bytes=found),
+                crl=DataSource(inline_bytes=revoked) if revoked else None,
+            ),
         )
     )

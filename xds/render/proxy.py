@@ -213,7 +213,7 @@ def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
             yield EnvoyResource(SECRET, name, body, (found.ref,))
         if found.authorities:
             name = naming.authorities(found.ref)
-            body = downstream_tls.authorities(name, found.authorities)
+            body = downstream_tls.authorities(name, found.authorities, found.revoked)
             yield EnvoyResource(SECRET, name, body, (found.ref,))
 
 

@@ -44,7 +44,8 @@ def secure(cluster: Cluster, tls: ClientTls | None, peers: Peers | None = None) 
     common = CommonTlsContext()
     if tls.verify:
         common.validation_context = CertificateValidationContext(
-            trusted_ca=_authorities(tls.authorities),
+            trusted_ca=_source(tls.authorities or _SYSTEM),
+            crl=_source(tls.revoked) if tls.revoked else None,
             match_typed_subject_alt_names=[
                 SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=name))
                 for name in tls.names or ((tls.sni,) if tls.sni else ())
@@ -64,7 +65,5 @@ def secure(cluster: Cluster, tls: ClientTls | None, peers: Peers | None = None) 
     cluster.transport_socket = TransportSocket(name=naming.TLS, typed_config=typed(context))
 
 
-def _authorities(found: str | bytes) -> DataSource:
-    if isinstance(found, bytes):
-        return DataSource(inline_bytes=found)
-    return DataSource(filename=found or _SYSTEM)
+def _source(found: str | bytes) -> DataSource:
+    return DataSource(inline_bytes=found) if isinstance(found, bytes) else DataSource(filename=found)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,13 @@ _ALL = {
 CERT = _ALL["example-com"]["stringData"]["tls.crt"]
 KEY = _ALL["example-com"]["stringData"]["tls.key"]
 REF = ObjectRef("Secret", "shop", "one")
+CRL = """-----BEGIN X509 CRL-----
+MIGxMFgCAQEwCgYIKoZIzj0EAwIwETEPMA0GA1UEAwwGd2ViLWNhFw0yMDAxMDEw
+MDAwMDBaGA8yMTIwMDEwMTAwMDAwMFowFDASAgEHFw0yMDAxMDEwMDAwMDBaMAoG
+CCqGSM49BAMCA0kAMEYCIQDjWqNAnIO2ocMk96mWYIWaBYPQEr2viN/42J4f8OSY
+YAIhAJs4k9duu7teDzPnGg/xMO66bmLsm4D8zXX8iMAVa9YQ
+-----END X509 CRL-----
+"""
 PAIR = {"tls.crt": CERT, "tls.key": KEY}
 CANARY = "c4n4ryc4n4ry"
 
@@ -50,6 +58,14 @@ WHOLE = Secret(REF, CERT.encode(), PrivateKey(KEY.encode()), CERT.encode())
         (secret(coded({"tls.key": "old"} | PAIR | {"ca.crt": CERT}), stringData=PAIR), WHOLE),
         (secret(coded(PAIR | {"ca.crt": ""})), Secret(REF, CERT.encode(), PrivateKey(KEY.encode()))),
         (secret(coded({"cacert": CERT}), "Opaque"), Secret(REF, authorities=CERT.encode())),
+        (
+            secret(coded(PAIR | {"ca.crt": CERT, "ca.crl": CRL})),
+            replace(WHOLE, revoked=CRL.encode()),
+        ),
+        (
+            secret(coded({"cacert": CERT, "crl": CRL + CRL}), "Opaque"),
+            Secret(REF, authorities=CERT.encode(), revoked=(CRL + CRL).encode()),
+        ),
         (secret(coded({"ca.crt": CERT + CERT}), "Opaque"), Secret(REF, authorities=(CERT + CERT).encode())),
     ],
 )
@@ -98,6 +114,7 @@ def test_a_key_may_be_of_any_kind_and_have_text_and_parameters_around(label: str
 
 NO_KEY = "is not PEM of one private key without a passphrase"
 NO_CERTIFICATE = "is not PEM of certificates"
+NO_LIST = "is not PEM of certificate revocation lists"
 
 
 @pytest.mark.parametrize(
@@ -127,10 +144,18 @@ NO_CERTIFICATE = "is not PEM of certificates"
         (secret(coded(PAIR) | {"tls.key": [CANARY]}), "data['tls.key']", "must be text"),
         (secret(CANARY), "data", "must be a mapping of names to text"),
         (secret(stringData=CANARY), "stringData", "must be a mapping of names to text"),
+        (secret(coded(PAIR | {"ca.crt": CERT, "ca.crl": CANARY})), "data['ca.crl']", NO_LIST),
+        (secret(coded(PAIR | {"ca.crt": CERT, "ca.crl": CERT})), "data['ca.crl']", NO_LIST),
+        (secret(coded(PAIR | {"ca.crt": CERT, "ca.crl": CRL + CRL[:80]})), "data['ca.crl']", NO_LIST),
         (
-            secret(coded(PAIR | {"ca.crl": CANARY})),
+            secret(coded(PAIR | {"ca.crl": CRL})),
             "data['ca.crl']",
-            "is not supported yet: certificates that it takes back would still count",
+            "needs ca.crt beside it: it takes back what that authority has given",
+        ),
+        (
+            secret(coded(PAIR | {"ca.crt": CERT, "crl": CRL})),
+            "data.crl",
+            "is what stands beside ca.crt under the name ca.crl",
         ),
     ],
 )
@@ -150,6 +175,14 @@ def test_n42_what_is_malformed_is_refused_without_a_word_of_it(object: Any, fiel
 def test_a_config_map_holds_authorities(name: str) -> None:
     found = valid(config_map({name: CERT})).nouns
     assert found == (TrustBundle(ObjectRef("ConfigMap", "shop", "one"), CERT.encode()),)
+
+
+def test_authorities_in_a_config_map_take_certificates_back_too() -> None:
+    (found,) = valid(config_map({"ca.crt": CERT, "ca.crl": CRL})).nouns
+    assert found == TrustBundle(ObjectRef("ConfigMap", "shop", "one"), CERT.encode(), CRL.encode())
+    fragment = read(config_map({"ca.crt": CERT, "ca.crl": "nothing"}))
+    assert (fragment.nouns, fragment.valid) == ((), False)
+    assert [(p.field, p.message) for p in fragment.problems] == [("data['ca.crl']", NO_LIST)]
 
 
 def test_a_config_map_without_authorities_means_nothing() -> None:
