@@ -193,14 +193,13 @@ class DestinationRule:
     callers: Callers | None = None
 
     def policy_for(self, subset: str, port: int) -> TrafficPolicy:
-        """What counts for a port of a subset ("": the whole service): the subset's over the rule's, and
-        instead of both what port-level settings of either say."""
+        """What counts for a port of a subset ("": the whole service): the subset's over the rule's, and of
+        either its port-level settings in place of the others. Those of a subset are all there is."""
         chosen = next((found for found in self.subsets if found.name == subset), None)
-        levels = (*(chosen.ports if chosen else ()), *self.ports)
-        for number, policy in levels:
-            if number == port:
-                return policy
-        return chosen.policy.over(self.policy) if chosen else self.policy
+        own = dict(self.ports).get(port, self.policy)
+        if chosen is None:
+            return own
+        return dict(chosen.ports).get(port) or chosen.policy.over(own)
 
     @property
     def policies(self) -> tuple[TrafficPolicy, ...]:

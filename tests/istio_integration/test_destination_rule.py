@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -261,12 +262,32 @@ def test_what_istio_knows_of_no_port_is_inherited_by_subsets_and_by_no_port() ->
             "subsets": [
                 {"name": "v1"},
                 {"name": "v2", "trafficPolicy": {"retryBudget": {"percent": 6}}},
+                {"name": "v3", "trafficPolicy": levels | {"portLevelSettings": ports}},
             ],
         }
     )
     assert found.policy_for("", 90) == found.policy_for("v1", 90) == policy(**levels)
     assert found.policy_for("v2", 90).retry_budget == RetryBudget(6)
-    assert found.policy_for("", 80) == found.policy_for("v2", 80) == TrafficPolicy(Balancer("RANDOM"))
+    alone = TrafficPolicy(Balancer("RANDOM"))
+    assert found.policy_for("", 80) == found.policy_for("v1", 80) == found.policy_for("v3", 80) == alone
+    assert found.policy_for("v2", 80) == replace(alone, retry_budget=RetryBudget(6))
+
+
+def test_what_a_subset_says_comes_before_what_the_rule_says_of_a_port() -> None:
+    """As in Istio, which looks into the subset last."""
+    ports = [{"port": {"number": 80}, "loadBalancer": {"simple": "RANDOM"}, "tls": {"mode": "DISABLE"}}]
+    found = destination_rule(
+        {
+            "trafficPolicy": {"outlierDetection": {}, "portLevelSettings": ports},
+            "subsets": [{"name": "v1", "trafficPolicy": {"loadBalancer": {"simple": "ROUND_ROBIN"}}}],
+        }
+    )
+    plain = ClientTls("DISABLE")
+    assert found.policy_for("", 80) == TrafficPolicy(Balancer("RANDOM"), tls=plain)
+    assert found.policy_for("v1", 80) == TrafficPolicy(Balancer("ROUND_ROBIN"), tls=plain)
+    assert found.policy_for("v1", 90) == TrafficPolicy(
+        Balancer("ROUND_ROBIN"), outliers=OutlierDetection()
+    )
 
 
 @pytest.mark.parametrize(
