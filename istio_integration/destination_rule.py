@@ -14,6 +14,7 @@ from istio_integration.hosts import exported, host
 from istio_integration.load_balancer import balancer
 from istio_integration.outlier_detection import outlier_detection
 from istio_integration.retry_budget import retry_budget
+from istio_integration.tunnel import tunnel
 from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.syntax import created, labels, name, port
 from mesh.model import (
@@ -29,8 +30,8 @@ from mesh.model import (
 SPEC = Fields(("host", "trafficPolicy", "subsets", "exportTo", "workloadSelector"))
 LEVELS = ("loadBalancer", "connectionPool", "outlierDetection", "tls")
 #: Istio knows these of no port: one with settings of its own has the default.
-OF_ALL_PORTS = ("retryBudget", "proxyProtocol")
-TRAFFIC_POLICY = Fields((*LEVELS, *OF_ALL_PORTS, "portLevelSettings"), refused=("tunnel",))
+OF_ALL_PORTS = ("retryBudget", "proxyProtocol", "tunnel")
+TRAFFIC_POLICY = Fields((*LEVELS, *OF_ALL_PORTS, "portLevelSettings"))
 PROXY_PROTOCOL = Fields(("version",))
 PORT_POLICY = Fields(("port", *LEVELS))
 VERSIONS = ("V1", "V2")
@@ -110,6 +111,8 @@ def _levels(reader: Reader, fields: Fields) -> TrafficPolicy:
     said = [field for field in fields.read if field != "port" and reader.at(field).present]
     if reader.present and reader.sound and not said:
         reader.refuse(f"says nothing: write one of {', '.join(f for f in fields.read if f != 'port')}")
+    if reader.at("tunnel").present and reader.at("proxyProtocol").present:
+        reader.at("tunnel").refuse("cannot stand beside proxyProtocol: write one of them")
     return TrafficPolicy(
         balancer(reader.at("loadBalancer")),
         connection_pool(reader.at("connectionPool")),
@@ -117,6 +120,7 @@ def _levels(reader: Reader, fields: Fields) -> TrafficPolicy:
         client_tls(reader.at("tls")),
         retry_budget(reader.at("retryBudget")),
         _proxy_protocol(reader.at("proxyProtocol")),
+        tunnel(reader.at("tunnel")),
     )
 
 

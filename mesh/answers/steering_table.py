@@ -167,6 +167,7 @@ _DESTINATION_RULE = _rows(
         "an Envoy speaks the client's protocol anyway",
     ),
     ("trafficPolicy", "outlierDetection", CALLER, "somebody must see what fails"),
+    ("trafficPolicy", "tunnel", CALLER, "somebody must ask a proxy for it; of connections that are not HTTP"),
     ("trafficPolicy", "retryBudget", CALLER, "somebody must count requests"),
     ("trafficPolicy", "proxyProtocol", CALLER, "somebody must say whose connection it is, at its beginning"),
     (

@@ -179,6 +179,7 @@ from mesh.model.traffic_policy import (
     Simple,
     Subset,
     TrafficPolicy,
+    Tunnel,
 )
 from mesh.model.wasm_plugin import FailStrategy, Module, ModuleSource, PluginPhase, WasmPlugin
 
@@ -355,6 +356,7 @@ __all__ = [
     "TrafficPolicy",
     "Transport",
     "TrustBundle",
+    "Tunnel",
     "ValueMatch",
     "WasmPlugin",
     "Workload",

@@ -3,7 +3,7 @@ watched and secured. None is "not said" everywhere, so that the next level up co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mesh.model.names import ObjectRef
@@ -107,6 +107,15 @@ class RetryBudget:
 
 
 @dataclass(frozen=True, slots=True)
+class Tunnel:
+    """What is no request goes to `authority` by way of the backend, which is asked for that with CONNECT or
+    `post`."""
+
+    authority: str
+    post: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class OutlierDetection:
     """When a backend is left out for a while. Times are milliseconds; None is Istio's default, 0 errors
     switch a kind of error off."""
@@ -150,6 +159,7 @@ class TrafficPolicy:
     tls: ClientTls | None = None
     retry_budget: RetryBudget | None = None
     proxy_protocol: ProxyProtocol | None = None
+    tunnel: Tunnel | None = None
 
     def over(self, below: TrafficPolicy) -> TrafficPolicy:
         """This one where it says something, else the one below."""
@@ -160,6 +170,7 @@ class TrafficPolicy:
             self.tls or below.tls,
             self.retry_budget or below.retry_budget,
             self.proxy_protocol or below.proxy_protocol,
+            self.tunnel or below.tunnel,
         )
 
 
@@ -194,12 +205,14 @@ class DestinationRule:
 
     def policy_for(self, subset: str, port: int) -> TrafficPolicy:
         """What counts for a port of a subset ("": the whole service): the subset's over the rule's, and of
-        either its port-level settings in place of the others. Those of a subset are all there is."""
+        either its port-level settings in place of the others. Those of a subset are all there is. Beside any
+        stands a tunnel, for which Istio does not ask ports."""
         chosen = next((found for found in self.subsets if found.name == subset), None)
-        own = dict(self.ports).get(port, self.policy)
-        if chosen is None:
-            return own
-        return dict(chosen.ports).get(port) or chosen.policy.over(own)
+        own, tunnel = dict(self.ports).get(port, self.policy), self.policy.tunnel
+        if chosen is not None:
+            own = dict(chosen.ports).get(port) or chosen.policy.over(own)
+            tunnel = chosen.policy.tunnel or tunnel
+        return own if own.tunnel == tunnel else replace(own, tunnel=tunnel)
 
     @property
     def policies(self) -> tuple[TrafficPolicy, ...]:

@@ -52,6 +52,8 @@ def route_problems(
     for rule in route.all_rules:
         yield from _of_rule(route, rule, services, aliases, hosts)
         yield from _subsets(route, rule, services, aliases, hosts, rules, root)
+    for connections in route.connections:
+        yield from _tunnels(route, connections, aliases, hosts, rules, root)
     for rule in route.rules:
         if rule.delegate is not None:
             yield from _delegate(route, rule, rule.delegate, routes)
@@ -108,6 +110,26 @@ def _subsets(
             by = f"DestinationRule {found.ref.namespace}/{found.ref.name}" if found else "a DestinationRule"
             text = f"there is no subset {target.subset} of {meant.host}: {by} must define it"
             yield Problem(route.ref, f"spec.{rule.field}", text)
+
+
+def _tunnels(
+    route: Route,
+    rule: ConnectionRule,
+    aliases: Aliases,
+    hosts: EntryHosts,
+    rules: DestinationRules,
+    root: str,
+) -> Iterator[Problem]:
+    own = route.ref.namespace
+    found = set()
+    for backend in rule.backends:
+        if backend.service is not None and backend.weight:
+            seen = hosts.seen(aliases.sent_to(route, backend.service), own)
+            policies = rules.find(Caller(own), seen, root)
+            found.add(policies.policy_for(backend.subset, backend.port).tunnel if policies else None)
+    if len(found) > 1:
+        text = "have different tunnels, and a connection has one: which differ from the first get nothing"
+        yield Problem(route.ref, f"spec.{rule.field}.route", f"its destinations {text}")
 
 
 def _delegate(

@@ -32,7 +32,7 @@ from mesh.model import (
     TrafficPolicy,
 )
 from mesh.node import PortVerdict
-from mesh.protocols import Version, declared
+from mesh.protocols import PortKind, Version, declared
 from mesh.proxy import (
     AccessLog,
     ConnectionEntry,
@@ -129,7 +129,7 @@ def _unrouted(
     """The object, and its field, for which connections that no route is for meet an Envoy."""
     root = mesh.config.root_namespace
     rule = mesh.destination_rules.find(caller, service, root)
-    if rule and (field := steering_field(rule, port.port, plain=declared(port) == "plain")):
+    if rule and (field := steering_field(rule, port.port, declared(port))):
         return rule.ref, field
     if patch := mesh.envoy_filters.find(caller, service, port, root):
         return patch.origin, patch.field
@@ -182,7 +182,7 @@ def _needs_envoy(mesh: Mesh, caller: Caller, target: Target) -> bool:
     if found is None:
         return False
     backends, policy = found
-    return bool(needs_envoy(policy, plain=True) or mutual(mesh, target, policy, backends))
+    return bool(needs_envoy(policy, "plain") or mutual(mesh, target, policy, backends))
 
 
 def _entries(
@@ -234,19 +234,21 @@ def precedence(match: RouteMatch) -> tuple[int, int, int, int, int]:
     return kind, -length, any_method, -len(headers), -len(match.query)
 
 
-def steering_field(rule: DestinationRule, port: int, *, plain: bool) -> str:
+def steering_field(rule: DestinationRule, port: int, kind: PortKind | None) -> str:
     """The field of a DestinationRule that only an Envoy can do for a whole service port; "" if the kernel
     can do all of it, or if what is left rides along (rule 20)."""
     policy = rule.policy_for("", port)
-    where = "trafficPolicy"
-    if any(number == port for number, _ in rule.ports):
-        where = "trafficPolicy.portLevelSettings"
-    return f"{where}.{found}" if (found := needs_envoy(policy, plain=plain)) else ""
+    found = needs_envoy(policy, kind)
+    at_port = any(number == port for number, _ in rule.ports) and found != "tunnel"
+    where = "trafficPolicy.portLevelSettings" if at_port else "trafficPolicy"
+    return f"{where}.{found}" if found else ""
 
 
-def needs_envoy(policy: TrafficPolicy, *, plain: bool) -> str:
+def needs_envoy(policy: TrafficPolicy, kind: PortKind | None) -> str:
     """The part of a traffic policy for which a connection must meet an Envoy; "" if there is none. On a
-    `plain` port there are no requests, so what is said of them says nothing."""
+    plain port there are no requests, so what is said of them says nothing, and a tunnel is for nothing else
+    than what is there."""
+    plain = kind == "plain"
     balancer, pool, outliers, tls = policy.balancer, policy.pool, policy.outliers, policy.tls
     if balancer and balancer.hash and balancer.hash.kind != "source_ip" and not plain:
         return "loadBalancer.consistentHash"
@@ -256,6 +258,8 @@ def needs_envoy(policy: TrafficPolicy, *, plain: bool) -> str:
         return "connectionPool"
     if outliers:
         return "outlierDetection"
+    if policy.tunnel and kind != "http":
+        return "tunnel"
     if policy.proxy_protocol:
         return "proxyProtocol"
     if policy.retry_budget and not plain:
@@ -344,7 +348,9 @@ def destination(
         Part(number, tuple(sorted(own)), tuple(places[backend] for backend in sorted(own) if places))
         for number, own in sorted(parts.items())
     )
-    return Destination(target, tuple(made), *_secured(mesh, target, policy, allowed))
+    # Who asks for a tunnel has heard no client speak HTTP.
+    spoken = version(mesh, target) if policy.tunnel else "client"
+    return Destination(target, tuple(made), *_secured(mesh, target, policy, allowed), spoken)
 
 
 def _secured(
@@ -360,7 +366,8 @@ def _secured(
 
 
 def version(mesh: Mesh, target: Target) -> Version:
-    """In what a gateway speaks to a target, by what its Service says of the port, as in Istio."""
+    """In what a gateway, or who asks for a tunnel, speaks to a target: by what its Service says of the port,
+    as in Istio."""
     ports = mesh.services[target.service].ports
     return next(
         (

@@ -18,6 +18,7 @@ from mesh.model import (
     RetryBudget,
     Subset,
     TrafficPolicy,
+    Tunnel,
 )
 from tests.mesh.dialects.objects import obj
 from xds.dialects import read
@@ -253,6 +254,39 @@ def test_the_proxy_protocol(written: Any, means: Any) -> None:
     assert policy(proxyProtocol=written) == TrafficPolicy(proxy_protocol=means)
 
 
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [
+        ({"targetHost": "db.example", "targetPort": 5432}, Tunnel("db.example:5432")),
+        ({"targetHost": "db", "targetPort": 1, "protocol": "CONNECT"}, Tunnel("db:1")),
+        ({"targetHost": "10.0.0.1", "targetPort": 1, "protocol": "POST"}, Tunnel("10.0.0.1:1", post=True)),
+        ({"targetHost": "2001:DB8::1", "targetPort": 1}, Tunnel("[2001:db8::1]:1")),
+    ],
+)
+def test_tunnels(written: Any, means: Tunnel) -> None:
+    assert policy(tunnel=written) == TrafficPolicy(tunnel=means)
+
+
+def test_a_tunnel_stands_beside_what_is_said_of_a_port() -> None:
+    """istio/istio, tunnelingconfig: of a subset, or of the rule."""
+    ports = [{"port": {"number": 80}, "tls": {"mode": "SIMPLE"}}]
+    far, near = ({"targetHost": host, "targetPort": 1} for host in ("far", "near"))
+    found = destination_rule(
+        {
+            "trafficPolicy": {"tunnel": far, "portLevelSettings": ports},
+            "subsets": [
+                {"name": "v1", "trafficPolicy": {"tunnel": near}},
+                {"name": "v2", "trafficPolicy": {"tunnel": near, "portLevelSettings": ports}},
+                {"name": "v3"},
+            ],
+        }
+    )
+    tls = ClientTls("SIMPLE")
+    for subset, tunnel in (("", "far:1"), ("v1", "near:1"), ("v2", "near:1"), ("v3", "far:1")):
+        assert found.policy_for(subset, 80) == TrafficPolicy(tls=tls, tunnel=Tunnel(tunnel))
+        assert found.policy_for(subset, 90) == TrafficPolicy(tunnel=Tunnel(tunnel))
+
+
 def test_what_istio_knows_of_no_port_is_inherited_by_subsets_and_by_no_port() -> None:
     levels = {"retryBudget": {"percent": 5}, "proxyProtocol": {}}
     ports = [{"port": {"number": 80}, "loadBalancer": {"simple": "RANDOM"}}]
@@ -285,9 +319,7 @@ def test_what_a_subset_says_comes_before_what_the_rule_says_of_a_port() -> None:
     plain = ClientTls("DISABLE")
     assert found.policy_for("", 80) == TrafficPolicy(Balancer("RANDOM"), tls=plain)
     assert found.policy_for("v1", 80) == TrafficPolicy(Balancer("ROUND_ROBIN"), tls=plain)
-    assert found.policy_for("v1", 90) == TrafficPolicy(
-        Balancer("ROUND_ROBIN"), outliers=OutlierDetection()
-    )
+    assert found.policy_for("v1", 90) == TrafficPolicy(Balancer("ROUND_ROBIN"), outliers=OutlierDetection())
 
 
 @pytest.mark.parametrize(
@@ -347,7 +379,22 @@ def balanced(**consistent: Any) -> Any:
     ("levels", "field", "says"),
     [
         ({}, "", "says nothing"),
-        ({"tunnel": {}}, "tunnel", "not supported"),
+        ({"tunnel": {"targetPort": 1}}, "tunnel.targetHost", "is required"),
+        ({"tunnel": {"targetHost": "a"}}, "tunnel.targetPort", "is required"),
+        ({"tunnel": {"targetHost": "a", "targetPort": 0}}, "tunnel.targetPort", "must be 1 to 65535"),
+        ({"tunnel": {"targetHost": "*.a", "targetPort": 1}}, "tunnel.targetHost", "is no host"),
+        ({"tunnel": {"targetHost": "a:1", "targetPort": 1}}, "tunnel.targetHost", "is no host"),
+        ({"tunnel": {"targetHost": "%a%", "targetPort": 1}}, "tunnel.targetHost", "is no host"),
+        (
+            {"tunnel": {"targetHost": "a", "targetPort": 1, "protocol": "GET"}},
+            "tunnel.protocol",
+            "must be one of CONNECT, POST",
+        ),
+        (
+            {"tunnel": {"targetHost": "a", "targetPort": 1}, "proxyProtocol": {}},
+            "tunnel",
+            "beside proxyProtocol",
+        ),
         ({"proxyProtocol": {"version": "V3"}}, "proxyProtocol.version", "must be one of V1, V2"),
         ({"proxyProtocol": {"version": 2}}, "proxyProtocol.version", "must be a string"),
         ({"retryBudget": {"percent": 101}}, "retryBudget.percent", "must be 0 to 100"),

@@ -8,11 +8,12 @@ from datetime import timedelta
 from envoy_data_plane.envoy.config.listener.v3 import Filter
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
     TcpProxy,
+    TcpProxyTunnelingConfig,
     TcpProxyWeightedCluster,
     TcpProxyWeightedClusterClusterWeight,
 )
 
-from mesh.model import ConnectionRule, TrafficPolicy
+from mesh.model import NO_TRAFFIC_POLICY, ConnectionRule, TrafficPolicy, Tunnel
 from mesh.proxy import AccessLog, Target
 from xds.render import access_log, balancing, naming, protocol
 from xds.render.encoding import typed
@@ -32,7 +33,8 @@ def onward(
     """Backends that an egress class judges by requests get nothing here: there are none to judge. Where TLS
     ends they get a connection when the handshake is over, so that nobody reaches them who shows no
     certificate."""
-    found = list(_weighted(rule))
+    tunnel = _tunnel(rule, policies)
+    found = list(_weighted(rule, policies, tunnel))
     name = naming.NO_BACKEND if not found else found[0].name
     # Of several destinations the first that says something counts: a connection has one idle time.
     told = [policies[target] for target in map(Target.of, rule.backends) if target and target in policies]
@@ -43,6 +45,8 @@ def onward(
         idle_timeout=timedelta(milliseconds=next(filter(None, idle), 0)),
         hash_policy=balancing.connection_hash(next(filter(None, keys), None)),
     )
+    if tunnel:
+        proxy.tunneling_config = TcpProxyTunnelingConfig(hostname=tunnel.authority, use_post=tunnel.post)
     access_log.tell(proxy, listener, logs)
     if ends_tls:
         protocol.connect_after_handshake(proxy)
@@ -53,9 +57,20 @@ def onward(
     return Filter(name=naming.TCP_PROXY, typed_config=typed(proxy))
 
 
-def _weighted(rule: ConnectionRule) -> Iterator[TcpProxyWeightedClusterClusterWeight]:
+def _tunnel(rule: ConnectionRule, policies: Policies) -> Tunnel | None:
+    """A connection has one, and begins before a destination is chosen: that of the first one."""
+    targets = (Target.of(backend) for backend in rule.backends if backend.weight)
+    first = next(filter(None, targets), None)
+    return policies[first].tunnel if first and first in policies else None
+
+
+def _weighted(
+    rule: ConnectionRule, policies: Policies, tunnel: Tunnel | None
+) -> Iterator[TcpProxyWeightedClusterClusterWeight]:
+    """A destination with another tunnel, or without, gets nothing: it would not understand what it heard."""
     for backend in rule.backends:
         if backend.weight:
             target = Target.of(backend)
-            name = naming.cluster(target, 0) if target else naming.NO_BACKEND
+            alike = target and policies.get(target, NO_TRAFFIC_POLICY).tunnel == tunnel
+            name = naming.cluster(target, 0) if target and alike else naming.NO_BACKEND
             yield TcpProxyWeightedClusterClusterWeight(name=name, weight=backend.weight)

@@ -112,6 +112,9 @@ SAMPLES: Mapping[str, Sample] = {
     f"{_POOL}.http.useClientProtocol": _pooled("http.useClientProtocol", True),
     "trafficPolicy.outlierDetection": new(_WATCHED),
     "trafficPolicy.proxyProtocol": new(_policy("trafficPolicy.proxyProtocol", {"version": "V2"})),
+    "trafficPolicy.tunnel": new(
+        _policy("trafficPolicy.tunnel", {"targetHost": "db.example", "targetPort": 5432})
+    ),
     "trafficPolicy.retryBudget": new(_policy("trafficPolicy.retryBudget", {"percent": 10})),
     "trafficPolicy.tls": new(_policy("trafficPolicy.tls", {"mode": "SIMPLE"})),
 }
