@@ -48,6 +48,11 @@ spec: {selector: {app: greeter}, ports: [{name: main, port: 2525}]}
 ---
 apiVersion: v1
 kind: Service
+metadata: {name: announced, namespace: shop}
+spec: {selector: {app: greeter}, ports: [{name: tcp-main, port: 2526, targetPort: 2525}]}
+---
+apiVersion: v1
+kind: Service
 metadata: {name: shared, namespace: shop}
 spec: {selector: {app: web}, ports: [{name: tcp-any, port: 7000, targetPort: 8080}]}
 """
@@ -79,6 +84,11 @@ metadata: {name: greeter, namespace: shop}
 spec:
   hosts: [greeter]
   http: [{route: [{destination: {host: greeter}}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: announced, namespace: shop}
+spec: {host: announced, trafficPolicy: {proxyProtocol: {}}}
 ---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -116,6 +126,19 @@ with socket.create_connection(("greeter", 2525), timeout=10) as connection:
     connection.sendall(b"HELO")
     heard += connection.recv(4096)
 print(heard.decode(), time.monotonic() - began < 3)
+"""
+
+
+#: What the greeter says back, and what it should be.
+ANNOUNCED = """
+import socket
+service = socket.gethostbyname("announced")
+with socket.create_connection((service, 2526), timeout=10) as connection:
+    own, heard = connection.getsockname(), b""
+    while not heard.endswith(b"\\n"):
+        heard += connection.recv(4096)
+print(heard.decode().strip())
+print("220 readyPROXY TCP4", own[0], service, own[1], 2526)
 """
 
 
@@ -157,6 +180,13 @@ def test_a_canary_by_header_and_by_weight(ruled: RunningMesh) -> None:
 def test_a_server_that_speaks_first_is_heard_at_a_port_that_says_nothing(ruled: RunningMesh) -> None:
     assert ruled.python("shop/client", TALKING) == "220 readyHELO True"
     assert ruled.explain("shop/client", "shop/greeter:2525")["path"] == "envoy"
+
+
+def test_a_server_is_told_who_called_and_whom(ruled: RunningMesh) -> None:
+    """The client's own address, and that of the service, both of which no Envoy has changed."""
+    heard, wanted = ruled.python("shop/client", ANNOUNCED).splitlines()
+    assert heard == wanted
+    assert ruled.explain("shop/client", "shop/announced:2526")["path"] == "envoy"
 
 
 def test_connections_by_weight_are_the_kernels(ruled: RunningMesh) -> None:
