@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mesh.model import ServiceName
-from tests.traffic.edge import Certificate
+from tests.traffic.edge import Certificate, Edge, istio_gateway
 from tests.traffic.shop import Object, Served, Shop, destination_rule, object_of, to, virtual_service
 from tests.traffic.tunnelled import Tunnelled
 from tests.xds.render.backend import Backend
@@ -103,6 +103,19 @@ def test_a_proxy_that_takes_tls_at_a_port_is_asked_in_tls(
     level = {"portLevelSettings": [{"port": {"number": 80}, "tls": tls}]}
     shop = Served(serve, {"three": proxy}, routed(by_way_of("db")), tunnelled(DB, "db", **level))
     assert ask(shop.port(port=90, kind="-tcp"), "/any").backend == "one"
+    assert proxy.asked == ["CONNECT db.example:5432 HTTP/1.1, host: db.example:5432"]
+    proxy.stop()
+
+
+def test_a_gateway_for_what_leaves_the_mesh_asks_the_proxy_too(serve: Serve, servers: Servers) -> None:
+    proxy = Tunnelled(servers["one"].port)
+    port = {"number": 5432, "name": "tcp", "protocol": "TCP"}
+    away = by_way_of("db")
+    away["destination"]["host"] = "shadow.shop.svc.cluster.local"
+    route = virtual_service(hosts=["db.example"], gateways=["edge/public"], tcp=[{"route": [away]}])
+    served = istio_gateway({"port": port, "hosts": ["db.example"]})
+    edge = Edge(serve, {"three": proxy}, served, route, tunnelled(DB, "db"))
+    assert ask(edge.proxy.ports["0.0.0.0_5432"], "/any").backend == "one"
     assert proxy.asked == ["CONNECT db.example:5432 HTTP/1.1, host: db.example:5432"]
     proxy.stop()
 
