@@ -13,6 +13,7 @@ from agent.admin import Admin
 from agent.kernel import KernelError
 from agent.node_agent import NodeAgent
 from agent.options import Options
+from agent.records import Overtaken
 from proxy_configs.binary import envoy_binary
 
 log = logging.getLogger("agent")
@@ -28,6 +29,11 @@ def main() -> int:
         asyncio.run(_run(options))
     except (KernelError, OSError) as error:
         log.error("start the agent of mesh %s failed: %s", options.name, error)
+        return 1
+    except ExceptionGroup as group:
+        if not (overtaken := group.subgroup(Overtaken)):
+            raise
+        log.error("%s: the agent of mesh %s begins anew", overtaken.exceptions[0], options.name)
         return 1
     return 0
 

@@ -6,6 +6,7 @@ The only file that brings records, sandboxes and proxies together into map entri
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from agent.desired import Desired
 from agent.entries import Entries, Local
 from agent.kernel import Kernel, KernelError
 from agent.maglev_array import MaglevArray
-from agent.maglev_store import MaglevStore
+from agent.maglev_store import MaglevStore, StoreFullError
 from agent.reconcile import Applied, Reconciler
 from agent.records import Change
 from agent.sandbox import Sandbox
@@ -177,6 +178,12 @@ class Enforcement:
                 if netns.exists():
                     log.error("judge the live connections of %s again failed: %s", netns, error)
         return ended
+
+
+def is_full(error: Exception) -> bool:
+    """Is there no room for what is to come into force?"""
+    full = (errno.E2BIG, errno.ENOSPC)
+    return isinstance(error, StoreFullError) or (isinstance(error, KernelError) and error.errno in full)
 
 
 def _is_about(record: PodRecord, sandbox: Sandbox) -> bool:

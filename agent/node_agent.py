@@ -21,17 +21,18 @@ from agent import last_good
 from agent.access_log import Logged, LoggedConnection, LoggedRequest, Refusal
 from agent.client import DiscoveryClient
 from agent.connection_logs.connection_logging import ConnectionLogging
-from agent.enforcement import Enforcement
+from agent.enforcement import Enforcement, is_full
 from agent.flows import FlowLog, FlowTeller
 from agent.kernel import Kernel, KernelError
 from agent.last_good import LastGood, Saver
 from agent.log_rotation import LogRotation
 from agent.maglev_store import StoreFullError
 from agent.names import Names
+from agent.node_report import problem, refusals
 from agent.options import Options
 from agent.proxies import Proxies
 from agent.proxy import Places
-from agent.records import Change, Records
+from agent.records import Change, Overtaken, Records
 from agent.resolving import Resolving
 from agent.sandbox import Sandbox, SandboxFolder
 from agent.telemetry.measuring import Measuring
@@ -130,12 +131,8 @@ class NodeAgent:
         self._sandboxes = self._folder.read()
         await self._in_kernel(self._workloads.refresh, self._sandboxes)
         self._routed = self._enforcement.routed(self._workloads.guarded)
-        log.info(
-            "agent of node %s begins with %d pods; the kernel is at its generation %d",
-            self._options.node,
-            len(self._sandboxes),
-            self._enforcement.generation,
-        )
+        text = "agent of node %s begins with %d pods; the kernel is at its generation %d"
+        log.info(text, self._options.node, len(self._sandboxes), self._enforcement.generation)
         self._restore()
         await self._resolving.listen(self._teller.tell_query)
         await self._proxies.adopt(self._sandboxes)
@@ -159,11 +156,9 @@ class NodeAgent:
     def status(self) -> dict[str, Any]:
         """The state of the node, as the admin interface shows it."""
         pods = set(self._sandboxes) | set(self._enforcement.pods)
-        problems = self._refusals()
-        problems += [_problem(pod, why) for pod, why in sorted(self._workloads.failing.items())]
-        problems += [_problem(None, why) for why in self._records.unread]
-        if self._problem:
-            problems.append(_problem(None, self._problem))
+        problems = refusals(self._rollout.refusals())
+        problems += [problem(pod, why) for pod, why in sorted(self._workloads.failing.items())]
+        problems += [problem(None, why) for why in (*self._records.unread, self._problem) if why]
         return {
             "generation": self._applied,
             "wanted": self._wanted,
@@ -182,19 +177,15 @@ class NodeAgent:
 
     def proxies(self) -> list[dict[str, Any]]:
         """Each pod's Envoy, where its admin socket is and what it has accepted; the refusals."""
-        refused = self._rollout.refusals()
+        refused, pods = refusals(self._rollout.refusals()), self._enforcement.pods
         return [
             {
                 "pod": str(pod),
-                "reasons": list(record.reasons) if (record := self._enforcement.pods.get(pod)) else [],
+                "reasons": list(record.reasons) if (record := pods.get(pod)) else [],
                 "error": self._proxies.error(pod),
                 "admin": str(admin) if (admin := self._proxies.admin(pod)) else None,
                 "accepted": self._proxies.accepted(pod),
-                "refused": [
-                    {"type": r.type_url, "name": r.name, "hash": r.hash, "error": r.error}
-                    for r in refused
-                    if r.pod == pod
-                ],
+                "refused": [found for found in refused if found["pod"] == str(pod)],
             }
             for pod in sorted(self._sandboxes)
         ]
@@ -298,10 +289,7 @@ class NodeAgent:
             self._logging.add_events(records)
             records = [record for record in records if not RingEvent.is_close(record)]
             self._teller.tell(records)
-            try:
-                self._spanning.add_events(records)
-            except Exception:
-                log.exception("spans of some connections are not told: this is a fault of ours")
+            self._spanning.add_events(records)
             await asyncio.sleep(EVENT_LOOK)
 
     # --- what is done about it -------------------------------------------------------------------
@@ -318,12 +306,21 @@ class NodeAgent:
                     log.error("%s; what was in force stays; trying again every %g s", error, RETRY)
                 self._problem = str(error)
                 self._retry_at = _now() + RETRY
+                if self._committed and is_full(error):
+                    self._give_up(error)
             try:
                 async with asyncio.timeout(self._patience()):
                     await self._wake.wait()
             except TimeoutError:
                 log.debug("a deadline has passed")
             self._wake.clear()
+
+    def _give_up(self, error: Exception) -> None:
+        """It stands in the desired tables in part, so who hears of a newer one begins anew; and that is sent
+        once there is an answer to this one."""
+        if self._records.overtaken:
+            raise Overtaken(f"generation {self._number} does not fit, and a newer one is here") from error
+        self._answer(str(error))
 
     def _patience(self) -> float | None:
         # After a failure the deadline of the rollout may long have passed.
@@ -456,21 +453,19 @@ class NodeAgent:
         if not always and applied.generation != before:
             self._save()
 
-    def _answer(self) -> None:
+    def _answer(self, error: str = "") -> None:
+        """To what is in force, or (`error`) cannot be."""
         assert self._client
-        refusals = self._refusals()
+        refused = refusals(self._rollout.refusals())
         # Before the generation: who hears that it is in force knows then what is wrong with it.
-        if refusals and self._newest_manifests is not None:
-            self._client.nack(self._newest_manifests, json.dumps(refusals))
+        if refused and self._newest_manifests is not None:
+            self._client.nack(self._newest_manifests, json.dumps(refused))
         for update in self._answering:
-            self._client.ack(update)
+            if error:
+                self._client.nack(update, error)
+            else:
+                self._client.ack(update)
         self._answering = []
-
-    def _refusals(self) -> list[dict[str, str]]:
-        return [
-            {"pod": str(r.pod), "type": r.type_url, "name": r.name, "hash": r.hash, "error": r.error}
-            for r in self._rollout.refusals()
-        ]
 
     def _save(self) -> None:
         self._saver.save(LastGood(self._enforcement.generation, self._records.applied()))
@@ -493,10 +488,6 @@ class NodeAgent:
     async def _in_kernel(self, function: Callable[..., _T], *arguments: Any) -> _T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, partial(function, *arguments))
-
-
-def _problem(pod: WorkloadName | None, error: str) -> dict[str, str]:
-    return {"pod": str(pod) if pod else "", "type": "", "name": "", "hash": "", "error": error}
 
 
 def _now() -> float:

@@ -36,6 +36,11 @@ class Change:
     new: Record | None
 
 
+class Overtaken(Exception):
+    """A generation stands in the desired tables in part and cannot go through, and there is a newer one. Who
+    starts anew begins with what was in force and with that one."""
+
+
 _Staged = dict[str, dict[str, Held | None]]
 
 
@@ -117,6 +122,11 @@ class Records:
                 old = self._applied[type_url].get(name)
                 if type_url != BODY_TYPE:
                     yield Change(type_url, name, old.record if old else None, held.record if held else None)
+
+    @property
+    def overtaken(self) -> bool:
+        """Is a newer generation complete than the one that has begun?"""
+        return self._begun is not None and bool(self._complete)
 
     def finish(self) -> None:
         """The generation that has begun is in force."""

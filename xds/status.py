@@ -56,11 +56,10 @@ class Status:
                 # An agent that comes back holds a generation of an earlier stream.
                 self._take_generation(node, self._accepted(node_id, GENERATION_TYPE))
             case Acked(type_url=type_url, versions=versions):
+                for name in versions:
+                    self._refused.pop((node, f"{type_url}/{_subject(type_url, name)}"), None)
                 if type_url == GENERATION_TYPE:
                     self._take_generation(node, versions)
-                else:
-                    for name in versions:
-                        self._refused.pop((node, f"{type_url}/{_subject(type_url, name)}"), None)
             case Nacked():
                 self._take_refusal(node, event)
 
