@@ -48,6 +48,15 @@ DATADOG = Fields(("service", "port", "maxTagLength"))
 _TRACING: tuple[Literal["opentelemetry", "zipkin", "datadog"], ...] = ("opentelemetry", "zipkin", "datadog")
 
 
+def _port(reader: Reader) -> int:
+    """MeshConfig is read by protobuf's JSON mapping, in which a number may be text: Istio's documentation has
+    it so."""
+    text = reader.value
+    if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 6:
+        return port(reader.part(int(text), reader.path))
+    return port(reader)
+
+
 def authorization_provider(item: Reader) -> AuthorizationProvider | None:
     """None for providers of other features."""
     grpc, http = item.mapping().at("envoyExtAuthzGrpc"), item.at("envoyExtAuthzHttp")
@@ -65,7 +74,7 @@ def authorization_provider(item: Reader) -> AuthorizationProvider | None:
         name=printable(item.at("name"), 253),
         kind="grpc" if grpc.present else "http",
         service=printable(reader.at("service"), 253),
-        port=port(reader.at("port")),
+        port=_port(reader.at("port")),
         timeout_ms=duration_ms(reader.at("timeout"), 600_000, at_least=0),
         fail_open=reader.at("failOpen").boolean(),
         status_on_error=_status(reader.at("statusOnError")),
@@ -113,7 +122,7 @@ def tracing_provider(item: Reader) -> TracingProvider | None:
         name=printable(item.at("name"), 253),
         kind=found[0],
         service=printable(reader.at("service"), 253),
-        port=port(reader.at("port")),
+        port=_port(reader.at("port")),
         path=path,
         timeout_ms=timeout,
         headers=headers,

@@ -99,18 +99,19 @@ def ask_envoy(tried: Sequence[Trying]) -> str:
         path = Path(folder, "bootstrap.pb")
         path.write_bytes(static_bootstrap([one.resource.any for one in tried], _clusters(tried), folder))
         try:
-            ended = _validate(binary, path)
+            status, output = _validate(binary, path)
         except subprocess.TimeoutExpired:
             return f"Envoy has not answered in {_PATIENCE:g} s"
         except OSError as error:
             raise CannotTry(f"cannot be tried: starting {binary} failed: {error}") from error
-    if ended.returncode < 0:
-        raise CannotTry(f"cannot be tried: Envoy was ended by {signal.strsignal(-ended.returncode)}")
-    return "" if ended.returncode == 0 else _words(ended.stderr or ended.stdout, folder)
+    if status < 0:
+        raise CannotTry(f"cannot be tried: Envoy was ended by {signal.strsignal(-status)}")
+    return "" if status == 0 else _words(output, folder)
 
 
-def _validate(binary: Path, path: Path) -> subprocess.CompletedProcess[str]:
-    """As nobody, if we may: a script is run when it is loaded. Raises OSError, TimeoutExpired."""
+def _validate(binary: Path, path: Path) -> tuple[int, str]:
+    """Exit status and output. As nobody, if we may: a script is run when it is loaded. Raises OSError,
+    TimeoutExpired."""
     handle = os.open(binary, os.O_RDONLY)  # nobody may not walk to it
     try:
         command = [f"/proc/self/fd/{handle}", "--mode", "validate", "-c", str(path), "--disable-hot-restart"]
@@ -121,16 +122,21 @@ def _validate(binary: Path, path: Path) -> subprocess.CompletedProcess[str]:
             command = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", *command]
             os.chown(path.parent, _NOBODY, _NOBODY)
             os.chown(path, _NOBODY, _NOBODY)
-        return subprocess.run(
-            command,
-            cwd=path.parent,
-            env={},
-            pass_fds=(handle,),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PATIENCE,
-        )
+        # A file and no pipe: an access log to /dev/stdout opens it once more, as whom it belongs to.
+        with (path.parent / "output").open("w+b") as said:
+            if os.geteuid() == 0:
+                os.chown(said.fileno(), _NOBODY, _NOBODY)
+            ended = subprocess.run(
+                command,
+                cwd=path.parent,
+                env={},
+                pass_fds=(handle,),
+                stdout=said,
+                stderr=said,
+                timeout=_PATIENCE,
+            )
+            said.seek(0)
+            return ended.returncode, said.read().decode(errors="replace")
     finally:
         os.close(handle)
 

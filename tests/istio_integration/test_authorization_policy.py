@@ -209,6 +209,14 @@ def test_mesh_config_is_a_text_of_yaml() -> None:
     assert fragment.valid
 
 
+def test_a_port_of_a_provider_may_be_text_as_in_istios_documentation() -> None:
+    text = "extensionProviders: [{{name: ask, envoyExtAuthzHttp: {{service: ask.foo, port: {port}}}}}]"
+    (found,) = config(text.format(port='"8000"')).nouns
+    assert isinstance(found, MeshConfig) and found.providers[0].port == 8000
+    for wrong in ('"http"', '"80000"', '""', '"²"'):
+        assert not config(text.format(port=wrong)).valid
+
+
 def test_the_default_of_path_normalization_is_ours() -> None:
     (found,) = config("pathNormalization: {normalization: DEFAULT}").nouns
     assert isinstance(found, MeshConfig) and found.path_normalization == "MERGE_SLASHES"

@@ -67,6 +67,7 @@ def policy(hostname: str = "backend.example", **validation: Any) -> dict[str, An
         ({"sni": "backend.example", "caCertificates": "CA", "subjectAltNames": ["other.example"]}, 503),
         ({"sni": "backend.example"}, 503),
         ({"sni": "other.example", "insecureSkipVerify": True}, 200),
+        ({"insecureSkipVerify": True}, 200),
     ],
 )
 def test_a_destination_rule_begins_tls_and_believes_whom_it_names(

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mesh.discovery.envoy import CLUSTER
-from mesh.model import NO_TRAFFIC_POLICY, Balancer, TrafficPolicy
+from mesh.discovery.envoy import CLUSTER, LISTENER
+from mesh.model import NO_TRAFFIC_POLICY, AccessLogProvider, Balancer, TrafficPolicy
+from mesh.proxy import AccessLog, L7Class
 from xds import trial
-from xds.render import EnvoyResource, clusters
+from xds.render import EnvoyResource, clusters, listeners, naming
 from xds.render.mutual_tls import Peers
 
 #: Says how often the process forked: `fork` runs what was registered here, `vfork` does not.
@@ -44,6 +45,15 @@ def test_envoy_runs_as_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(trial, "envoy_binary", lambda: _program(tmp_path, "id -u; id -G; env; exit 1"))
     words = trial.ask_envoy(())
     assert words.startswith("65534 65534 ") and "PATH" not in words
+
+
+def test_an_access_log_to_standard_output_can_be_opened() -> None:
+    """It is a file of whoever started Envoy, whom nobody may not ask for it."""
+    standard = AccessLog(AccessLogProvider("envoy", "file", text="said", path="/dev/stdout"))
+    body = listeners.class_listener(L7Class(256, "ingress", (), plain=()), None, (standard,))
+    asked = trial.Trying(EnvoyResource(LISTENER, "one", body, ()))
+    beside = EnvoyResource(CLUSTER, naming.INBOUND_PASSTHROUGH, clusters.passthrough_cluster("ingress"), ())
+    assert trial.ask_envoy([asked, trial.Trying(beside)]) == ""
 
 
 def test_an_envoy_that_is_killed_has_said_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

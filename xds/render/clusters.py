@@ -63,6 +63,7 @@ def service_cluster(
             policy.pool,
             version,
             sni_from_host=upstream_tls.follows_host(policy),
+            verified=policy.tls is None or policy.tls.verify,
         ),
     )
     if balancing.to_the_dialled_address(policy.balancer):

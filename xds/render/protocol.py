@@ -84,9 +84,11 @@ def upstream(
     version: Version = "client",
     *,
     sni_from_host: bool = False,
+    verified: bool = True,
 ) -> dict[str, Any]:
     """`typed_extension_protocol_options` of a cluster: `version` is spoken, unless the connection pool of a
-    DestinationRule says otherwise (istio/api, HTTPSettings)."""
+    DestinationRule says otherwise (istio/api, HTTPSettings). With `sni_from_host` TLS is for the request's
+    Host, which certificates must be of where they are `verified`."""
     found = pool or ConnectionPool()
     common = HttpProtocolOptions(max_headers_count=MAX_HEADERS, max_response_headers_kb=MAX_HEADERS_KB)
     if found.idle_ms is not None:
@@ -104,7 +106,7 @@ def upstream(
     options = UpstreamOptions(common_http_protocol_options=common, http_filters=list(http_filters))
     if sni_from_host:
         options.upstream_http_protocol_options = UpstreamHttpProtocolOptions(
-            auto_sni=True, auto_san_validation=True
+            auto_sni=True, auto_san_validation=verified
         )
     http1_options = Http1ProtocolOptions(enable_trailers=True)
     if found.use_client_protocol or (version == "client" and found.upgrade != "UPGRADE"):

@@ -37,6 +37,8 @@ MESSAGES: Mapping[PatchTarget, type[betterproto2.Message]] = {
     "CLUSTER": Cluster,
 }
 _PREFIX = "type.googleapis.com/"
+#: Messages by name and fields, as Istio's documentation writes them.
+_TYPED_STRUCTS = ("udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct")
 #: Field types by what JSON has in their place.
 _WHOLE = frozenset(
     ("int32", "int64", "uint32", "uint64", "sint32", "sint64", "fixed32", "fixed64", "sfixed32", "sfixed64")
@@ -179,12 +181,26 @@ def _any(value: Any, path: str) -> AnyMessage:
     if not isinstance(value, Mapping) or not isinstance(value.get("@type"), str):
         raise Unreadable(path, "needs an @type, such as type.googleapis.com/envoy.config.route.v3.Route")
     url = value["@type"]
+    if url.rpartition("/")[2] in _TYPED_STRUCTS:
+        return _any(_untied(value, path), path)
     kind = type_of(url)
     if kind is None:
         raise Unreadable(f"{path}.@type", f"{url[:120]!r} is no type of Envoy that is known here")
     rest: Any = {key: item for key, item in value.items() if key != "@type"}
     inside = message(kind, rest.get("value") if _is_special(kind) else rest, path)
     return AnyMessage(type_url=_PREFIX + url.rpartition("/")[2], value=bytes(inside))
+
+
+def _untied(value: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The message that a TypedStruct describes: Envoy makes that of it, too."""
+    url, fields = value.get("type_url", value.get("typeUrl")), value.get("value", {})
+    if unknown := value.keys() - {"@type", "type_url", "typeUrl", "value"}:
+        raise Unreadable(f"{path}.{min(map(str, unknown))}", "is no field of a TypedStruct")
+    if not isinstance(url, str) or url.rpartition("/")[2] in _TYPED_STRUCTS:
+        raise Unreadable(f"{path}.type_url", "must be a type of Envoy")
+    if not isinstance(fields, Mapping):
+        raise Unreadable(f"{path}.value", "must be a mapping")
+    return {**fields, "@type": url}
 
 
 def _is_special(kind: type[betterproto2.Message]) -> bool:
