@@ -117,7 +117,8 @@ class FlowTeller:
                 inbound,
                 (caller, request.remote.port, names.workload(caller)),
                 (pack(target.ip), target.port, names.workload(pack(target.ip))),
-                names.service(pack(request.local.ip)),
+                # A request that has come in was for a pod: whoever that one stands behind was meant.
+                names.service_at(*request.local) if inbound else names.service(pack(request.local.ip)),
                 names.judging(request.route),
                 names.logs,
             )
@@ -127,7 +128,7 @@ class FlowTeller:
         """Take in a connection that the Envoy of the pod with these addresses let nowhere."""
         inbound = refusal.local.ip in addresses
         names, local = self._names, pack(refusal.local.ip)
-        service = names.service(local)
+        service = names.service_at(*refusal.local) if inbound else names.service(local)
         rules = refuses(names.judging(refusal.route), refusal.unproven)
         caller = pack(refusal.remote.ip if inbound else next(iter(addresses), ""))
         flow = Flow(

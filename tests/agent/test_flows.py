@@ -16,7 +16,15 @@ from bpf.layout import NO_ADDRESS, Audit, DropReason, Event, EventFlags, EventTy
 from mesh.answers.flow import Flow, Peer, Request
 from mesh.discovery.wire import bytes_field, integer_field, text_field
 from mesh.model import ServiceName, WorkloadName
-from mesh.node import PolicyClass, PolicySet, PortVerdict, Record, ServiceRecord, WorkloadRecord
+from mesh.node import (
+    PolicyClass,
+    PolicySet,
+    PortVerdict,
+    Record,
+    ServicePortRecord,
+    ServiceRecord,
+    WorkloadRecord,
+)
 from tests.access_log import requests, tls
 
 WEB, CLIENT = WorkloadName("shop", "web"), WorkloadName("shop", "client")
@@ -182,6 +190,17 @@ def test_a_request_of_a_steered_caller_is_told_with_the_callers_own_address() ->
     assert flow.l7 == Request("GET", "/a\x1b[2J", "web", 200, 3.5)
     assert (flow.verdict, flow.direction, flow.type) == ("FORWARDED", "egress", "L7")
     assert flow.time == "2023-11-14T22:13:20.000000Z"
+
+
+def test_a_request_that_came_in_is_of_the_service_behind_which_its_pod_stands() -> None:
+    known = names()
+    port = ServicePortRecord(80, "TCP", (("10.0.0.1", 80),))
+    known.follow(Change("type", "s", None, ServiceRecord(ServiceName("shop", "api"), (), 0, (port,))))
+    log = FlowLog()
+    (request,) = requests(logged("10.0.0.1", "10.0.0.2", "", 403, NONE))
+    FlowTeller(known, log).tell_request(("10.0.0.1",), request)
+    (flow,) = log.last(9)
+    assert (flow.destination.service, flow.verdict) == ("shop/api", "DROPPED")
 
 
 def test_a_request_that_policy_refused_is_a_dropped_flow_and_another_403_is_not() -> None:
