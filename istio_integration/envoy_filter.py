@@ -13,11 +13,14 @@ from typing import cast
 
 from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.selection import selector
-from mesh.dialects.syntax import created, labels, port, printable
+from mesh.dialects.subject import read_gateway
+from mesh.dialects.syntax import created, expression, labels, port, printable
+from mesh.expression import compile_expression
 from mesh.model import (
     ClusterMatch,
     EnvoyFilter,
     EnvoyPatch,
+    FilterClass,
     ListenerMatch,
     ObjectRef,
     PatchContext,
@@ -28,19 +31,18 @@ from mesh.model import (
     RouteKind,
     RoutesMatch,
 )
+from mesh.proxy_metadata import ISTIO_VERSION
+from mesh.routes.gateways import GATEWAY_NAME
 
-SPEC = Fields(
-    ("workloadSelector", "priority", "configPatches"),
-    refused=("targetRefs",),
-    why="is for waypoints, of which there are none: write a workloadSelector",
-)
+SPEC = Fields(("workloadSelector", "targetRefs", "priority", "configPatches"))
 WORKLOADS = Fields(("labels",))
 ENTRY = Fields(("applyTo", "match", "patch"))
 MATCH = Fields(
-    ("context", "listener", "routeConfiguration", "cluster"),
-    refused=("proxy", "waypoint"),
-    why="is not supported: every proxy of a mesh is of one version",
+    ("context", "proxy", "listener", "routeConfiguration", "cluster"),
+    refused=("waypoint",),
+    why="is for waypoints, of which there are none",
 )
+PROXY = Fields(("proxyVersion", "metadata"))
 LISTENER = Fields(("portNumber", "name", "filterChain"), refused=("portName", "listenerFilter"))
 CHAIN = Fields(
     ("name", "sni", "applicationProtocols", "destinationPort", "transportProtocol", "filter"),
@@ -51,7 +53,7 @@ ROUTES = Fields(("portNumber", "name", "gateway", "vhost"), refused=("portName",
 HOST = Fields(("name", "domainName", "route"))
 ROUTE = Fields(("name", "action"))
 CLUSTER = Fields(("portNumber", "service", "subset", "name"))
-PATCH = Fields(("operation", "value"), refused=("filterClass",), why="is not supported yet: name a filter")
+PATCH = Fields(("operation", "value", "filterClass"))
 
 #: Whether it makes Envoys run (rule 20).
 STEER = "sluice.io/steer"
@@ -59,6 +61,7 @@ STEER = "sluice.io/steer"
 CONTEXTS = ("ANY", "SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY")
 _REFUSED_CONTEXTS = ("WAYPOINT",)
 _REFUSED_TARGETS = ("LISTENER_FILTER", "EXTENSION_CONFIG", "BOOTSTRAP")
+_CLASSES = ("UNSPECIFIED", "AUTHN", "AUTHZ", "STATS")
 _ACTIONS = ("ANY", "ROUTE", "REDIRECT", "DIRECT_RESPONSE")
 
 #: What may be done to what, and the match that goes with it.
@@ -91,6 +94,8 @@ def read_envoy_filter(root: Reader, ref: ObjectRef) -> tuple[EnvoyFilter, ...]:
     spec.require()
     spec.fields(SPEC)
     own = labels(spec.at("workloadSelector").fields(WORKLOADS).at("labels"))
+    if gateway := read_gateway(spec, ref, "workloadSelector"):
+        own = ((GATEWAY_NAME, gateway),)
     items = spec.at("configPatches").items(_MOST_PATCHES)
     if spec.at("configPatches").sound and not items:
         spec.at("configPatches").refuse("is required: write at least one patch")
@@ -99,7 +104,7 @@ def read_envoy_filter(root: Reader, ref: ObjectRef) -> tuple[EnvoyFilter, ...]:
     return (
         EnvoyFilter(
             ref,
-            tuple(_patch(item) for item in items),
+            tuple(patch for item in items if (patch := _patch(item))),
             selector(Requirement(key, "In", (value,)) for key, value in own),
             own,
             spec.at("priority").integer(-(2**31), 2**31 - 1),
@@ -110,7 +115,8 @@ def read_envoy_filter(root: Reader, ref: ObjectRef) -> tuple[EnvoyFilter, ...]:
     )
 
 
-def _patch(item: Reader) -> EnvoyPatch:
+def _patch(item: Reader) -> EnvoyPatch | None:
+    """None where no proxy is of the version that it is for."""
     item.fields(ENTRY)
     target = item.at("applyTo")
     target.require()
@@ -128,16 +134,37 @@ def _patch(item: Reader) -> EnvoyPatch:
     if target.sound and operation.sound and done not in OPERATIONS[to]:
         operation.refuse(f"{done} does not go with applyTo {to} here; use one of {', '.join(OPERATIONS[to])}")
     where = _where(match, to)
+    is_for_us, metadata = _proxy(match.at("proxy"))
+    added = patch.at("filterClass").choice(_CLASSES, "UNSPECIFIED")
+    if added != "UNSPECIFIED" and not (to.endswith("_FILTER") and done == "ADD"):
+        patch.at("filterClass").note("has no effect but beside ADD of an HTTP_FILTER or a NETWORK_FILTER")
+        added = "UNSPECIFIED"
     if target.sound and operation.sound:
         _fit(item, to, done, where)
-    return EnvoyPatch(
+    made = EnvoyPatch(
         item.rule_field,
         cast(PatchTarget, to),
         cast(PatchContext, context),
         cast(PatchOperation, done),
         _value(patch.at("value"), done),
         where,
+        metadata,
+        cast(FilterClass, "" if added == "UNSPECIFIED" else added),
     )
+    return made if is_for_us else None
+
+
+def _proxy(found: Reader) -> tuple[bool, tuple[tuple[str, str], ...]]:
+    """Is it for proxies of our version, and for which of them?"""
+    found.fields(PROXY)
+    version = found.at("proxyVersion")
+    wanted = tuple(sorted((key, printable(value, _LONGEST)) for key, value in found.at("metadata").entries()))
+    text = expression(version)
+    if text is None or not version.sound:
+        return True, wanted
+    if not (is_ours := compile_expression(text).occurs(ISTIO_VERSION)):
+        version.note(f"is for no proxy: those here are like Istio's of {ISTIO_VERSION}")
+    return is_ours, wanted
 
 
 def _value(value: Reader, operation: str) -> str:

@@ -12,10 +12,12 @@ from istio_integration.modes import MATCH_WORKLOADS, directions
 from istio_integration.sampling import hundredths
 from mesh.dialects.reading import OBJECT, Fields, Reader
 from mesh.dialects.selection import pod_key, selector
+from mesh.dialects.subject import SUBJECT, read_gateway
 from mesh.dialects.syntax import label_value, printable, token
 from mesh.model import CustomTag, ObjectRef, Requirement, Telemetry, TracingRule
+from mesh.routes.gateways import GATEWAY_NAME
 
-SPEC = Fields(("selector", "tracing", "accessLogging", "metrics"), refused=("targetRef", "targetRefs"))
+SPEC = Fields((*SUBJECT, "tracing", "accessLogging", "metrics"))
 WORKLOADS = Fields(("matchLabels",))
 TRACING = Fields(
     ("match", "providers", "randomSamplingPercentage", "disableSpanReporting", "customTags"),
@@ -41,6 +43,8 @@ def read_telemetry(root: Reader, ref: ObjectRef) -> tuple[Telemetry, ...]:
         Requirement(pod_key(value, key), "In", (label_value(value),))
         for key, value in chosen.at("matchLabels").entries()
     ]
+    if gateway := read_gateway(spec, ref, "selector"):
+        wanted.append(Requirement(GATEWAY_NAME, "In", (gateway,)))
     rules = tuple(_tracing(item) for item in spec.at("tracing").items())
     logging = tuple(access_log_rule(item) for item in spec.at("accessLogging").items())
     metrics = tuple(rule for item in spec.at("metrics").items() for rule in metric_rules(item))

@@ -306,7 +306,7 @@ class Node:
             got,
             sent_logs,
             got_logs,
-            filter_parts(filters, mesh.config.root_namespace),
+            filter_parts(filters, mesh.config.root_namespace, name),
             plugin_parts(filters),
             secrets,
             self._identity(name, inbound, destinations, gateway),

@@ -248,9 +248,14 @@ _REQUESTS = (
     ),
     *_rows(
         "EnvoyFilter",
-        ("", ("workloadSelector", "priority"), RIDES, "whose Envoys are changed, and in which order"),
+        (
+            "",
+            ("workloadSelector", "targetRefs", "priority"),
+            RIDES,
+            "whose Envoys are changed, and in which order",
+        ),
         ("", "configPatches", DESTINATION, "inbound; only an Envoy does what is put into it"),
-        ("configPatches[].match", "context", RIDES, "at which side an Envoy is changed"),
+        ("configPatches[].match", ("context", "proxy"), RIDES, "which Envoys are changed, and at which side"),
         ("configPatches[].match", "listener", RIDES, "which ports; those of Services are told by number"),
         (
             "configPatches[].match",
@@ -271,7 +276,7 @@ _REQUESTS = (
     ),
     *_rows(
         "Telemetry",
-        ("", "selector", RIDES, "which pods it is about"),
+        ("", ("selector", "targetRef", "targetRefs"), RIDES, "which pods it is about"),
         (
             "",
             "tracing",

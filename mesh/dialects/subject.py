@@ -14,18 +14,15 @@ TARGET = Fields(("group", "kind", "name", "namespace"))
 #: What may be meant, and its groups, the first of which is to be written.
 GROUPS = {"Service": ("", "core"), "Gateway": ("gateway.networking.k8s.io",)}
 #: The fields of `spec` that are read here.
-SUBJECT = ("selector", "targetRef", "targetRefs")
+TARGETS = ("targetRef", "targetRefs")
+SUBJECT = ("selector", *TARGETS)
 
 
 def read_subject(spec: Reader, ref: ObjectRef) -> tuple[Selector, tuple[ServiceName, ...] | None]:
     """Without a selector the whole namespace; an unreadable one is that, too. A Gateway means the pods that
     serve it."""
     chosen = spec.at("selector").fields(WORKLOADS)
-    targets = spec.at("targetRefs").items()
-    if spec.at("targetRef").present:
-        targets.append(spec.at("targetRef"))
-    if targets and chosen.present:
-        spec.at("selector").refuse("stands alone: a policy has a selector or targetRefs")
+    targets = _targets(spec, "selector")
     found = [_target(target, ref) for target in targets]
     gateways = [own for kind, own in found if kind == "Gateway"]
     if gateways and len(found) > 1:
@@ -41,6 +38,28 @@ def read_subject(spec: Reader, ref: ObjectRef) -> tuple[Selector, tuple[ServiceN
         served = Requirement(GATEWAY_NAME, "In", tuple(gateways))
         return selector([in_namespace(ref.namespace), served]), None
     return selector(wanted), tuple(sorted(ServiceName(ref.namespace, own) for _, own in found)) or None
+
+
+def read_gateway(spec: Reader, ref: ObjectRef, beside: str) -> str:
+    """The Gateway in `targetRefs` of kinds that mean nothing else by them, "" if there is none; a selector
+    `beside` does not go with it. An unreadable one is refused."""
+    targets = _targets(spec, beside)
+    found = [_target(target, ref) for target in targets]
+    for target, (kind, _) in zip(targets, found, strict=True):
+        if kind == "Service":
+            target.at("kind").refuse("must be Gateway: there are no waypoints, which would serve a Service")
+    if len(found) > 1:
+        targets[-1].refuse("stands alone: write an object for each Gateway")
+    return found[0][1] if found else ""
+
+
+def _targets(spec: Reader, beside: str) -> list[Reader]:
+    targets = spec.at("targetRefs").items()
+    if spec.at("targetRef").present:
+        targets.append(spec.at("targetRef"))
+    if targets and spec.at(beside).present:
+        spec.at(beside).refuse(f"stands alone: there is a {beside} or there are targetRefs")
+    return targets
 
 
 def _target(reader: Reader, ref: ObjectRef) -> tuple[str, str]:

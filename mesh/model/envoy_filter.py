@@ -22,6 +22,9 @@ PatchTarget = Literal[
 ]
 PatchOperation = Literal["MERGE", "ADD", "REMOVE", "INSERT_BEFORE", "INSERT_AFTER", "INSERT_FIRST", "REPLACE"]
 
+#: Behind those that ask who somebody is, behind those that ask what he may, before those that count.
+FilterClass = Literal["", "AUTHN", "AUTHZ", "STATS"]
+
 #: What a route does with a request.
 RouteKind = Literal["ANY", "ROUTE", "REDIRECT", "DIRECT_RESPONSE"]
 
@@ -73,7 +76,8 @@ PatchMatch = ListenerMatch | RoutesMatch | ClusterMatch
 @dataclass(frozen=True, slots=True)
 class EnvoyPatch:
     """One change. `value` is canonical JSON of a mapping, "" where the operation needs none; without
-    `where` everything in the context is meant."""
+    `where` everything in the context is meant. `metadata` is what an Envoy must say of itself, `place` where
+    among filters that which is added stands ("": at the end)."""
 
     field: str
     target: PatchTarget
@@ -81,6 +85,8 @@ class EnvoyPatch:
     operation: PatchOperation
     value: str = ""
     where: PatchMatch | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+    place: FilterClass = ""
 
     @property
     def of_requests(self) -> bool:

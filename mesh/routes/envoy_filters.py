@@ -25,9 +25,11 @@ from mesh.model import (
     ServiceName,
     ServicePort,
     WasmPlugin,
+    WorkloadName,
 )
 from mesh.protocols import declared
 from mesh.proxy import FilterPart, PatchKey, PluginPart
+from mesh.proxy_metadata import is_of
 
 #: `inbound|http|8080`, `inbound|8080||`: what Istio calls hosts, routes and clusters of one port of a pod.
 _INBOUND = re.compile(r"inbound\|(?:http\|)?([0-9]{1,5})(?:\|.*)?")
@@ -71,13 +73,16 @@ def inbound(found: EnvoyFilter, port: int) -> Iterator[PatchKey]:
 # --- in order ---------------------------------------------------------------------------------------------
 
 
-def parts(filters: Iterable[EnvoyFilter], root: str) -> tuple[FilterPart, ...]:
+def parts(filters: Iterable[EnvoyFilter], root: str, pod: WorkloadName) -> tuple[FilterPart, ...]:
     """What a pod's Envoy is changed by, in the order in which Istio does it."""
     ranked = sorted(
         {one.ref: one for one in filters if not isinstance(one, WasmPlugin)}.values(),
         key=lambda one: (one.ref.namespace != root, one.priority, age(one)),
     )
-    return tuple(FilterPart(one.ref, one.patches) for one in ranked)
+    return tuple(
+        FilterPart(one.ref, tuple(patch for patch in one.patches if is_of(pod, patch.metadata)))
+        for one in ranked
+    )
 
 
 def plugins(filters: Iterable[EnvoyFilter]) -> tuple[PluginPart, ...]:

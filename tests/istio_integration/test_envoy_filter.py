@@ -13,7 +13,9 @@ from mesh.model import (
     Requirement,
     RoutesMatch,
     Selector,
+    WorkloadName,
 )
+from mesh.routes.envoy_filters import parts
 from tests.mesh.dialects.objects import obj
 from xds.dialects import read
 
@@ -110,13 +112,80 @@ def test_whether_it_brings_envoys(
 
 
 PATCH = "spec.configPatches[0]"
+GATE = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gate"}
+ADDED = {"operation": "ADD", "value": {"name": "x"}}
+
+
+def test_a_gateway_in_target_refs_is_the_pods_that_serve_it() -> None:
+    found = noun({"targetRefs": [GATE], "configPatches": [patch("HTTP_FILTER", ADDED)]})
+    label = ("gateway.networking.k8s.io/gateway-name", "gate")
+    assert found.labels == (label,) and found.steers
+    assert found.subject.matches(dict([label])) and not found.subject.matches({})
+
+
+@pytest.mark.parametrize(
+    ("version", "is_ours"), [(r"^1\.32.*", True), ("32", True), (r"^1\.1[0-9].*", False), ("", True)]
+)
+def test_a_patch_for_other_versions_of_proxies_has_no_effect_and_says_so(version: str, is_ours: bool) -> None:
+    proxy = {"proxyVersion": version}
+    spec = {"configPatches": [patch("HTTP_FILTER", ADDED, proxy=proxy), patch("HTTP_FILTER", ADDED)]}
+    fragment = read(envoy_filter(spec))
+    (found,) = fragment.nouns
+    assert isinstance(found, EnvoyFilter) and fragment.valid
+    assert len(found.patches) == 1 + is_ours
+    said = [problem.field for problem in fragment.problems]
+    assert said == ([] if is_ours else [f"{PATCH}.match.proxy.proxyVersion"])
+
+
+def test_a_patch_is_for_proxies_that_say_all_that_it_wants_of_themselves() -> None:
+    wanted = {"NAME": "web-0", "NAMESPACE": "shop"}
+    spec = {"configPatches": [patch("HTTP_FILTER", ADDED, proxy={"metadata": wanted})]}
+    found = noun(spec)
+    for name, count in (("web-0", 1), ("web-1", 0)):
+        (part,) = parts([found], "istio-system", WorkloadName("shop", name))
+        assert len(part.patches) == count
+
+
+@pytest.mark.parametrize(
+    ("target", "change", "place"),
+    [
+        ("HTTP_FILTER", ADDED | {"filterClass": "AUTHZ"}, "AUTHZ"),
+        ("NETWORK_FILTER", ADDED | {"filterClass": "STATS"}, "STATS"),
+        ("HTTP_FILTER", ADDED | {"filterClass": "UNSPECIFIED"}, ""),
+        ("HTTP_FILTER", ADDED | {"operation": "INSERT_FIRST", "filterClass": "AUTHN"}, ""),
+        ("CLUSTER", MERGE | {"filterClass": "AUTHN"}, ""),
+    ],
+)
+def test_a_class_of_filters_says_where_one_is_added(target: str, change: Any, place: str) -> None:
+    fragment = read(envoy_filter({"configPatches": [patch(target, change)]}))
+    (found,) = fragment.nouns
+    assert isinstance(found, EnvoyFilter) and fragment.valid
+    assert [one.place for one in found.patches] == [place]
 
 
 @pytest.mark.parametrize(
     ("spec", "field", "words"),
     [
         ({}, "spec.configPatches", "is required"),
-        ({"targetRefs": [], "configPatches": []}, "spec.targetRefs", "waypoints"),
+        (
+            {"targetRefs": [{"kind": "Service", "name": "web"}], "configPatches": [patch("CLUSTER", MERGE)]},
+            "spec.targetRefs[0].kind",
+            "must be Gateway",
+        ),
+        (
+            {"targetRefs": [GATE, GATE], "configPatches": [patch("CLUSTER", MERGE)]},
+            "spec.targetRefs[1]",
+            "for each",
+        ),
+        (
+            {
+                "targetRefs": [GATE],
+                "workloadSelector": {"labels": {"a": "b"}},
+                "configPatches": [patch("CLUSTER", MERGE)],
+            },
+            "spec.workloadSelector",
+            "stands alone",
+        ),
         ({"configPatches": [{"patch": MERGE}]}, f"{PATCH}.applyTo", "is required"),
         (
             {"configPatches": [patch("BOOTSTRAP", MERGE)]},
@@ -125,7 +194,21 @@ PATCH = "spec.configPatches[0]"
         ),
         ({"configPatches": [patch("LISTENER_FILTER", MERGE)]}, f"{PATCH}.applyTo", "not supported yet"),
         ({"configPatches": [patch("EXTENSION_CONFIG", MERGE)]}, f"{PATCH}.applyTo", "not supported yet"),
-        ({"configPatches": [patch("CLUSTER", MERGE, proxy={})]}, f"{PATCH}.match.proxy", "not supported"),
+        (
+            {"configPatches": [patch("CLUSTER", MERGE, proxy={"proxyVersion": "("})]},
+            f"{PATCH}.match.proxy.proxyVersion",
+            "missing",
+        ),
+        (
+            {"configPatches": [patch("CLUSTER", MERGE, proxy={"metadata": {"A": 1}})]},
+            f"{PATCH}.match.proxy.metadata.A",
+            "must be a string",
+        ),
+        (
+            {"configPatches": [patch("CLUSTER", MERGE, waypoint={})]},
+            f"{PATCH}.match.waypoint",
+            "there are none",
+        ),
         (
             {"configPatches": [patch("CLUSTER", MERGE, listener={})]},
             f"{PATCH}.match.listener",
@@ -148,9 +231,9 @@ PATCH = "spec.configPatches[0]"
         ),
         ({"configPatches": [patch("CLUSTER", REMOVE | {"value": {}})]}, f"{PATCH}.patch.value", "REMOVE"),
         (
-            {"configPatches": [patch("CLUSTER", MERGE | {"filterClass": "AUTHZ"})]},
+            {"configPatches": [patch("HTTP_FILTER", ADDED | {"filterClass": "LAST"})]},
             f"{PATCH}.patch.filterClass",
-            "not supported yet",
+            "STATS",
         ),
         ({"configPatches": [patch("HTTP_FILTER", REMOVE)]}, f"{PATCH}.match", "subFilter.name is required"),
         ({"configPatches": [patch("NETWORK_FILTER", REMOVE)]}, f"{PATCH}.match", "filter.name is required"),

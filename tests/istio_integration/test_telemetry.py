@@ -94,10 +94,29 @@ def test_what_cannot_be_read_is_named_and_has_no_effect(tracing: Any, field: str
     assert says in found[f"spec.tracing[0].{field}"]
 
 
-@pytest.mark.parametrize("field", ["targetRefs", "targetRef"])
-def test_what_is_not_supported_is_refused_by_name(field: str) -> None:
-    (problem,) = read(telemetry({}, **{field: [{}]})).problems
-    assert problem.field == f"spec.{field}"
+GATE = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gate"}
+
+
+@pytest.mark.parametrize("target", [{"targetRefs": [GATE]}, {"targetRef": GATE}])
+def test_a_gateway_in_target_refs_is_the_pods_that_serve_it(target: Any) -> None:
+    (found,) = read(telemetry({}, **target)).nouns
+    assert isinstance(found, Telemetry) and found.subject
+    assert found.subject.matches({"gateway.networking.k8s.io/gateway-name": "gate"})
+    assert not found.subject.matches({"gateway.networking.k8s.io/gateway-name": "other"})
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "says"),
+    [
+        ({"targetRefs": [{"kind": "Service", "name": "web"}]}, "targetRefs[0].kind", "must be Gateway"),
+        ({"targetRefs": [GATE, GATE]}, "targetRefs[1]", "for each"),
+        ({"targetRefs": [GATE], "selector": {"matchLabels": {"a": "b"}}}, "selector", "stands alone"),
+    ],
+)
+def test_what_target_refs_cannot_mean_is_refused(more: Any, field: str, says: str) -> None:
+    fragment = read(telemetry({}, **more))
+    assert not fragment.nouns
+    assert says in {problem.field: problem.message for problem in fragment.problems}[f"spec.{field}"]
 
 
 def test_it_rides_along_and_cannot_steer_yet() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import re2
 
+from mesh.model import WorkloadName
+from mesh.proxy_metadata import metadata
 from proxy_configs import bootstrap
 
 WEB = "web.shop.svc.cluster.local"
@@ -30,6 +32,12 @@ def config() -> dict[str, Any]:
 def test_the_node_is_named_as_istio_names_it(config: dict[str, Any]) -> None:
     assert config["node"]["id"] == "sidecar~10.64.0.5~web-0.shop~shop.svc.cluster.local"
     assert config["node"]["cluster"] == "web-0.shop"
+
+
+def test_the_node_says_of_itself_what_envoy_filters_may_ask(config: dict[str, Any]) -> None:
+    said = config["node"]["metadata"]
+    assert metadata(WorkloadName("shop", "web-0")).items() <= said.items()
+    assert said.keys() == {*metadata(WorkloadName("shop", "web-0")), "INSTANCE_IPS"}
 
 
 def test_the_discovery_stream_says_who_it_is_once_and_comes_back_soon(config: dict[str, Any]) -> None:

@@ -53,6 +53,12 @@ _PATCHED = _envoy_filter("web", "HTTP_FILTER", _BUFFER, "SIDECAR_INBOUND")
 _OTHER = _envoy_filter("xeb", "HTTP_FILTER", _BUFFER | {"name": "other"}, "SIDECAR_INBOUND")
 
 
+_GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "public"}
+_OF_GATEWAY = _PATCHED | {
+    "spec": {"targetRefs": [_GATEWAY], "configPatches": _PATCHED["spec"]["configPatches"]}
+}
+
+
 def _proxy_config(**spec: Any) -> Object:
     return object_of("networking.istio.io/v1beta1", "ProxyConfig", "web", "shop", spec)
 
@@ -101,6 +107,10 @@ SAMPLES: Mapping[str, Mapping[str, Sample]] = {
                 "web", "VIRTUAL_HOST", _HEADERS, routeConfiguration={"vhost": {"name": f"{_WEB}:80"}}
             )
         ),
+        "targetRefs": Sample((_PATCHED,), (_OF_GATEWAY,), (_OF_GATEWAY,)),
+        "configPatches[].match.proxy": same_but_for(
+            _PATCHED, "spec.configPatches[].match.proxy", {"proxyVersion": "^1[.]0"}, ()
+        ),
         "configPatches[].match.cluster": new(
             _envoy_filter("web", "CLUSTER", {"alt_stat_name": "web"}, cluster={"service": _WEB})
         ),
@@ -133,6 +143,8 @@ SAMPLES: Mapping[str, Mapping[str, Sample]] = {
         "selector": same_but_for(
             _TRACED, "spec.selector", {"matchLabels": {"app": "nobody"}}, (), _COLLECTOR, _WATCHED
         ),
+        "targetRef": same_but_for(_TRACED, "spec.targetRef", _GATEWAY, (), _COLLECTOR, _WATCHED),
+        "targetRefs": same_but_for(_TRACED, "spec.targetRefs", [_GATEWAY], (), _COLLECTOR, _WATCHED),
         "tracing": Sample((_COLLECTOR, _WATCHED), (_COLLECTOR, _WATCHED, _TRACED), (_COLLECTOR, _TRACED)),
         "metrics": Sample((_WATCHED,), (_WATCHED, _UNCOUNTED), (_UNCOUNTED,)),
         "accessLogging": Sample((_LOGS, _WATCHED), (_LOGS, _WATCHED, _LOGGED), (_LOGS, _LOGGED)),

@@ -5,7 +5,7 @@ Where Istio inserts at the end of HTTP filters, this is before the one that ends
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar, cast
 
 import betterproto2
@@ -17,7 +17,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpFilter,
 )
 
-from mesh.model import EnvoyPatch, ListenerMatch, PatchOperation, RoutesMatch
+from mesh.model import EnvoyPatch, FilterClass, ListenerMatch, PatchOperation, RoutesMatch
 from xds.render import naming
 from xds.render.encoding import typed
 from xds.render.patches.merging import merge
@@ -96,6 +96,13 @@ def _requests(chain: FilterChain, patch: EnvoyPatch, where: ListenerMatch | None
         filter_.typed_config = typed(manager)
 
 
+#: Filters that ask who somebody is, and what he may.
+_WHO = (naming.AUTHENTICATION, naming.JWT_AUTHN)
+_ASKING: Mapping[FilterClass, tuple[str, ...]] = {
+    "AUTHN": _WHO,
+    "AUTHZ": (*_WHO, naming.RBAC, naming.CUSTOM, naming.DENY, naming.ALLOW, naming.NETWORK_RBAC),
+}
+
 F = TypeVar("F", Filter, HttpFilter)
 
 
@@ -106,7 +113,19 @@ def _filters(filters: list[F], patch: EnvoyPatch, named: str, ends: tuple[str, .
         return filters
     last = len(filters) - (bool(filters) and filters[-1].name in ends)
     value = cast(F, value_of(patch)) if patch.operation != "REMOVE" else None
+    if value is not None and patch.place:
+        index: int = _place([one.name for one in filters], patch.place, last)
+        filters.insert(index, value)
+        return filters
     return _placed(filters, value, patch.operation, at, last)
+
+
+def _place(names: Sequence[str], place: FilterClass, last: int) -> int:
+    """Where a filter of a class is added. Where nobody is asked it comes before all others."""
+    if place == "STATS":
+        return names.index(naming.GRPC_STATS) if naming.GRPC_STATS in names else last
+    known = _ASKING[place]
+    return max((index + 1 for index, name in enumerate(names) if name in known), default=0)
 
 
 def _placed(items: list[M], value: M | None, operation: PatchOperation, at: int | None, last: int) -> list[M]:

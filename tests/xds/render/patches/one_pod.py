@@ -8,6 +8,7 @@ from typing import Any
 from mesh.model import (
     Backend,
     EnvoyPatch,
+    FilterClass,
     ListenerMatch,
     ObjectRef,
     PatchContext,
@@ -96,9 +97,10 @@ def patch(
     value: Any = None,
     where: PatchMatch | None = None,
     context: PatchContext = "SIDECAR_OUTBOUND",
+    place: FilterClass = "",
 ) -> EnvoyPatch:
     text = "" if value is None else json.dumps(value)
-    return EnvoyPatch("configPatches[0]", target, context, operation, text, where)
+    return EnvoyPatch("configPatches[0]", target, context, operation, text, where, place=place)
 
 
 def at(filter_: str, **fields: Any) -> ListenerMatch:

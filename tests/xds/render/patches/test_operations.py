@@ -13,6 +13,7 @@ from mesh.model import (
     ConnectionMatch,
     ConnectionRule,
     EnvoyPatch,
+    FilterClass,
     ListenerMatch,
     ObjectRef,
     PatchOperation,
@@ -30,14 +31,16 @@ from tests.xds.render.patches.one_pod import (
     MINE,
     ORIGIN,
     OUTBOUND,
+    ROUTER,
     TEAPOT,
     WEB,
+    lua,
     named,
     patch,
     view,
 )
 from tests.xds.render.standalone import validate
-from xds.render import EnvoyResource, Rendered, render
+from xds.render import EnvoyResource, Rendered, readable, render
 from xds.trial import Trying, ask_envoy
 
 HOST = "web.shop.svc.cluster.local:80"
@@ -201,6 +204,38 @@ def test_an_operation_does_what_it_says_and_envoy_takes_it(what: str, tmp_path: 
                 resource.unpatched == untouched[resource.kind, resource.name].any
                 and ORIGIN in resource.origins
             )
+
+
+AUTHENTICATION, ALLOW, STATS = (
+    f"envoy.filters.http.{name}" for name in ("filter_chain.jwt", "rbac.allow", "grpc_stats")
+)
+
+
+@pytest.mark.parametrize(
+    ("place", "before", "after"),
+    [("AUTHN", AUTHENTICATION, ""), ("AUTHZ", ALLOW, ""), ("STATS", "", STATS), ("", STATS, ROUTER)],
+)
+def test_a_filter_is_added_beside_those_of_its_class(place: FilterClass, before: str, after: str) -> None:
+    one = patch("HTTP_FILTER", "ADD", lua(), context="SIDECAR_INBOUND", place=place)
+    rendered = render(view(one))
+    (chain, *_) = (
+        found
+        for listener in readable(rendered)["listeners"]
+        if listener["name"] == "virtualInbound|256"
+        for found in (*listener["filter_chains"], listener["default_filter_chain"])
+        if found.get("filters")
+    )
+    known = ["", *(item["name"] for item in chain["filters"][0]["typed_config"]["http_filters"])]
+    at = known.index("lua")
+    assert (before or known[at - 1], after or known[at + 1]) == (known[at - 1], known[at + 1])
+    assert ask_envoy([Trying(r, rendered) for r in rendered if r.unpatched is not None]) == ""
+
+
+def test_where_nobody_is_asked_a_filter_of_authentication_comes_first() -> None:
+    for place in ("AUTHN", "AUTHZ"):
+        one = patch("HTTP_FILTER", "ADD", lua(), place=place)
+        chain = named(render(view(one)), "virtualOutbound")["filter_chains"][0]
+        assert chain["filters"][0]["typed_config"]["http_filters"][0]["name"] == "lua"
 
 
 @pytest.mark.parametrize("target", ["FILTER_CHAIN", "NETWORK_FILTER", "LISTENER"])
