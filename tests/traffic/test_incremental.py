@@ -166,6 +166,8 @@ def everything(here: dict[str, Any]) -> list[dict[str, Any]]:
     strict = {"mode": "STRICT"}
     late = "late.example.com"
     only = {"mode": "REGISTRY_ONLY"}
+    to_gate = {"group": route_api, "kind": "Gateway", "name": "public"}
+    web_only = {"labels": {"app": "web"}}
     zone = "topology.kubernetes.io/zone"
     return [
         mesh_config("defaultConfig: {concurrency: 3, terminationDrainDuration: 9s}"),
@@ -224,6 +226,9 @@ def everything(here: dict[str, Any]) -> list[dict[str, Any]]:
             {"context": "GATEWAY"},
             workloadSelector={"labels": {"app": "other"}},
         ),
+        telemetry("edge", "edge", metrics=uncounted, targetRefs=[to_gate]),
+        envoy_filter("edge", "edge", {"context": "GATEWAY"}, targetRefs=[to_gate]),
+        envoy_filter("named", "shop", {"proxy": {"metadata": {"NAME": "one"}}}, workloadSelector=web_only),
         sidecar("own", "street", "./*"),
         sidecar("own", "shop", "shop/*", "*/api.example.com", outboundTrafficPolicy=only),
         sidecar("own", "shop", "./web.shop.svc.cluster.local", outboundTrafficPolicy={}),
