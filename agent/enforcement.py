@@ -52,6 +52,8 @@ class Enforcement:
         self._inbound: set[str] = set()
         self._enforced: frozenset[WorkloadName] = frozenset()
         self.began = False
+        #: Some pod is cut off because a hook could not be attached.
+        self.failing = False
 
     @property
     def generation(self) -> int:
@@ -142,6 +144,7 @@ class Enforcement:
         """A verdict may hand inbound connections to an Envoy only where the look-up that does so is
         attached; where it cannot be, the pod is not known to the kernel, and cut off."""
         attached: set[str] = set()
+        self.failing = False
         for pod in [pod for pod in self._placed if self._pods[pod].ingress_listeners]:
             sandbox = guarded[pod].sandbox
             try:
@@ -152,6 +155,7 @@ class Enforcement:
                 log.error("attach to %s of pod %s failed: %s; the pod is cut off", sandbox.netns, pod, error)
                 self._desired.replace(("place", str(pod)), ())
                 del self._placed[pod]
+                self.failing = True
         return attached
 
     def _lowered(self, record: Record | None) -> Entries:

@@ -326,7 +326,7 @@ class NodeAgent:
         # After a failure the deadline of the rollout may long have passed.
         due = self._rollout.deadline() if self._retry_at is None else self._retry_at
         deadlines = [] if due is None else [due]
-        if self._workloads.failing:
+        if self._workloads.failing or self._proxies.failing or self._enforcement.failing:
             deadlines.append(_now() + RETRY)
         return max(0.0, min(deadlines) - _now()) if deadlines else None
 

@@ -71,9 +71,15 @@ class Proxies:
                     self._ending.pop(pod).cancel()
             if gone or (pod not in pods and ending is None):
                 self._end(pod, proxy, drain=not gone)
+        self._failed = {pod: why for pod, why in self._failed.items() if pod in pods}
         for pod, sandbox in pods.items():
             if pod not in self._proxies:
                 await self._start(pod, sandbox)
+
+    @property
+    def failing(self) -> bool:
+        """Is there one that could not be started? It is tried again with the next `want`."""
+        return bool(self._failed)
 
     async def adopt(self, present: Mapping[WorkloadName, Sandbox]) -> None:
         """Take over the Envoys of an earlier agent, and end those that belong to no pod any more."""

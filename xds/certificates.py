@@ -123,6 +123,8 @@ class Certificates:
     def forget(self, kept: Collection[str]) -> None:
         """Drop the identities that are not among `kept`: nobody has them any more."""
         wanted = frozenset(kept)
+        if self._kept.keys() - wanted:
+            self._trouble = ""  # it may have been theirs; another's comes again at the next turn
         self._lacking = {identity: why for identity, why in self._lacking.items() if identity in wanted}
         self._kept = {identity: found for identity, found in self._kept.items() if identity in wanted}
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import ip_address
 
 import aiohttp
@@ -23,6 +25,9 @@ LARGEST, REDIRECTS = 1 << 20, 3
 
 _REDIRECTING = frozenset({301, 302, 303, 307, 308})
 
+#: Threads of their own: those of others must not wait for users' names.
+_LOOKUPS = ThreadPoolExecutor(4, thread_name_prefix="lookup")
+
 #: The addresses of a host, as text. Raises OSError.
 Lookup = Callable[[str], Awaitable[list[str]]]
 
@@ -32,8 +37,9 @@ class Unfetched(Exception):
 
 
 async def lookup(host: str) -> list[str]:
-    """As the machine resolves names."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    """As the machine resolves names, which can take longer than anybody waits."""
+    ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_LOOKUPS, ask)
     return [str(sockaddr[0]) for *_, sockaddr in found]
 
 

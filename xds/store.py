@@ -222,6 +222,9 @@ def _read(path: Path) -> ApiObject | None:
         text = path.read_text()
     except FileNotFoundError:
         return None
+    except UnicodeDecodeError as error:
+        _LOG.error("%s is no text (%s); passed over", path, error)
+        return None
     try:
         content = json.loads(text)
         return ApiObject(ref_of(content), content, text)

@@ -47,6 +47,11 @@ class CannotTry(Exception):
     """The world's fault, not the resources'."""
 
 
+class NoAnswer(CannotTry):
+    """Envoy took too long. A machine that is busy says nothing of resources, but if it happens again they do:
+    a script may never end."""
+
+
 class Judge(Protocol):
     """Who says whether Envoy would take resources: its words, "" if it would. Raises CannotTry."""
 
@@ -61,6 +66,8 @@ class Trial:
         self._known: dict[str, str] = {}
         #: Of those that are known, for want of an Envoy that could be asked.
         self._unasked: set[str] = set()
+        #: What Envoy took too long for, the first time.
+        self._slow: set[frozenset[str]] = set()
 
     def verdict(self, resource: EnvoyResource) -> str | None:
         """Envoy's words, "" if it takes the resource, None if it has not been asked."""
@@ -72,8 +79,13 @@ class Trial:
         try:
             answer = Answer(self._judge(tried))
         except CannotTry as error:
-            answer = Answer(str(error), envoys=False)
-            self._unasked.update(one.resource.digest for one in tried)
+            digests = frozenset(one.resource.digest for one in tried)
+            again = isinstance(error, NoAnswer) and digests in self._slow
+            answer = Answer(str(error), envoys=again)
+            if isinstance(error, NoAnswer):
+                self._slow ^= {digests}
+            if not again:
+                self._unasked |= digests
         for one in tried:
             if not answer.words or len(tried) == 1 or not answer.envoys:
                 self._known[one.resource.digest] = answer.words
@@ -101,7 +113,7 @@ def ask_envoy(tried: Sequence[Trying]) -> str:
         try:
             status, output = _validate(binary, path)
         except subprocess.TimeoutExpired:
-            return f"Envoy has not answered in {_PATIENCE:g} s"
+            raise NoAnswer(f"cannot be tried: Envoy has not answered in {_PATIENCE:g} s") from None
         except OSError as error:
             raise CannotTry(f"cannot be tried: starting {binary} failed: {error}") from error
     if status < 0:

@@ -7,6 +7,7 @@ judged like anyone who connects to that port of the pod. A pod whose application
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +30,8 @@ PATH = "/stats/prometheus"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _BACKLOG = 16
+#: Connections to one port of a pod. Prometheus needs one.
+MOST = 8
 
 #: The metrics of a pod, as text.
 Tell = Callable[[WorkloadName], Awaitable[str]]
@@ -61,7 +64,7 @@ class Scrapes:
         except (KernelError, OSError) as error:
             log.warning("serve the metrics of pod %s on port %d failed: %s", pod, port, error)
             return
-        runner = web.ServerRunner(web.Server(partial(self._answer, pod), access_log=None))
+        runner = web.ServerRunner(_Bounded(partial(self._answer, pod), access_log=None))
         await runner.setup()
         await web.SockSite(runner, own, backlog=_BACKLOG).start()
         self._open[sandbox].append(runner)
@@ -72,6 +75,16 @@ class Scrapes:
         if request.method not in ("GET", "HEAD"):
             return web.Response(status=405, headers={"Allow": "GET, HEAD"})
         return web.Response(text=await self._tell(pod), headers={"Content-Type": CONTENT_TYPE})
+
+
+class _Bounded(web.Server):
+    """Whoever is one too many takes the place of the one that came first: the silent are in nobody's way, and
+    a pod cannot use up the agent's descriptors."""
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if len(self.connections) > MOST:
+            self.connections[0].force_close()
 
 
 def _listen(port: int) -> socket.socket:

@@ -34,7 +34,7 @@ class Traffic:
 
     def read(self) -> list[tuple[TrafficKey, TrafficValue]]:
         """What was counted since the last call. Raises KernelError."""
-        last, self._last = self._last, {}
+        last, seen = self._last, dict[bytes, bytes]()
         grown: list[tuple[TrafficKey, TrafficValue]] = []
         for key, found in self._table.items():
             before = last.get(key)
@@ -42,9 +42,11 @@ class Traffic:
             if found == before and _rests(found):
                 value = self._table.take(key) or found
             else:
-                self._last[key] = found
+                seen[key] = found
             if value != before:
                 grown.append((TrafficKey.unpack(key), _more(value, before)))
+        # Not before all was read: what an error kept from being told is told the next time.
+        self._last = seen
         return grown
 
 

@@ -77,6 +77,7 @@ def test_a_file_of_the_store_that_somebody_wrote_as_yaml_is_read(tmp_path: Path)
     path = tmp_path / "objects/NetworkPolicy/shop_p.yaml"
     atomic.write(path, policy("p"))
     atomic.write(path.with_name("shop_q.yaml"), "a: [")
+    path.with_name("shop_r.yaml").write_bytes(b"\xff")
     assert [item.ref.name for item in Store(tmp_path).load()] == ["p"]
 
 

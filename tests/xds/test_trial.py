@@ -62,6 +62,19 @@ def test_an_envoy_that_is_killed_has_said_nothing(tmp_path: Path, monkeypatch: p
     assert answer == trial.Answer("cannot be tried: Envoy was ended by Segmentation fault", envoys=False)
 
 
+def test_an_envoy_that_takes_too_long_is_asked_once_more() -> None:
+    """Of a busy machine the first time, and of the resource if it is so again: a script may never end."""
+
+    def slow(_: object) -> str:
+        raise trial.NoAnswer("too long")
+
+    tried, judge = trial.Trying(EnvoyResource(CLUSTER, "web", b"x", ())), trial.Trial(slow)
+    assert judge.run([tried]) == trial.Answer("too long", envoys=False)
+    assert judge.forget_unasked() and judge.verdict(tried.resource) is None
+    assert judge.run([tried]) == trial.Answer("too long", envoys=True)
+    assert not judge.forget_unasked() and judge.verdict(tried.resource) == "too long"
+
+
 def test_envoy_is_asked_about_a_cluster_of_mutual_tls() -> None:
     """Certificates come over the stream, which an Envoy that is only asked has not."""
     peers = Peers("outbound_.80_._.web.shop.svc.cluster.local", ("spiffe://cluster.local/ns/shop/sa/web",))

@@ -461,6 +461,25 @@ def test_only_what_is_new_is_added_and_a_row_at_rest_is_taken_out() -> None:
     assert opened() == 4
 
 
+def test_what_an_error_kept_from_being_read_is_counted_once() -> None:
+    rows = Rows()
+    traffic, keys = Traffic(rows), [row(WEB_IP, peer, opener=0) for peer in (CLIENT_IP, "10.0.0.9")]
+    for key in keys:
+        rows.count(key, 5, 1, 0, 0)
+    assert [more.opened for _, more in traffic.read()] == [5, 5]
+    whole = rows.items
+
+    def torn() -> Iterator[tuple[bytes, bytes]]:
+        yield next(whole())
+        raise OSError("the table is busy")
+
+    rows.items = torn  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="busy"):
+        traffic.read()
+    rows.items = whole  # type: ignore[method-assign]
+    assert traffic.read() == []
+
+
 def test_what_is_counted_while_a_row_is_taken_out_is_not_lost() -> None:
     rows = Rows()
     traffic, key = Traffic(rows), row(WEB_IP, CLIENT_IP, opener=0)
