@@ -15,8 +15,9 @@ from typing import Any, Literal, cast, get_args
 
 from aiohttp import web
 
+from mesh.answers.called import UnknownName
 from mesh.answers.difference import Sample
-from mesh.answers.explain import UnknownName, explain
+from mesh.answers.explain import explain
 from mesh.answers.flow import Flow
 from mesh.model import ObjectRef, Problem, Protocol
 from mesh.node import readable as tables

@@ -13,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from mesh.answers.explain import UNNAMED, UnknownName
+from mesh.answers.called import UnknownName
+from mesh.answers.explain import UNNAMED
 from mesh.answers.matrix import who_can_reach
 from mesh.answers.reach import policies_by_identity
 from mesh.answers.steering_reasons import why

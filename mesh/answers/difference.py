@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-from mesh.answers.explain import UnknownName, explain
+from mesh.answers.called import UnknownName
+from mesh.answers.explain import explain
 from mesh.answers.flow import Flow, Peer
 from mesh.answers.groups import Group, outside_groups, workload_groups
 from mesh.answers.reach import Access, End, Outside, Reachability

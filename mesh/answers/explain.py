@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from ipaddress import ip_address
 from typing import Any, Literal
 
+from mesh.answers.called import UnknownName, caller_at, meant, service_at, split_target
 from mesh.answers.steering_table import CALLER, DESTINATION, KERNEL, RESOLVER
 from mesh.assemble import Mesh
 from mesh.model import (
@@ -29,7 +29,6 @@ from mesh.model import (
     ServiceName,
     TierPolicy,
     Workload,
-    WorkloadName,
 )
 from mesh.policies.authorization import Forbidden, Granted, decide
 from mesh.policies.policy import Allow, Deny, Party, Steer, caller_of, judge, permits
@@ -50,10 +49,6 @@ Path = Literal["kernel", "envoy"]
 UNNAMED = "deny (no service that the pod sees names it)"
 
 _BY_PLACE = "by the caller's place"
-
-
-class UnknownName(Exception):
-    """A name in the question that the mesh does not know; the message says which and what is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +88,16 @@ def explain(
     request: Request | None = None,
 ) -> dict[str, Any]:
     """The verdict, the path, and each rule that matters, for `namespace/pod`, or an address, calling
-    `namespace/service:port` or `address:port`. Raises UnknownName."""
-    caller, sources = _caller(mesh, source)
+    `namespace/service:port`, `host:port` or `address:port`. Raises UnknownName."""
+    caller, sources = caller_at(mesh, source)
     if request is not None:
         path = normalise(request.path, mesh.config.path_normalization)
         if path is None:
             raise UnknownName(f"Envoy refuses the path {request.path!r} with 400")
         request = replace(request, path=path)
     host, port = split_target(target)
-    service = _service_at(mesh, host, port, protocol)
+    host = meant(mesh, host, caller)
+    service = service_at(mesh, host, port, protocol)
     routed: RoutedPort | None = None
     if caller is not None and service is not None and protocol == "TCP":
         ports = steer.routed_ports(mesh, mesh.callers.of(caller.name), service)
@@ -113,13 +109,13 @@ def explain(
     asked: dict[Backend, Request] = {}
     if caller is not None and routed is not None:
         entry = routing.choose(routed.entries, request) if request else None
-        chosen = [entry] if entry else list(routed.entries) if request is None else []
+        chosen = [entry] if entry else _rules(routed.entries) if request is None else []
         for taken in chosen:
             effect = "begins mutual TLS" if taken.origin.kind == "PeerAuthentication" else "route"
             reasons.append(_reason(str(taken.origin), taken.rule.field, effect, CALLER))
             reasons += [_reason(str(taken.origin), e.field, e.text, e.row.place) for e in effects(taken)]
         reasons += [_said(key, _BY_PLACE, CALLER) for key in dict.fromkeys(_preferring(mesh, caller, chosen))]
-        shares, status = _destinations(mesh, caller, chosen, request, asked)
+        shares, status = _destinations(mesh, caller, chosen, request, asked, reasons)
         if request is not None and entry is None:
             names = sorted({str(e.origin) for e in routed.entries})
             reasons.append(_reason(", ".join(names), "rules", "no rule matches: 404", CALLER))
@@ -153,28 +149,16 @@ def explain(
     return answer if status is None else answer | {"status": status}
 
 
+def _rules(entries: Sequence[RouteEntry]) -> list[RouteEntry]:
+    """Of each rule one, whatever it matches."""
+    return list({(str(entry.origin), entry.rule.field): entry for entry in reversed(entries)}.values())[::-1]
+
+
 def _is_at(routed: RoutedPort, host: str, port: int) -> bool:
     """Of a headless service a name means the first of its backends, as all are alike."""
     if routed.backend is None or "/" in host:
         return routed.port == port
     return (routed.backend.address, routed.backend.port) == (host, port)
-
-
-def _caller(mesh: Mesh, source: str) -> tuple[Workload | None, Sequence[str]]:
-    """The pod that is named by name or address (None: the address is nobody's of the mesh), and its
-    addresses."""
-    try:
-        address = str(ip_address(source))
-    except ValueError:
-        name: WorkloadName | None = _workload_name(source)
-    else:
-        name = mesh.owners.get(address)
-        if name is None:
-            return None, (address,)
-    caller = mesh.workloads.get(name) if name else None
-    if caller is None or not caller.addresses:
-        raise UnknownName(f"there is no Pod {source} with an address")
-    return caller, caller.addresses
 
 
 def _in_mutual_tls(mesh: Mesh, caller: Workload, routed: RoutedPort) -> frozenset[Backend]:
@@ -384,10 +368,12 @@ def _destinations(
     entries: Sequence[RouteEntry],
     request: Request | None,
     asked: dict[Backend, Request],
+    reasons: list[dict[str, str]],
 ) -> tuple[list[tuple[Backend, float | None]], int | None]:
-    """The backends behind route entries with their share, and the status that Envoy answers itself.
+    """The backends behind route entries with their share, and the status that Envoy answers itself. Among
+    several rules the requests decide, and nobody knows their shares.
 
-    `asked` receives the request that each backend is sent."""
+    `asked` receives the request that each backend is sent, `reasons` what gets lost."""
     shares: dict[Backend, float] = {}
     status: int | None = None
     for entry in entries:
@@ -407,14 +393,24 @@ def _destinations(
             backends = _backends_of(mesh, caller, target)
             if not backends:
                 status = rule.lost if backends is None else 503
+                share = "" if target.weight == total else f"{target.weight / total:.0%} of the requests get "
+                effect = f"{share}{status}: nothing is behind {_called(target)}"
+                reasons.append(_reason(str(entry.origin), rule.field, effect, CALLER))
                 continue
             whole = sum(weight for _, weight in backends)
             for backend, weight in backends:
                 part = target.weight / total * float(weight / whole)
-                shares[backend] = shares.get(backend, 0.0) + part / len(entries)
+                shares[backend] = shares.get(backend, 0.0) + part
                 if request is not None:
                     asked[backend] = routing.forwarded(entry, target, request)
-    return [(backend, share) for backend, share in sorted(shares.items())], status if not shares else None
+    alone = len(entries) == 1
+    found = [(backend, share if alone else None) for backend, share in sorted(shares.items())]
+    return found, status if not shares else None
+
+
+def _called(target: RouteBackend) -> str:
+    subset = f", subset {target.subset}" if target.subset else ""
+    return f"{target.service}:{target.port}{subset}" if target.service else "a backend that is unknown"
 
 
 def _backends_of(
@@ -436,37 +432,3 @@ def _family(backends: Sequence[Backend], source: str, target: str) -> list[Backe
 
 def _reason(name: str, rule: str, effect: str, enforced_by: str) -> dict[str, str]:
     return {"object": name, "rule": rule, "effect": effect, "enforced_by": enforced_by}
-
-
-def _workload_name(text: str) -> WorkloadName:
-    namespace, slash, name = text.partition("/")
-    return WorkloadName(namespace, name) if slash else WorkloadName("default", namespace)
-
-
-def split_target(target: str) -> tuple[str, int]:
-    host, colon, port = target.rpartition(":")
-    if not colon or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UnknownName(f"{target!r}: want namespace/service:port or address:port")
-    return host.strip("[]"), int(port)
-
-
-def _service_at(mesh: Mesh, host: str, port: int, protocol: Protocol) -> ServiceName | None:
-    """The Service that a name or an address means; None for any other address. Raises UnknownName."""
-    if "/" in host:
-        name = ServiceName(*host.split("/", 1))
-        service = mesh.services.get(name)
-        if end := mesh.aliases.target(name):
-            raise UnknownName(f"Service {name} is an ExternalName, which has no address: ask about {end}")
-        if service is None:
-            raise UnknownName(f"there is no Service {name}")
-        if all((p.port, p.protocol) != (port, protocol) for p in service.ports):
-            known = ", ".join(f"{p.protocol} {p.port}" for p in service.ports)
-            raise UnknownName(f"Service {name} has no {protocol} port {port}; it has {known}")
-        return name
-    found = next((name for name, vips in mesh.vips.items() if host in vips), None)
-    return found or _headless_at(mesh, host, port)
-
-
-def _headless_at(mesh: Mesh, host: str, port: int) -> ServiceName | None:
-    meant = mesh.service_table.dialled_at(host, port)
-    return meant[0] if meant else None

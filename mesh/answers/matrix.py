@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mesh.answers.explain import UnknownName, split_target
+from mesh.answers.called import UnknownName, split_target
 from mesh.answers.groups import Group, outside_groups, workload_groups
 from mesh.answers.reach import Access, Outside, Reachability
 from mesh.assemble import Mesh

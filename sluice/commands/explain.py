@@ -31,7 +31,7 @@ PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP", "ICMPv6")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="source", metavar="NAMESPACE/POD|ADDRESS")
-    parser.add_argument("--to", dest="target", metavar="NAMESPACE/SERVICE:PORT|ADDRESS:PORT")
+    parser.add_argument("--to", dest="target", metavar="NAMESPACE/SERVICE:PORT|HOST:PORT|ADDRESS:PORT")
     parser.add_argument(
         "--who-can-reach",
         dest="reached",
@@ -78,7 +78,8 @@ def _online(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _offline(options: argparse.Namespace) -> dict[str, Any]:
-    from mesh.answers.explain import UnknownName, explain
+    from mesh.answers.called import UnknownName
+    from mesh.answers.explain import explain
     from mesh.request import Request
     from sluice.offline import mesh_from, tell
 
@@ -102,7 +103,7 @@ def _who_can_reach(options: argparse.Namespace) -> int:
 
     matrix: Matrix
     if options.files:
-        from mesh.answers.explain import UnknownName
+        from mesh.answers.called import UnknownName
         from mesh.answers.matrix import who_can_reach
         from sluice.offline import HOSTS, manifests_from, tell
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from mesh.answers.called import UnknownName
 from mesh.answers.describe import CALLER, DESTINATION, IDLE, KERNEL, RESOLVER, describe_pod, describe_service
-from mesh.answers.explain import UnknownName
 from mesh.assemble import Mesh
 from mesh.datapath import Node
 from mesh.model import ObjectRef, Problem

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.answers.explain import UnknownName, explain
+from mesh.answers.called import UnknownName
+from mesh.answers.explain import explain
 from mesh.model import WorkloadName
 from mesh.request import Request
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mesh.answers.explain import UnknownName
+from mesh.answers.called import UnknownName
 from mesh.answers.matrix import Column, Matrix, by_access, matrix, who_can_reach
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, mesh_of
 from tests.mesh.test_groups import pod
