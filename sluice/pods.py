@@ -34,6 +34,9 @@ log = logging.getLogger("sluice")
 
 Phase = Literal["Pending", "Running", "Succeeded", "Failed"]
 
+#: Seconds before what failed is tried again: at first, and at most.
+_FIRST, _MOST = 0.1, 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
@@ -127,8 +130,7 @@ class Pod:
 
     async def _sandbox(self, spec: PodSpec) -> tuple[Sandbox, Mapping[str, Process]]:
         """The recorded sandbox with the processes that still live in it, or a new one with none."""
-        sandboxes = self._runtime.sandboxes
-        delay = 0.1
+        sandboxes, delay = self._runtime.sandboxes, _FIRST
         while True:
             try:
                 if old := sandboxes.find(self.name):
@@ -143,10 +145,7 @@ class Pod:
                     raise
                 return sandbox, {}
             except (Failure, OSError) as failure:
-                self._tell("Pending", str(failure))
-                log.warning("pod %s: %s", self.name, failure)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 10.0)
+                delay = await self._later("Pending", failure, delay)
 
     def _adopt(self, spec: PodSpec) -> dict[str, Process]:
         try:
@@ -187,7 +186,11 @@ class Pod:
             prober = Prober(container.readiness, sandbox.addresses[0], self._runtime.http, launch)
 
         def changed() -> None:
-            self._publish(spec)
+            try:
+                self._publish(spec)
+            except OSError as error:
+                # What runs goes on running, and the next change is told again.
+                log.error("record what became of pod %s failed: %s", self.name, error)
 
         return ContainerRun(
             container.name, spec.restart_policy, start, prober, cgroup, changed, adopted, sandbox.ready
@@ -216,10 +219,23 @@ class Pod:
         deadline = asyncio.get_running_loop().time() + grace
         while is_populated(cgroup) and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
-        await _finish(self._runtime.sandboxes.destroy, sandbox)
+        delay = _FIRST
+        while True:
+            try:
+                await _finish(self._runtime.sandboxes.destroy, sandbox)
+                break
+            except (Failure, OSError) as failure:
+                delay = await self._later(self.phase, failure, delay)
         shutil.rmtree(self._files, ignore_errors=True)
         self.sandbox, self._containers = None, []
         log.info("pod %s is gone", self.name)
+
+    async def _later(self, phase: Phase, failure: Exception, delay: float) -> float:
+        """Wait before something is tried again; the delay of the next time."""
+        self._tell(phase, str(failure))
+        log.warning("pod %s: %s", self.name, failure)
+        await asyncio.sleep(delay)
+        return min(delay * 2, _MOST)
 
     def _tell(self, phase: Phase, message: str = "") -> None:
         self.phase, self.message = phase, message

@@ -60,7 +60,8 @@ class Prober:
                         _, writer = await asyncio.open_connection(host or self._address, port)
                         writer.close()
                         return True
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            # ValueError: a header or path that no request can have. It is never ready, and is asked on.
             return False
 
     async def _get(self, get: HttpGet) -> bool:
