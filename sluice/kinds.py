@@ -3,6 +3,8 @@ kubectl or the API's own definitions have a short name, and with the group behin
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 from mesh.dialects import ref_of
 from sluice.failure import Failure
 from xds.dialects import DIALECTS
@@ -14,6 +16,7 @@ _SHORT = {
     "ConfigMap": ("cm",),
     "DestinationRule": ("dr",),
     "Gateway": ("gtw",),
+    "PeerAuthentication": ("pa",),
     "GatewayClass": ("gc",),
     "Namespace": ("ns",),
     "NetworkPolicy": ("netpol",),
@@ -34,8 +37,9 @@ def kind_of(word: str) -> str:
     names = {name: kind for kind, called in _called().items() for name in called}
     if word.lower() in names:
         return names[word.lower()]
-    known = ", ".join(sorted(_called()))
-    raise Failure(f"there is no kind {word!r}", f"kinds are {known}")
+    if near := get_close_matches(word.lower(), names, 1, 0.75):
+        raise Failure(f"there is no kind {word!r}; is {near[0]} meant?")
+    raise Failure(f"there is no kind {word!r}", f"kinds are {', '.join(sorted(_called()))}")
 
 
 def is_namespaced(kind: str) -> bool:

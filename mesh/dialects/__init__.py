@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
@@ -164,8 +165,9 @@ def _dialect(
         elif why := missing.get(kind.value):
             kind.refuse(f"{kind.value} is not supported: {why}")
         else:
-            names = ", ".join(sorted({f"{k} ({v})" for v, k in dialects}))
-            kind.refuse(f"kind {shown(kind.value)} is not supported; supported are {names}")
+            near = get_close_matches(kind.text(), {k for _, k in dialects}, 1, 0.75)
+            hint = f"; is {near[0]} meant?" if near else ": docs/fields.md lists the kinds that are"
+            kind.refuse(f"kind {shown(kind.value)} is not supported{hint}")
     return found
 
 

@@ -5,7 +5,7 @@ reached. Kinds are called as for kubectl: singular, plural or short.
 Examples:
   sluice get gateways -A
   sluice get httproute web -n shop -o yaml
-  sluice get gc sluice -o json | jq '.status.supportedFeatures[].name'
+  sluice get gateway public -n shop -o json | jq '.status.listeners[].attachedRoutes'
 
 Exit status: 0 shown; 1 failed, or there is no object of that name; 2 wrong usage.
 """

@@ -183,7 +183,7 @@ def test_who_counts() -> None:
         (
             {"selector": WEB, "targetRefs": [{"kind": "Service", "name": "web"}]},
             "spec.selector",
-            "stands alone: a policy has a selector or targetRefs",
+            "stands alone: there is a selector or there are targetRefs",
         ),
     ],
 )

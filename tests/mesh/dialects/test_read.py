@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mesh.dialects import DIALECTS, read, ref_of
+from mesh.dialects import read, ref_of
 from mesh.model import Fragment, ObjectRef
 from tests.mesh.dialects.objects import network_policy, obj, refused
 
@@ -16,10 +16,11 @@ def test_what_is_not_a_mapping_is_not_an_object(junk: Any) -> None:
     assert "an API object is a mapping" in fragment.problems[0].message
 
 
-def test_an_unknown_kind_is_refused_with_the_kinds_that_are_supported() -> None:
+def test_an_unknown_kind_is_refused_in_a_line_with_the_nearest_that_is_known() -> None:
     message = refused(obj("apps/v1", "Deployment", {}))["kind"]
-    assert message.startswith("kind 'Deployment' is not supported")
-    assert all(kind in message for _, kind in DIALECTS)
+    assert message == "kind 'Deployment' is not supported: docs/fields.md lists the kinds that are"
+    near = refused(obj("gateway.networking.k8s.io/v1", "HTTPRoutes", {}))["kind"]
+    assert near == "kind 'HTTPRoutes' is not supported; is HTTPRoute meant?"
 
 
 def test_a_known_kind_of_another_version_is_refused_with_the_versions_that_are_read() -> None:
