@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mesh.answers.called import UnknownName
-from mesh.answers.explain import UNNAMED
 from mesh.answers.matrix import who_can_reach
 from mesh.answers.reach import policies_by_identity
+from mesh.answers.reasons import UNNAMED
 from mesh.answers.steering_reasons import why
 from mesh.answers.steering_table import CALLER, DESTINATION, KERNEL, RESOLVER
 from mesh.assemble import Mesh

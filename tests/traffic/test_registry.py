@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from mesh.answers.explain import UNNAMED, party
+from mesh.answers.explain import party
 from mesh.answers.matrix import who_can_reach
+from mesh.answers.reasons import UNNAMED
 from mesh.model import Fragment, LearnedNames, ObjectRef, WorkloadName
 from mesh.node import PortVerdict
 from mesh.policies.policy import Deny, judge
