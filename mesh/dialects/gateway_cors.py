@@ -7,6 +7,7 @@ import re
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import token
 from mesh.model import CorsPolicy, ValueMatch
+from mesh.routes.origin_pattern import ANY, expression_of
 
 CORS = Fields(("allowOrigins", "allowCredentials", "allowMethods", "allowHeaders", "exposeHeaders", "maxAge"))
 
@@ -16,8 +17,6 @@ MAX_AGE = 5
 
 _ORIGIN = re.compile(r"(https?)://(\*|(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
-_ANY_HOST = r"([^/:\[\]]+|\[[0-9a-f:.]+\])"
-_ANY_LABELS = r"[^/:\[\]]+"
 
 
 def read_cors(reader: Reader) -> CorsPolicy:
@@ -51,7 +50,7 @@ def _origin(reader: Reader) -> ValueMatch:
     """As browsers send it (RFC 6454, 6.2): in lower case, without the port that follows from the scheme."""
     text = reader.text()
     if text == "*":
-        return ValueMatch("origin", "regex", ".*")
+        return ValueMatch("origin", "regex", ANY)
     parts = _ORIGIN.fullmatch(text.lower())
     if parts is None or len(text) > 253 or int(parts[3] or 1) not in range(1, 65536):
         if reader.sound:
@@ -63,9 +62,7 @@ def _origin(reader: Reader) -> ValueMatch:
     ending = "" if port in (None, _DEFAULT_PORTS[scheme]) else f":{int(port)}"
     if "*" not in host:
         return ValueMatch("origin", "exact", f"{scheme}://{host}{ending}")
-    any_part = _ANY_HOST if host == "*" else _ANY_LABELS
-    rest = re.escape(host.removeprefix("*"))
-    return ValueMatch("origin", "regex", f"{scheme}://{any_part}{rest}{ending}")
+    return ValueMatch("origin", "regex", expression_of(scheme, host, ending))
 
 
 def _methods(reader: Reader) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from mesh.model import (
     RouteRule,
 )
 from mesh.proxy import RouteEntry
+from mesh.routes.origin_pattern import written
 
 #: Shares are millionths of the requests.
 ALL = 1_000_000
@@ -52,7 +53,7 @@ class Effect:
 def effects(entry: RouteEntry) -> Iterator[Effect]:
     """All that an entry does but to send requests to one backend as they are."""
     kind, rule = entry.origin.kind, entry.rule
-    for what, text in _told(rule):
+    for what, text in _told(rule, kind):
         # A delegate's rule stands behind the one that names it.
         own = rule.field.rpartition(" ")[2]
         name = _FIELDS[what][0 if kind == "VirtualService" else 1]
@@ -61,7 +62,7 @@ def effects(entry: RouteEntry) -> Iterator[Effect]:
         yield Effect(f"{rule.field}.{name}", text, row)
 
 
-def _told(rule: RouteRule) -> Iterator[tuple[str, str]]:
+def _told(rule: RouteRule, kind: str) -> Iterator[tuple[str, str]]:
     if rule.redirect:
         yield "redirect", _redirect(rule.redirect)
     if rule.direct:
@@ -83,7 +84,7 @@ def _told(rule: RouteRule) -> Iterator[tuple[str, str]]:
     if rule.retries:
         yield "retries", _retries(rule.retries)
     if rule.cors:
-        yield "cors", _cors(rule.cors)
+        yield "cors", _cors(rule.cors, kind)
 
 
 def _shares(backends: tuple[RouteBackend, ...]) -> str:
@@ -145,8 +146,10 @@ def _retries(retries: Retries) -> str:
     return f"up to {retries.attempts} more attempts on {on}{each}"
 
 
-def _cors(cors: CorsPolicy) -> str:
-    return f"answers preflights of {', '.join(origin.value for origin in cors.origins) or 'no origin'}"
+def _cors(cors: CorsPolicy, kind: str) -> str:
+    """A VirtualService's expressions are the user's own, those of the Gateway API were made of wildcards."""
+    origins = (o.value if kind == "VirtualService" else written(o.value) for o in cors.origins)
+    return f"answers preflights of {', '.join(origins) or 'no origin'}"
 
 
 def _target(target: RouteBackend | Mirror) -> str:

@@ -144,6 +144,31 @@ def test_routes_of_the_gateway_api_call_their_fields_by_their_names() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "origins",
+    [
+        ["https://*.example.com"],
+        ["*"],
+        ["http://*"],
+        ["https://*:8443"],
+        ["https://*.a-b.example:8443", "https://plain.example"],
+    ],
+)
+def test_origins_are_told_as_they_were_written(origins: list[str]) -> None:
+    parent = {"group": "", "kind": "Service", "name": "web"}
+    cors = {"type": "CORS", "cors": {"allowOrigins": origins}}
+    rule = {"filters": [cors], "backendRefs": [{"name": "web", "port": 80}]}
+    spec = {"parentRefs": [parent], "rules": [rule]}
+    shop = Shop(object_of("gateway.networking.k8s.io/v1", "HTTPRoute", "web", "shop", spec))
+    assert said(shop) == {"rules[0].filters": f"answers preflights of {', '.join(origins)}"}
+
+
+def test_of_a_virtual_service_the_expression_is_told_that_the_user_wrote() -> None:
+    expression = r"https://[^/:\[\]]+\.example\.com"
+    told = route(corsPolicy={"allowOrigins": [{"regex": expression}]})
+    assert told == {"http[0].corsPolicy": f"answers preflights of {expression}"}
+
+
 def test_describe_says_what_of_each_rule_needs_an_envoy() -> None:
     split = {"route": [to(subset="v1", weight=9), to(subset="v2", weight=1)], "timeout": "1s"}
     tester = {"match": [{"headers": {"end-user": {"exact": "tester"}}}], "route": [to(subset="v2")]}
