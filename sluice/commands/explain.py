@@ -145,7 +145,8 @@ def _print(answer: dict[str, Any]) -> None:
         host = f"[{backend['address']}]" if ":" in backend["address"] else backend["address"]
         address = f"{host}:{backend['port']}"
         share = f", {backend['share']:.0%} of {shared}" if "share" in backend else ""
-        print(f"  {address} {backend['pod'] or ''}: {backend['verdict']}, {backend['path']}{share}")
+        who = f"{address} {backend['pod']}" if backend["pod"] else address
+        print(f"  {who}: {backend['verdict']}, {backend['path']}{share}")
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -127,6 +127,8 @@ def test_explain_answers_offline_from_files(tmp_path: Path) -> None:
     assert [backend["pod"] for backend in answer["backends"]] == ["shop/catalog"]
     text = sluice("explain", "-f", shop, "--from", "shop/web", "--to", "shop/catalog:80").stdout
     assert text.startswith("allow, by the kernel path\n")
+    world = sluice("explain", "-f", shop, "--from", "shop/web", "--to", "192.0.2.1:80").stdout
+    assert world.splitlines()[-1] == "  192.0.2.1:80: allow, kernel"
     wrong = sluice("explain", "-f", shop, "--from", "shop/web", "--to", "shop/nothing:80")
     assert (wrong.returncode, wrong.stderr) == (1, "sluice: there is no Service shop/nothing\n")
 
