@@ -1,8 +1,9 @@
 """What tells the resources that an Envoy has from those it was sent, in the shape of `istioctl proxy-status
 POD`. Pure.
 
-Compared are versions, which are hashes of content and which Envoy keeps; the text of two resources, which
-Envoy prints in its own way, is shown only where the versions differ.
+Equal versions, which are hashes of content, are equal resources. Other versions need not be other resources:
+Envoy goes on naming the version before where it changes a listener's filter chains in place. There the
+resources themselves are compared.
 """
 
 from __future__ import annotations
@@ -62,15 +63,30 @@ def differences(
         has = {resource["name"]: (version, resource) for version, resource in read(dump) if version}
         missing = tuple(sorted(sent.keys() - has.keys()))
         unknown = tuple(sorted(has.keys() - sent.keys()))
-        other = tuple(sorted(name for name in sent.keys() & has.keys() if has[name][0] != sent[name]))
-        texts = {resource["name"]: resource for resource in rendered.get(key, ())}
+        texts = {resource["name"]: _alike(resource) for resource in rendered.get(key, ())}
+        other = tuple(
+            sorted(
+                name
+                for name in sent.keys() & has.keys()
+                if has[name][0] != sent[name] and _alike(has[name][1]) != texts.get(name)
+            )
+        )
         changed = sorted({*missing, *unknown, *other})
         text = _diff(
             kind,
             [texts[name] for name in changed if name in texts],
-            [has[name][1] for name in changed if name in has],
+            [_alike(has[name][1]) for name in changed if name in has],
         )
         yield Difference(kind, missing, unknown, other, text)
+
+
+def _alike(value: Any) -> Any:
+    """Plain data with numbers as text: one printer quotes those of 64 bits, the other does not."""
+    if isinstance(value, Mapping):
+        return {key: _alike(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_alike(part) for part in value]
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _diff(kind: str, sent: list[Data], has: list[Data]) -> str:

@@ -114,6 +114,18 @@ def test_a_resource_in_another_version_is_shown_line_by_line() -> None:
     ]
 
 
+def test_a_resource_that_differs_in_its_version_alone_matches() -> None:
+    versions, rendered = sent("client")
+    data = dump("client")
+    versions[LDS]["virtualOutbound"]["version"] = "of the update in place"
+    (cluster, *_) = part(data, "ClustersConfigDump")["dynamic_active_clusters"]
+    versions[TYPES["CDS"]][cluster["cluster"]["name"]]["version"] = "another"
+    (mine,) = (found for found in rendered["clusters"] if found["name"] == cluster["cluster"]["name"])
+    rendered["clusters"][rendered["clusters"].index(mine)] = mine | {"ring": {"size": 1024}}
+    cluster["cluster"]["ring"] = {"size": "1024"}
+    assert all(difference.matches for difference in differences(versions, rendered, data))
+
+
 def test_what_envoy_lacks_and_what_it_has_too_many_is_named() -> None:
     versions, rendered = sent("client")
     data = dump("client")
