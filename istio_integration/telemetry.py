@@ -20,8 +20,16 @@ from mesh.routes.gateways import GATEWAY_NAME
 SPEC = Fields((*SUBJECT, "tracing", "accessLogging", "metrics"))
 WORKLOADS = Fields(("matchLabels",))
 TRACING = Fields(
-    ("match", "providers", "randomSamplingPercentage", "disableSpanReporting", "customTags"),
-    refused=("useRequestIdForTraceSampling", "enableIstioTags", "disableContextPropagation"),
+    (
+        "match",
+        "providers",
+        "randomSamplingPercentage",
+        "disableSpanReporting",
+        "customTags",
+        "useRequestIdForTraceSampling",
+        "enableIstioTags",
+    ),
+    refused=("disableContextPropagation",),
 )
 PROVIDER = Fields(("name",))
 TAG = Fields(("literal", "environment", "header"), refused=("formatter",))
@@ -54,15 +62,20 @@ def read_telemetry(root: Reader, ref: ObjectRef) -> tuple[Telemetry, ...]:
 def _tracing(item: Reader) -> TracingRule:
     item.fields(TRACING)
     names = [printable(one.fields(PROVIDER).at("name"), 253) for one in item.at("providers").items(at_most=1)]
-    disabled, sampling = item.at("disableSpanReporting"), item.at("randomSamplingPercentage")
-    tags = item.at("customTags")
+    sampling, tags = item.at("randomSamplingPercentage"), item.at("customTags")
     return TracingRule(
         directions(item.at("match").fields(MATCH_WORKLOADS)),
         names[0] if names else None,
         hundredths(sampling) if sampling.present else None,
-        disabled.boolean() if disabled.present else None,
+        _said(item.at("disableSpanReporting")),
         tuple(sorted(custom_tag(name, tag) for name, tag in tags.entries())) if tags.present else None,
+        _said(item.at("useRequestIdForTraceSampling")),
+        _said(item.at("enableIstioTags")),
     )
+
+
+def _said(switch: Reader) -> bool | None:
+    return switch.boolean() if switch.present else None
 
 
 def custom_tag(name: str, tag: Reader) -> CustomTag:

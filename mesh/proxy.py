@@ -429,7 +429,8 @@ class GatewayPort:
 @dataclass(frozen=True, slots=True)
 class Tracing:
     """Spans of the requests that `pod` sends or gets: who takes them, how many of ALL begin a trace here,
-    what tags they have, and what the pod is called in them. Whose caller traces is traced."""
+    what tags they have, and what the pod is called in them. Whose caller traces is traced. Unless sampling is
+    `by_request_id` the tracer decides alone; tags of Istio's are among them if `istio_tags`."""
 
     provider: TracingProvider
     sampling: int
@@ -437,6 +438,8 @@ class Tracing:
     pod: WorkloadName
     service_name: str
     canonical: Canonical
+    by_request_id: bool = True
+    istio_tags: bool = True
 
 
 @dataclass(frozen=True, slots=True)

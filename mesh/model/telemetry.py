@@ -50,13 +50,17 @@ class CustomTag:
 @dataclass(frozen=True, slots=True)
 class TracingRule:
     """What one entry of a Telemetry says for requests that a workload sends (egress) or gets (ingress);
-    None: nothing, a wider one decides. `sampling` is of ALL; `provider` names one."""
+    None: nothing, a wider one decides. `sampling` is of ALL; `provider` names one. `by_request_id`: who is
+    sampled follows from the request's id, else the tracer decides alone. `istio_tags`: there are those of
+    Istio's names beside `tags`."""
 
     directions: tuple[Direction, ...] = ("egress", "ingress")
     provider: str | None = None
     sampling: int | None = None
     disabled: bool | None = None
     tags: tuple[CustomTag, ...] | None = None
+    by_request_id: bool | None = None
+    istio_tags: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

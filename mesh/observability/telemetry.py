@@ -27,17 +27,21 @@ def tracing(
     if not known.providers:
         return None
     provider, sampling, tags, disabled = known.default, known.sampling, known.tags, False
+    by_request_id = istio_tags = True
     for rule in (rule for telemetry in applied for rule in telemetry.tracing):
         if direction in rule.directions:
             provider = provider if rule.provider is None else rule.provider
             sampling = sampling if rule.sampling is None else rule.sampling
             disabled = disabled if rule.disabled is None else rule.disabled
             tags = tags if rule.tags is None else rule.tags
+            by_request_id = by_request_id if rule.by_request_id is None else rule.by_request_id
+            istio_tags = istio_tags if rule.istio_tags is None else rule.istio_tags
     chosen = next((p for p in known.providers if p.name == provider), None)
     if disabled or chosen is None:
         return None
     own, namespace = canonical(workload), workload.name.namespace
-    return Tracing(chosen, sampling, tags, workload.name, f"{own.service}.{namespace}", own)
+    name = f"{own.service}.{namespace}"
+    return Tracing(chosen, sampling, tags, workload.name, name, own, by_request_id, istio_tags)
 
 
 def connections(sent: Tracing, service: ServiceName | None) -> TracingRecord:

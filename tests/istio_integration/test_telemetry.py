@@ -48,6 +48,8 @@ def test_every_field_of_tracing_is_read() -> None:
                 "a": {"literal": {"value": "1"}},
                 "c": {"environment": {"name": "HOSTNAME"}},
             },
+            "useRequestIdForTraceSampling": False,
+            "enableIstioTags": True,
         }
     )
     tags = (
@@ -55,7 +57,7 @@ def test_every_field_of_tracing_is_read() -> None:
         CustomTag("b", "header", "x-team", "none"),
         CustomTag("c", "environment", "HOSTNAME"),
     )
-    assert found == TracingRule(("ingress",), "otel", 1234, True, tags)
+    assert found == TracingRule(("ingress",), "otel", 1234, True, tags, False, True)
 
 
 def test_what_is_not_said_is_left_to_a_wider_one() -> None:
@@ -83,7 +85,9 @@ def test_a_selector_names_workloads_of_the_namespace() -> None:
         ({"customTags": {"a": {}}}, "customTags.a", "exactly one of literal, environment, header"),
         ({"customTags": {"a": {"formatter": {"value": "x"}}}}, "customTags.a.formatter", "formatter"),
         ({"customTags": {"a": {"header": {}}}}, "customTags.a.header.name", "is required"),
-        ({"enableIstioTags": False}, "enableIstioTags", "enableIstioTags"),
+        ({"enableIstioTags": "no"}, "enableIstioTags", "must be true or false"),
+        ({"useRequestIdForTraceSampling": 0}, "useRequestIdForTraceSampling", "must be true or false"),
+        ({"disableContextPropagation": True}, "disableContextPropagation", "not supported"),
         ({"sampling": 1}, "sampling", "unknown field"),
     ],
 )

@@ -8,6 +8,7 @@ from mesh.datapath import Node
 from mesh.model import ServiceName, WorkloadName
 from mesh.node import Collector, Form, TracingRecord
 from mesh.proxy import ProxyView
+from mesh.routes.gateways import GATEWAY_NAME
 from tests.mesh.shop import CANARY, GET_ONLY, SHOP, documents, mesh_of
 from xds.dialects import read
 
@@ -68,6 +69,12 @@ GOT = tracing("shop", "{match: {mode: SERVER}, disableSpanReporting: true}")
 ONES = telemetry(
     "shop", "{selector: {matchLabels: {app: storefront}}, tracing: [{providers: [{name: zipkin}]}]}", "two"
 )
+SERVED = telemetry(
+    "shop",
+    "{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: public}],"
+    " tracing: [{randomSamplingPercentage: 33}]}",
+    "gate",
+)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +96,26 @@ def test_each_field_is_the_narrowest_ones_and_of_several_at_one_level_the_first_
     texts: tuple[str, ...], expected: tuple[str, int, str, int] | None
 ) -> None:
     assert found(*texts) == expected
+
+
+def test_whether_the_id_of_a_request_samples_and_istios_tags_are_there_the_narrowest_says_too() -> None:
+    root = tracing("istio-system", "{useRequestIdForTraceSampling: false, enableIstioTags: false}")
+    own = tracing("shop", "{match: {mode: SERVER}, enableIstioTags: true}")
+    shown = view(DEFAULT), view(DEFAULT, root), view(DEFAULT, root, own)
+    said = [
+        [one and (one.by_request_id, one.istio_tags) for one in (v.egress_tracing, v.ingress_tracing)]
+        for v in shown
+    ]
+    assert said == [[(True, True)] * 2, [(False, False)] * 2, [(False, False), (False, True)]]
+
+
+def test_one_for_a_gateway_is_of_the_pods_that_serve_it_as_if_it_selected_them() -> None:
+    served = SHOP.replace("{app: storefront}", f"{{app: storefront, {GATEWAY_NAME}: public}}")
+    node = Node(mesh_of(served, CANARY, GET_ONLY, OTEL, CONFIG, ROOT, SHOPS, SERVED), "here")
+    samplings = {
+        pod: shown.egress_tracing.sampling for pod, shown in node.proxies.items() if shown.egress_tracing
+    }
+    assert (samplings["shop/storefront"], samplings["shop/reviews-v1"]) == (3300, 5000)
 
 
 def test_spans_say_who_the_workload_is() -> None:

@@ -238,6 +238,8 @@ def everything(here: dict[str, Any]) -> list[dict[str, Any]]:
         telemetry("own", "street", accessLogging=[{"providers": [{"name": "envoy"}]}], metrics=uncounted),
         telemetry("own", "street", accessLogging=[{"disabled": True}]),
         telemetry("team", "street", selector={"matchLabels": {"team": "b"}}, metrics=uncounted),
+        telemetry("all", "istio-system", tracing=[{"enableIstioTags": False}]),
+        telemetry("all", "istio-system", tracing=[{"useRequestIdForTraceSampling": False}]),
         telemetry("all", "istio-system", accessLogging=[{"filter": {"expression": "response.code == 500"}}]),
         mesh_config("accessLogFile: /dev/stdout"),
         mesh_config(

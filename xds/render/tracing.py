@@ -83,7 +83,8 @@ def structure(tracing: Tracing | None) -> Tracing | None:
     """What of it listeners are made of."""
     if tracing is None:
         return None
-    return replace(tracing, sampling=tracing.sampling if _asks_parent(tracing) else 0, tags=())
+    sampling = tracing.sampling if _asks_parent(tracing) else 0
+    return replace(tracing, sampling=sampling, tags=(), istio_tags=True)
 
 
 def host(provider: TracingProvider) -> str:
@@ -110,10 +111,17 @@ def trace(manager: HttpConnectionManager, tracing: Tracing | None) -> HttpConnec
         provider=_provider(tracing),
     )
     manager.generate_request_id = True
-    manager.request_id_extension = RequestIdExtension(
-        typed_config=typed(UuidRequestIdConfig(pack_trace_reason=False))
-    )
+    manager.request_id_extension = RequestIdExtension(typed_config=typed(_request_id(tracing)))
     return manager
+
+
+def _request_id(tracing: Tracing) -> UuidRequestIdConfig:
+    """Where the id does not decide, Envoy leaves each request to its tracer, whatever a route samples: one
+    whose id is none is traced then, and of tracers without a sampler all are."""
+    found = UuidRequestIdConfig(pack_trace_reason=False)
+    if not tracing.by_request_id:
+        found.use_request_id_for_trace_sampling = False
+    return found
 
 
 def traced(routes: Iterable[Route], tracing: Tracing | None, steered_by: Iterable[str] = ()) -> list[Route]:
@@ -143,9 +151,8 @@ def _tags(tracing: Tracing, route: str, steered_by: str) -> list[CustomTag]:
         "istio.canonical_service": own.service,
         "istio.canonical_revision": own.revision,
         "istio.namespace": tracing.pod.namespace,
-        "sluice.route": route,
-        "sluice.steered_by": steered_by,
     }
+    said = (said if tracing.istio_tags else {}) | {"sluice.route": route, "sluice.steered_by": steered_by}
     tags = [CustomTag(tag=name, literal=CustomTagLiteral(value=value)) for name, value in said.items()]
     tags += [CustomTag(tag=name, metadata=_judged(key)) for name, key in _JUDGED.items()]
     return tags + [_custom(tag) for tag in tracing.tags]

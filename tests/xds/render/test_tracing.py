@@ -129,6 +129,30 @@ def test_tags_bind_live_connections_and_change_no_listener(
         assert (span.tags["a"], span.tags["team"], span.tags["where"]) == ("b", team, "here")
 
 
+def test_without_istios_tags_the_others_stay_and_no_listener_changes(
+    serve: Serve, servers: dict[str, backend.Backend], collector: OtlpCollector
+) -> None:
+    tagged = caller(servers["one"].port, collector.port, traced(OTEL, CLIENT))
+    bare = replace(tagged, egress_tracing=replace(traced(OTEL, CLIENT), istio_tags=False))
+    assert listeners(tagged) == listeners(bare)
+    ask(serve(bare).ports[ROUTED], "/")
+    (span,) = collector.take(1)
+    assert not [name for name in span.tags if name.startswith("istio.")]
+    assert span.tags["sluice.route"] == "HTTPRoute shop/api rules[0]"
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+def test_a_request_whose_id_is_none_is_traced_where_ids_do_not_sample(
+    serve: Serve, servers: dict[str, backend.Backend], collector: OtlpCollector, by_id: bool
+) -> None:
+    tracing = replace(traced(OTEL, CLIENT), by_request_id=by_id)
+    port = serve(caller(servers["one"].port, collector.port, tracing)).ports[ROUTED]
+    ask(port, "/odd", headers=[("x-request-id", "mine")])
+    ask(port, "/even")
+    found = {span.tags["http.url"].rpartition("/")[2] for span in collector.take(1 if by_id else 2)}
+    assert found == ({"even"} if by_id else {"odd", "even"})
+
+
 def test_sampling_changes_no_listener_but_for_opentelemetry() -> None:
     for provider, same in ((ZIPKIN, True), (OTEL, False)):
         none, all_ = (caller(80, 4317, traced(provider, CLIENT, sampling)) for sampling in (0, ALL))
