@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import stat
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -70,12 +71,17 @@ def _read(path: str, folder: Path | None) -> bytes:
         raise Unfetched("files are read from no folder, for --wasm-folder names none")
     try:
         found = Path(path).resolve()  # links, too, must lead to where it may be read
-        if not found.is_relative_to(folder.resolve()):
-            raise Unfetched(f"files are read only below {folder}, which --wasm-folder names")
-        if not stat.S_ISREG(found.stat().st_mode):
-            raise Unfetched("it is no file")  # a pipe would be waited for
-        with found.open("rb") as file:
-            code = file.read(LARGEST + 1)
+        _check(found, folder)
+        opened = os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            # Another thing may stand there by now: a pipe would be waited for, a link leads elsewhere.
+            if not stat.S_ISREG(os.fstat(opened).st_mode):
+                raise Unfetched("it is no file")
+            _check(Path(os.readlink(f"/proc/self/fd/{opened}")), folder)
+            with open(opened, "rb", closefd=False) as file:
+                code = file.read(LARGEST + 1)
+        finally:
+            os.close(opened)
     except OSError as error:
         raise Unfetched(f"it cannot be read: {error.strerror}") from None
     except (ValueError, RuntimeError):  # a NUL in it, or links in a circle
@@ -83,6 +89,11 @@ def _read(path: str, folder: Path | None) -> bytes:
     if len(code) > LARGEST:
         raise Unfetched(f"it is longer than {LARGEST} bytes")
     return code
+
+
+def _check(path: Path, folder: Path) -> None:
+    if not path.is_relative_to(folder.resolve()):
+        raise Unfetched(f"files are read only below {folder}, which --wasm-folder names")
 
 
 def checked(source: ModuleSource, code: bytes) -> bytes:

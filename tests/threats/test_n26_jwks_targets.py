@@ -6,8 +6,10 @@ asked for alike; modules may also be files, below one folder, if any.
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -244,3 +246,36 @@ async def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     for name, why in found.items():
         with pytest.raises(Unfetched, match=why):
             await modules.ask(ModuleSource(f"file://{tmp_path}/{name}"), NO_MODULES_ELSEWHERE, tmp_path)
+
+
+#: What happens when a path is about to be opened, once.
+_AT_OPEN: dict[str, Callable[[], object]] = {}
+sys.addaudithook(lambda event, args: _AT_OPEN.pop(str(args[0]), int)() if event == "open" else None)
+
+
+@pytest.mark.parametrize("trick", ["pipe", "link", "link above"])
+async def test_what_takes_a_files_place_while_it_is_looked_at_is_not_read(trick: str, tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "modules", tmp_path / "elsewhere"
+    for parent in (folder / "team", elsewhere):
+        parent.mkdir(parents=True)
+        (parent / "a.wasm").write_bytes(MODULE)
+    path = folder / "team" / "a.wasm"
+
+    def swap() -> None:
+        path.unlink()
+        if trick == "pipe":
+            os.mkfifo(path)
+        elif trick == "link":
+            path.symlink_to(elsewhere / "a.wasm")
+        else:
+            path.parent.rmdir()
+            path.parent.symlink_to(elsewhere)
+
+    _AT_OPEN[str(path)] = swap
+    asking = asyncio.create_task(modules.ask(ModuleSource(f"file://{path}"), NO_MODULES_ELSEWHERE, folder))
+    done, _ = await asyncio.wait([asking], timeout=10)
+    if not done:  # a thread waits for who writes: let it go
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+    assert done and not _AT_OPEN
+    with pytest.raises(Unfetched, match=r"no file|Too many|only below"):
+        await asking
