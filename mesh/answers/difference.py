@@ -15,12 +15,12 @@ from mesh.answers.called import UnknownName
 from mesh.answers.explain import explain
 from mesh.answers.flow import Flow, Peer
 from mesh.answers.groups import Group, outside_groups, workload_groups
+from mesh.answers.logged_request import Untold, logged_request
 from mesh.answers.reach import Access, End, Outside, Reachability
 from mesh.assemble import Mesh
 from mesh.model import Fragment, ObjectRef, Protocol, WorkloadName
 from mesh.policies.references import AnyPolicy
 from mesh.ports import Ports
-from mesh.request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,8 @@ def _flows(
         was, will = (r.reach(source, target, protocol, port, ipv6) for r in (before, after))
         if flow.l7 is not None and "partly" in (was.verdict, will.verdict):
             was, will = (_request(mesh, a, flow) for mesh, a in ((old, was), (new, will)))
-        if was.outcome != will.outcome:
+        # Who is denied does not mind by whom.
+        if was.outcome != will.outcome and not was.verdict == will.verdict == "deny":
             found.append(FlowChange(sample, was, will))
     return found
 
@@ -203,15 +204,17 @@ def _is_service(mesh: Mesh, address: str) -> bool:
 
 
 def _request(mesh: Mesh, access: Access, flow: Flow) -> Access:
-    """What becomes of the request, as far as what Envoy logged of it tells: no headers."""
+    """What becomes of the request; where that depends on what Envoy did not log, it is as open as it was."""
     assert flow.l7 is not None
-    if access.verdict != "partly":
+    asks_for_token = any(rule.startswith("RequestAuthentication ") for rule in access.rules)
+    if access.verdict != "partly" or asks_for_token:
         return access
-    request = Request(flow.l7.method, flow.l7.path, flow.l7.authority)
     ip = flow.destination.ip
     target = f"[{ip}]:{flow.destination.port}" if ":" in ip else f"{ip}:{flow.destination.port}"
+    source, request = f"{flow.source.namespace}/{flow.source.pod}", logged_request(flow.l7)
     try:
-        answer = explain(mesh, f"{flow.source.namespace}/{flow.source.pod}", target, "TCP", request)
-    except UnknownName:  # the caller is no pod, or Envoy would refuse the path as it was logged
+        answer = explain(mesh, source, target, "TCP", request)
+    # UnknownName: the caller is no pod, or Envoy would refuse the path as it was logged.
+    except (UnknownName, Untold):
         return access
     return Access(answer["verdict"], access.path, access.rules, access.routes)

@@ -17,6 +17,12 @@ kind: NetworkPolicy
 metadata: {name: shop-only, namespace: shop}
 spec: {podSelector: {matchLabels: {version: v1}}, ingress: [{from: [{podSelector: {}}]}]}
 """
+CLOSED = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: closed, namespace: shop}
+spec: {endpointSelector: {matchLabels: {app: reviews}}, ingressDeny: [{fromEndpoints: [{}]}]}
+"""
 
 
 def told(found: Difference) -> dict[str, tuple[str, str, set[str]]]:
@@ -140,6 +146,23 @@ def test_requests_that_were_seen_are_judged_as_requests() -> None:
     )
     outcomes = [(c.sample.flow.l7 and c.sample.flow.l7.method, c.after.outcome) for c in found.flows]
     assert outcomes == [("GET", ("allow", "envoy")), ("PUT", ("deny", "envoy")), (None, ("partly", "envoy"))]
+
+
+def test_a_verdict_that_depends_on_headers_or_tokens_which_nobody_logged_stays_open() -> None:
+    by_header = GET_ONLY.replace('path: "/.*"', 'headers: ["X-Token: a"]')
+    by_token = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: principals, namespace: shop}
+spec: {rules: [{from: [{source: {requestPrincipals: ["*"]}}]}]}
+"""
+    seen = flow(STOREFRONT, V1, Request("GET", "/x", "reviews", 200, 1.0))
+    put = flow(STOREFRONT, V1, Request("PUT", "/x", "reviews", 200, 1.0))
+    for policy in (by_header, by_token):
+        found = difference(mesh_of(SHOP, policy), mesh_of(SHOP, policy, CLOSED), [seen])
+        assert [(c.before.outcome, c.after.verdict) for c in found.flows] == [(("partly", "envoy"), "deny")]
+    # The method alone settles it, and a denial stays one, whoever enforces it.
+    assert not difference(mesh_of(SHOP, by_header), mesh_of(SHOP, by_header, CLOSED), [put]).flows
 
 
 @pytest.mark.parametrize(
