@@ -40,6 +40,12 @@ class Manifests:
         """These, with the newer ones added or in their place."""
         return Manifests({**self.objects, **newer.objects}, (*self.problems, *newer.problems))
 
+    @property
+    def refused(self) -> list[str]:
+        """The objects that `sluice apply` would refuse, and files of which it could not read everything."""
+        invalid = (str(ref) for ref, item in self.objects.items() if not read(item.content).valid)
+        return [*invalid, *dict.fromkeys(str(problem.object) for problem in self.problems)]
+
     def mesh(self, hosts: Iterable[str] = ()) -> tuple[Mesh, tuple[Problem, ...]]:
         """The mesh that they describe, on a node with these addresses, and everything wrong with them."""
         fragments: dict[ObjectRef, Fragment | None] = {

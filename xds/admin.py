@@ -211,7 +211,9 @@ class Admin:
         dated = self._pipeline.store.dated
         objects = [dated(item) for documents in parsed for item in documents.objects]
         answer = await self._questions.difference(objects, samples)
-        answer["problems"] += [plain(problem) for documents in parsed for problem in documents.problems]
+        unreadable = [problem for documents in parsed for problem in documents.problems]
+        answer["problems"] += map(plain, unreadable)
+        answer["refused"] += dict.fromkeys(str(problem.object) for problem in unreadable)
         return _answer(answer)
 
     async def _render(self, request: web.Request) -> web.Response:

@@ -17,7 +17,7 @@ from mesh.answers.difference import Sample, difference
 from mesh.answers.matrix import matrix, who_can_reach
 from mesh.assemble import Mesh
 from mesh.identity import Allocations
-from mesh.model import Fragment, ObjectRef, Problem, Protocol
+from mesh.model import Fragment, ObjectRef, Protocol
 from mesh.status import KINDS, Written, status_of
 from mesh.status.conditions import generation_of
 from xds.documents import ApiObject
@@ -74,18 +74,14 @@ class Questions:
 
     async def difference(self, objects: Iterable[ApiObject], samples: Iterable[Sample]) -> dict[str, Any]:
         """What applying `objects` would change. Those that would be refused change nothing."""
-        changes: dict[ObjectRef, Fragment] = {}
-        problems: list[Problem] = []
-        for item in objects:
-            fragment = self._pipeline.admission.read(item)
-            problems += fragment.problems
-            if fragment.valid:
-                changes[item.ref] = fragment
-        said = [plain(problem) for problem in problems]
+        read = {item.ref: self._pipeline.admission.read(item) for item in objects}
+        changes = {ref: fragment for ref, fragment in read.items() if fragment.valid}
+        said = {
+            "refused": [str(ref) for ref in read if ref not in changes],
+            "problems": [plain(problem) for fragment in read.values() for problem in fragment.problems],
+        }
         return await self._ask(
-            lambda photograph: (
-                difference(photograph.mesh(), photograph.mesh(changes), samples).plain() | {"problems": said}
-            )
+            lambda photograph: difference(photograph.mesh(), photograph.mesh(changes), samples).plain() | said
         )
 
     async def describe(self, kind: Literal["pod", "service"], name: str) -> dict[str, Any]:

@@ -8,7 +8,8 @@ Examples:
   sluice diff --from shop.yaml policies/ -f policy.yaml
   sluice diff -f policy.yaml -o json | jq '.pairs[] | select(.after.verdict == "deny")'
 
-Exit status: 0 no verdict or path changes; 1 some do; 2 wrong usage, or it failed.
+Exit status: 0 no verdict or path changes; 1 some do; 2 wrong usage, or it failed, or an
+object would be refused.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(answer, indent=2))
     else:
         _print(answer, paint_for_output())
+    if answer["refused"]:
+        return 2
     return 1 if answer["pairs"] or answer["flows"] else 0
 
 
@@ -89,15 +92,17 @@ def _offline(options: argparse.Namespace) -> dict[str, Any]:
     after, later = old.with_(new).mesh(HOSTS)
     fresh = [problem for problem in later if problem not in problems]
     said = [{"object": str(p.object), "field": p.field, "message": p.message} for p in fresh]
-    return difference(before, after).plain() | {"problems": said}
+    return difference(before, after).plain() | {"refused": new.refused, "problems": said}
 
 
 def _print(answer: dict[str, Any], paint: Paint) -> None:
     for problem in answer["problems"]:
         print(f"problem: {problem['object']} {problem['field']}: {problem['message']}", file=sys.stderr)
+    for name in answer["refused"]:
+        print(f"{name} would be refused", file=sys.stderr)
     for item in answer["objects"]:
         print(f"{item['object']} {item['action']}")
-    if not answer["pairs"] and not answer["flows"]:
+    if not (answer["pairs"] or answer["flows"] or answer["refused"]):
         print("no verdict and no path changes")
     for change in answer["pairs"]:
         callee = Group.from_plain(change["to"])

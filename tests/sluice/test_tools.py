@@ -124,6 +124,20 @@ def test_trouble_is_no_difference_so_diff_ends_with_2(arguments: tuple[str, ...]
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (Path(CATALOG).read_text().replace("method:", "methud:"), "CiliumNetworkPolicy shop/catalog"),
+        ("a: [", "File standard input"),
+    ],
+)
+def test_diff_ends_with_2_where_an_object_would_be_refused(text: str, name: str) -> None:
+    done = sluice("diff", "--from", SHOP, CATALOG, "-f", "-", stdin=text)
+    assert done.returncode == 2
+    assert f"problem: {name}" in done.stderr and f"{name} would be refused\n" in done.stderr
+    assert "no verdict" not in done.stdout
+
+
 def test_who_can_reach_names_groups_verdicts_paths_and_rules() -> None:
     done = sluice("explain", "--who-can-reach", "shop/payment:80", "-f", SHOP, PAYMENT)
     assert done.stdout == (

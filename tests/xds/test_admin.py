@@ -250,8 +250,10 @@ async def test_what_apply_would_refuse_makes_no_difference(admin: Client) -> Non
     status, answer = await compare(admin, UNREADABLE)
     assert (status, answer["objects"], answer["pairs"]) == (200, [], [])
     assert {problem["object"] for problem in answer["problems"]} == {"NetworkPolicy shop/bad"}
+    assert answer["refused"] == ["NetworkPolicy shop/bad"]
     _, answer = await compare(admin, "a: [")
     assert answer["problems"][0]["object"] == "File new.yaml"
+    assert answer["refused"] == ["File new.yaml"]
 
 
 async def test_a_body_that_is_no_question_about_a_difference_is_refused(admin: Client) -> None:
