@@ -17,7 +17,8 @@ from mesh.answers.difference import Sample, difference
 from mesh.answers.matrix import matrix, who_can_reach
 from mesh.assemble import Mesh
 from mesh.identity import Allocations
-from mesh.model import Fragment, ObjectRef, Protocol
+from mesh.model import GATEWAY_CONTROLLER, Fragment, ObjectRef, Protocol
+from mesh.routes.gateways import OWN_CLASSES
 from mesh.status import KINDS, Written, status_of
 from mesh.status.conditions import generation_of
 from xds.documents import ApiObject
@@ -25,6 +26,19 @@ from xds.pipeline import Pipeline
 from xds.status import Status, plain
 
 T = TypeVar("T")
+
+#: Classes that are there though nobody wrote them.
+_OWN_CLASSES = [
+    ApiObject.of(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GatewayClass",
+            "metadata": {"name": name},
+            "spec": {"controllerName": GATEWAY_CONTROLLER},
+        }
+    )
+    for name in OWN_CLASSES
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +108,16 @@ class Questions:
         return await self._ask(lambda photograph: describe(photograph.mesh(), name, views, problems))
 
     async def get(self, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
-        """The stored objects of a kind, namespace and name, as far as those are given, with the status that
-        the mesh gives them. What Secrets hold is left out."""
+        """The stored objects of a kind, namespace and name, as far as those are given, and our own classes,
+        with the status that the mesh gives them. What Secrets hold is left out."""
         store, admission = self._pipeline.store, self._pipeline.admission
         refused = self._status.refused
         found: list[tuple[dict[str, Any], Written]] = []
-        for ref in sorted(store.refs()):
+        stored = store.refs()
+        unwritten = {item.ref: item for item in _OWN_CLASSES if item.ref not in stored}
+        for ref in sorted({*stored, *unwritten}):
             fits = all(getattr(ref, key) == value for key, value in wanted.items())
-            if fits and (item := store.get(ref)) is not None:
+            if fits and (item := unwritten.get(ref) or store.get(ref)) is not None:
                 fragment = admission.read(item)
                 earlier = None if fragment.valid else store.last_valid(ref)
                 fallen_back = generation_of(earlier.content) if earlier else None
@@ -110,7 +126,7 @@ class Questions:
                 )
 
         def answer(photograph: Photograph) -> list[dict[str, Any]]:
-            mesh = photograph.mesh()
+            mesh = photograph.mesh({ref: admission.read(item) for ref, item in unwritten.items()})
             return [
                 content | {"status": status} if (status := status_of(mesh, written)) else content
                 for content, written in found

@@ -289,6 +289,19 @@ async def test_objects_are_shown_with_the_status_that_the_mesh_gives_them(admin:
     assert answer == {"items": []}
 
 
+async def test_classes_of_ours_are_shown_though_nobody_wrote_them(admin: Client) -> None:
+    _, answer = await admin.get("/get?kind=GatewayClass")
+    assert [item["metadata"]["name"] for item in answer["items"]] == ["istio", "sluice"]
+    for item in answer["items"]:
+        assert {c["type"]: c["status"] for c in item["status"]["conditions"]}["Accepted"] == "True"
+        assert item["status"]["supportedFeatures"]
+    del answer["items"][0]["status"]
+    others = answer["items"][0] | {"spec": {"controllerName": "istio.io/gateway-controller"}}
+    await admin.post("/apply", yaml.safe_dump(others))
+    _, answer = await admin.get("/get?kind=GatewayClass&name=istio")
+    assert answer["items"] == [others]
+
+
 async def test_what_secrets_hold_is_not_shown(admin: Client) -> None:
     await admin.post("/apply", GATEWAY)
     _, answer = await admin.get("/get?kind=Secret")
