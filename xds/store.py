@@ -208,7 +208,7 @@ def _quoted(part: str) -> str:
 
 
 def _created(item: ApiObject) -> str:
-    """ "" if it says nothing of it."""
+    """Empty if it says nothing of it."""
     metadata = item.content["metadata"]
     return str(metadata.get(_CREATED) or "") if isinstance(metadata, Mapping) else ""
 

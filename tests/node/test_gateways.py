@@ -389,10 +389,10 @@ def test_requests_are_judged_where_tls_has_ended(edge: RunningMesh, tmp_path: Pa
 def test_get_shows_objects_with_their_status(edge: RunningMesh) -> None:
     def programmed() -> list[list[str]]:
         rows = [line.split() for line in edge.run("get", "gateways", "-n", "shop").splitlines()]
-        return rows if rows[-1][-1] == "True" else []
+        return rows if rows[-1][3] == "True" else []
 
     head, row = until(programmed, "the Gateway is programmed")
-    assert head == ["NAME", "CLASS", "ADDRESS", "PROGRAMMED"]
+    assert head == ["NAME", "CLASS", "ADDRESS", "PROGRAMMED", "AGE"]
     assert (row[0], row[1]) == ("public", "sluice")
     (address,) = [a for a in row[2].split(",") if "." in a]
     assert edge.get("shop/client", f"http://{address}:8091/")[0] == 200
