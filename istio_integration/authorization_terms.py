@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.string_match import text_match as text
@@ -162,24 +163,26 @@ def condition(reader: Reader, ref: ObjectRef, allows: bool) -> tuple[Term, ...]:
         reader.refuse("needs values or notValues")
     if known is None:
         return ()
-    attribute, parse, name = known
+    term, parse = known
     found: list[Term] = []
     for group, negated in ((values, False), (others, True)):
         if group.present:
-            found += _terms(group, attribute, parse, negated, allows, name)
+            found += _terms(group, replace(term, negated=negated), parse, allows)
     return tuple(found)
 
 
-def _key(reader: Reader) -> tuple[Attribute, Parse, str] | None:
+def _key(reader: Reader) -> tuple[Term, Parse] | None:
+    """The term without its values. Only brackets nest: a claim may be called such as https://acme.example/role."""
     written = printable(reader, _LONGEST)
     if not reader.require() or not reader.sound:
         return None
     if written in _KEYS:
-        return (*_KEYS[written], "")
+        attribute, parse = _KEYS[written]
+        return Term(attribute), parse
     if header := _HEADER.fullmatch(written):
-        return "header", text, token(reader, header[1]).lower()
+        return Term("header", key=token(reader, header[1]).lower()), text
     if claim := _CLAIM.fullmatch(written):
-        return "claim", text, ".".join(claim[1][1:-1].split("]["))
+        return Term("claim", path=tuple(claim[1][1:-1].split("]["))), text
     if written.startswith("experimental.envoy.filters."):
         reader.refuse(f"{written} is not supported yet")
     else:
@@ -193,17 +196,15 @@ def _all(reader: Reader, table: dict[str, tuple[Attribute, Parse]], allows: bool
         for name, negated in ((field, False), (_opposite(field), True)):
             group = reader.at(name)
             if group.present:
-                yield from _terms(group, attribute, parse, negated, allows)
+                yield from _terms(group, Term(attribute, negated=negated), parse, allows)
 
 
-def _terms(
-    group: Reader, attribute: Attribute, parse: Parse, negated: bool, allows: bool, key: str = ""
-) -> Iterator[Term]:
+def _terms(group: Reader, term: Term, parse: Parse, allows: bool) -> Iterator[Term]:
     """Threat N19: what an ALLOW excludes by identity it must first know."""
     items = group.items()
     if not items and group.sound:
         group.refuse("is empty: leave it out, or write at least one value")
     values = [value for item in items if (value := parse(item)) is not None]
-    if negated and allows and attribute in _IDENTITY:
+    if term.negated and allows and term.attribute in _IDENTITY:
         yield Term("known")
-    yield Term(attribute, tuple(dict.fromkeys(values)), negated, key)
+    yield replace(term, values=tuple(dict.fromkeys(values)))

@@ -12,7 +12,7 @@ class Request:
 
     `remote` is the client's address by X-Forwarded-For (empty: the peer's own), `destination` the
     address that was dialled, `sni` what the TLS hello names. `claims` are those of a token that was
-    proven valid: dotted path -> values; the principal is the claim `iss`/`sub`.
+    proven valid: path -> values; the principal is the claim `iss`/`sub`.
     """
 
     method: str = "GET"
@@ -22,7 +22,7 @@ class Request:
     remote: str = ""
     destination: str = ""
     sni: str = ""
-    claims: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    claims: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
 
     @property
     def fields(self) -> Mapping[str, str]:

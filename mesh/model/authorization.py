@@ -46,14 +46,15 @@ class Term:
 
     Values are `TextMatch`; of `source_ip`, `remote_ip` and `destination_ip` `CidrPeer` that reach
     anyone; of `destination_port` numbers. Values of `service_account` are `namespace/name`. `key` is
-    a header's lower-case name or a claim's path, its elements joined by dots. `known` has no values:
-    the peer is a workload.
+    a header's lower-case name, `path` leads to a claim: names of claims may hold dots. `known` has no
+    values: the peer is a workload.
     """
 
     attribute: ConnectionAttribute | RequestAttribute
     values: tuple[TextMatch | CidrPeer | int, ...] = ()
     negated: bool = False
     key: str = ""
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,14 +203,14 @@ def _claims(term: Term, request: Request) -> Sequence[str]:
     claims = dict(request.claims)
     match term.attribute:
         case "request_principal":
-            issuer, subject = claims.get("iss", ()), claims.get("sub", ())
+            issuer, subject = claims.get(("iss",), ()), claims.get(("sub",), ())
             return [f"{issuer[0]}/{subject[0]}"] if issuer and subject else []
         case "audience":
-            return claims.get("aud", ())
+            return claims.get(("aud",), ())
         case "presenter":
-            return claims.get("azp", ())
+            return claims.get(("azp",), ())
         case _:
-            return claims.get(term.key, ())
+            return claims.get(term.path, ())
 
 
 def text_matches(text: TextMatch, value: str) -> bool:

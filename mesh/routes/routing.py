@@ -81,12 +81,10 @@ def matches(match: RouteMatch, request: Request) -> bool:
     )
 
 
-def _claim_fits(match: ClaimMatch, claims: Mapping[str, Sequence[str]]) -> bool:
+def _claim_fits(match: ClaimMatch, claims: Mapping[tuple[str, ...], Sequence[str]]) -> bool:
     """One value is enough. What is no text is in nobody's list of values."""
     wanted = ValueMatch("", match.kind, match.value)
-    return any(value_fits(wanted, {"": value}) for value in claims.get(".".join(match.path), ())) != (
-        match.negated
-    )
+    return any(value_fits(wanted, {"": value}) for value in claims.get(match.path, ())) != (match.negated)
 
 
 def _path_fits(match: PathMatch, path: str) -> bool:

@@ -87,7 +87,14 @@ def test_n19_an_allow_that_excludes_by_identity_wants_one() -> None:
     ("key", "term"),
     [
         ("request.headers[X-Team]", Term("header", (TextMatch("exact", "a"),), key="x-team")),
-        ("request.auth.claims[groups][name]", Term("claim", (TextMatch("exact", "a"),), key="groups.name")),
+        (
+            "request.auth.claims[groups][name]",
+            Term("claim", (TextMatch("exact", "a"),), path=("groups", "name")),
+        ),
+        (
+            "request.auth.claims[https://acme.example/role]",
+            Term("claim", (TextMatch("exact", "a"),), path=("https://acme.example/role",)),
+        ),
         ("source.namespace", Term("namespace", (TextMatch("exact", "a"),))),
         ("connection.sni", Term("sni", (TextMatch("exact", "a"),))),
     ],

@@ -110,6 +110,6 @@ def test_explain_says_what_steers_and_why(request_: Request | None) -> None:
 
 def test_explain_tells_a_token_apart_from_none() -> None:
     mesh = Compiled(TOKENS, policy("ALLOW", required())).mesh
-    claims = (("iss", (ISSUER,)), ("sub", ("ann",)))
+    claims = ((("iss",), (ISSUER,)), (("sub",), ("ann",)))
     for request, verdict in ((Request(), "deny"), (Request(claims=claims), "allow")):
         assert explain(mesh, "shop/ann", f"shop/api:{HTTP}", "TCP", request)["verdict"] == verdict

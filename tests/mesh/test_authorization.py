@@ -214,10 +214,11 @@ def test_addresses_ports_and_tokens() -> None:
     assert not allowed(policy("deny", rule(Term("remote_ip", (block,)))), remote="10.64.9.9", caller=STRANGER)
     assert not allowed(policy("deny", rule(Term("destination_port", (80,)))))
     assert allowed(policy("deny", rule(Term("destination_port", (81,)))))
-    claims = (("iss", ("i",)), ("sub", ("s",)), ("groups", ("a", "b")))
+    claims = ((("iss",), ("i",)), (("sub",), ("s",)), (("groups",), ("a", "b")), (("a.example",), ("c",)))
     for term in (
         Term("request_principal", (exact("i/s"),)),
-        Term("claim", (exact("b"),), key="groups"),
+        Term("claim", (exact("b"),), path=("groups",)),
+        Term("claim", (exact("c"),), path=("a.example",)),
     ):
         assert allowed(policy("allow", rule(term)), claims=claims)
         assert not allowed(policy("allow", rule(term)))

@@ -205,7 +205,7 @@ def test_the_reference_chooses_the_same() -> None:
         routes = virtual_service(asking(key, wanted), TWO, **BOUND)
         (port,) = Shop(gate(), GATEWAY, versions(), routes).view("edge/gate").gateway
         (host,) = port.servers[0].hosts
-        for claims, index in (((("group", ("x", "admin")),), 0), ((), 1)):
+        for claims, index in ((((("group",), ("x", "admin")),), 0), ((), 1)):
             assert choose(host.entries, Request(claims=claims)) is host.entries[index]
 
 

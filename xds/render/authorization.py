@@ -27,7 +27,7 @@ from xds.render.claims import claim
 from xds.render.rbac import header_name
 
 _SENDER = frozenset({"remote_ip", "request_principal", "audience", "presenter", "claim"})
-_CLAIMS = {"audience": "aud", "presenter": "azp"}
+_CLAIMS = {"audience": ("aud",), "presenter": ("azp",)}
 
 
 def policies(parts: Iterable[AuthorizationPart]) -> dict[str, Policy]:
@@ -128,9 +128,9 @@ def _senders(term: Term, value: TextMatch | CidrPeer | int) -> Iterator[Principa
     elif isinstance(value, TextMatch):
         if term.attribute == "request_principal":
             for issuer, subject in _splits(value):
-                yield _all_ids([_claim("iss", issuer), _claim("sub", subject)])
+                yield _all_ids([_claim(("iss",), issuer), _claim(("sub",), subject)])
         else:
-            yield _claim(_CLAIMS.get(term.attribute, term.key), texts.matcher(value))
+            yield _claim(_CLAIMS.get(term.attribute, term.path), texts.matcher(value))
 
 
 def _splits(value: TextMatch) -> Iterator[tuple[StringMatcher, StringMatcher]]:
@@ -150,8 +150,8 @@ def _splits(value: TextMatch) -> Iterator[tuple[StringMatcher, StringMatcher]]:
             yield texts.matcher(ending), texts.matcher(beginning)
 
 
-def _claim(path: str, matcher: StringMatcher) -> Principal:
-    return Principal(metadata=claim(path.split("."), ValueMatcher(string_match=matcher)))
+def _claim(path: Sequence[str], matcher: StringMatcher) -> Principal:
+    return Principal(metadata=claim(path, ValueMatcher(string_match=matcher)))
 
 
 def _all_ids(ids: Sequence[Principal]) -> Principal:

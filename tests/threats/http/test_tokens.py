@@ -52,6 +52,8 @@ def when(key: str, *values: str) -> Any:
         (when("request.auth.claims[groups]", "admin"), {"groups": ["user"]}, False),
         (when("request.auth.claims[groups]", "admin"), {}, False),
         (when("request.auth.claims[team][name]", "a*"), {"team": {"name": "alpha"}}, True),
+        (when("request.auth.claims[https://a.example/x]", "a"), {"https://a.example/x": "a"}, True),
+        (when("request.auth.claims[team.name]", "a"), {"team": {"name": "a"}}, False),
         (when("request.auth.claims[scope]", "read"), {"scope": "write read"}, True),
         (when("request.auth.claims[scope]", "write read"), {"scope": "write read"}, False),
         (when("request.auth.claims[tags]", "read"), {"tags": "write read"}, True),

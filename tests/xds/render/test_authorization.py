@@ -154,7 +154,7 @@ TABLE: dict[str, tuple[tuple[Term, ...], list[Request], list[Request]]] = {
         [get(), get("/", ("authorization", "x"))],
     ),
     "no token, no other principal": ((term("request_principal", "a/b", negated=True),), [get()], []),
-    "no token, no claim": ((term("claim", "*", key="groups"),), [], [get()]),
+    "no token, no claim": ((term("claim", "*", path=["groups"]),), [], [get()]),
     "no values": ((term("audience"),), [], [get()]),
     "not no values": ((term("audience", negated=True),), [get()], []),
     "literals": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -103,10 +104,12 @@ def when(*terms: Term) -> AuthorizationRule:
     return AuthorizationRule("", conditions=terms)
 
 
-def term(attribute: Any, *values: str, negated: bool = False, key: str = "") -> Term:
+def term(
+    attribute: Any, *values: str, negated: bool = False, key: str = "", path: Sequence[str] = ()
+) -> Term:
     """Values as in AuthorizationPolicy: with `*` before or behind them, alone, or in braces; or blocks."""
     read = _block if attribute.endswith("_ip") else _text
-    return Term(attribute, tuple(map(read, values)), negated, key)
+    return Term(attribute, tuple(map(read, values)), negated, key, tuple(path))
 
 
 def _block(value: str) -> CidrPeer:
