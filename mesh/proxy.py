@@ -381,10 +381,12 @@ class RoutedPort(Hashed):
 
 @dataclass(frozen=True, slots=True)
 class VirtualHost:
-    """What requests for a host (a DNS name, `*.` and one, or `*`) are asked, in order."""
+    """What requests for a host (a DNS name, `*.` and one, or `*`) are asked, in order; with `https_redirect`
+    every one is answered 301."""
 
     host: str
     entries: tuple[RouteEntry, ...]
+    https_redirect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,7 +403,6 @@ class GatewayServer:
     hosts: tuple[VirtualHost, ...] = ()
     connections: tuple[ConnectionEntry, ...] = ()
     http: bool = True
-    https_redirect: bool = False
     elsewhere: tuple[str, ...] = ()
     authentication: tuple[AuthenticationPart, ...] = ()
 

@@ -21,7 +21,7 @@ from mesh.model import (
     RouteRule,
     ServiceName,
 )
-from mesh.routes.gateway_ports import routes_of
+from mesh.routes.gateway_hosts import attached
 
 _ANY_REQUESTS = (RouteMatch(), RouteMatch(PathMatch("start", "/")))
 _ANY_CONNECTION = ConnectionMatch()
@@ -99,7 +99,7 @@ def host_is_not_the_gateways(view: View) -> Iterator[Trap]:
     """A VirtualService counts at a Gateway for the hosts that they have in common."""
     for route in _virtual_services(view):
         for gateway in _gateways(view, route):
-            if not any(route in routes_of(view.mesh, gateway, server) for server in gateway.listeners):
+            if not any(route in attached(view.mesh, gateway, server) for server in gateway.listeners):
                 yield Trap(
                     route.ref,
                     "spec.gateways",

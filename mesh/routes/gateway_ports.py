@@ -1,8 +1,5 @@
-"""What the Envoy of a pod that serves Gateways does: its ports, and for each host the routes in their order.
-
-A VirtualService is for the hosts that it shares with a server; those for one host are joined, the oldest
-first, as in Istio. Routes of the Gateway API take precedence by host before anything else (HTTPRouteSpec,
-hostnames), so that a narrower host's rules come first and a wider one's after them.
+"""What the Envoy of a pod that serves Gateways does: its ports, and at each the servers between which a
+connection chooses.
 """
 
 from __future__ import annotations
@@ -12,20 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import compress
 
-from mesh.age import age
 from mesh.assemble import Mesh
 from mesh.caller import Caller
-from mesh.identity import namespace_labels
 from mesh.model import (
     Backend,
-    Callers,
     ConnectionMatch,
     Gateway,
-    GatewayParent,
     Listener,
     ObjectRef,
-    Route,
-    RouteMatch,
     Secret,
     ServerTls,
     Transport,
@@ -39,15 +30,13 @@ from mesh.proxy import (
     GatewayPort,
     GatewayServer,
     Part,
-    RouteEntry,
     VirtualHost,
 )
-from mesh.routes import connection_rules, delegation
-from mesh.routes.gateways import names, rival
-from mesh.routes.host_pattern import covers, specificity
-from mesh.routes.steer import precedence, resolved
+from mesh.routes import connection_rules
+from mesh.routes.gateway_hosts import Source, is_for, shared, virtual_hosts, visible
+from mesh.routes.gateways import rival
+from mesh.routes.host_pattern import covers, narrowest, specificity
 
-_ANY = RouteMatch()
 #: Modes in which TLS is not ended here.
 PASSED_ON = ("PASSTHROUGH", "AUTO_PASSTHROUGH")
 
@@ -59,20 +48,33 @@ def gateway_ports(
     served = mesh.gateways.served_by(pod)
     if not served:
         return ()
-    caller = mesh.callers.of(pod)
-    ports: defaultdict[tuple[int, str, Transport], list[GatewayServer]] = defaultdict(list)
-    names: defaultdict[tuple[int, str, Transport], set[str]] = defaultdict(set)
+    ports: defaultdict[tuple[int, str, Transport], list[Source]] = defaultdict(list)
     for gateway in served:
         for listener in gateway.listeners:
             if not rival(gateway, listener):
-                place = listener.port, listener.bind, listener.transport
-                names[place].update(_server_names(listener))
-                if found := _server(mesh, caller, gateway, listener):
-                    ports[place].append(replace(found, authentication=tokens if found.http else ()))
+                ports[listener.port, listener.bind, listener.transport].append((gateway, listener))
+    caller = mesh.callers.of(pod)
     return tuple(
-        GatewayPort(port, bind, _distinct(_apart(_joined(found), names[port, bind, transport])), transport)
-        for (port, bind, transport), found in sorted(ports.items())
+        GatewayPort(port, bind, servers, transport)
+        for (port, bind, transport), sources in sorted(ports.items())
+        if (servers := _servers(mesh, caller, sources, tokens))
     )
+
+
+def _servers(
+    mesh: Mesh, caller: Caller, sources: Sequence[Source], tokens: tuple[AuthenticationPart, ...]
+) -> tuple[GatewayServer, ...]:
+    """Of one port. Listeners of plain HTTP are one server: what a request asks for tells them apart."""
+    plain = [source for source in sources if _is_plain(source)]
+    others = [source for source in sources if not _is_plain(source)]
+    made = [_server(mesh, caller, group) for group in ([plain] if plain else []) + [[one] for one in others]]
+    found = [replace(one, authentication=tokens if one.http else ()) for one in made if one]
+    names = {name for _, one in others if one.tls for name in _server_names(one) or ("*",)}
+    return _distinct(_apart(found, names))
+
+
+def _is_plain(source: Source) -> bool:
+    return source[1].speaks_http and source[1].tls is None
 
 
 def outward(mesh: Mesh, pod: WorkloadName, found: Destination) -> Destination:
@@ -98,44 +100,25 @@ def _kept(part: Part, wanted: Callable[[Backend], bool]) -> Part:
     return replace(part, backends=backends, places=tuple(compress(part.places, kept)))
 
 
-def routes_of(mesh: Mesh, gateway: Gateway, listener: Listener) -> list[Route]:
-    """The routes that attach to a listener, wherever their hosts meet."""
-    return [
-        route
-        for route in mesh.routes.all.values()
-        if names(route, gateway)
-        and (route.in_order or route.ref.kind in listener.kinds)
-        and _at(route, gateway, listener)
-        and any(_shared(mesh, route, listener))
-    ]
-
-
-def _server(mesh: Mesh, caller: Caller, gateway: Gateway, listener: Listener) -> GatewayServer | None:
+def _server(mesh: Mesh, caller: Caller, sources: Sequence[Source]) -> GatewayServer | None:
     """None where TLS would end without a certificate, or without anybody who judges those of clients: who
     calls is not answered."""
+    gateway, listener = sources[0]
     tls = _tls(mesh, caller, gateway, listener.tls)
     if tls is not None and tls.mode not in (*PASSED_ON, "ISTIO_MUTUAL") and not tls.certificates:
         return None
     if tls is not None and tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL") and not tls.authorities:
         return None
-    routes = sorted(routes_of(mesh, gateway, listener), key=age)
-    hosts: tuple[VirtualHost, ...] = ()
-    connections: tuple[ConnectionEntry, ...] = ()
-    if listener.speaks_http:
-        hosts = tuple(_hosts(mesh, caller, gateway, listener, routes))
-    else:
-        connections = tuple(_connections(mesh, caller, gateway, listener, routes))
-    ref = gateway.ref
+    ref, http = gateway.ref, listener.speaks_http
     own = f"https.{listener.port}.{listener.name}.{ref.name}.{ref.namespace}"
     return GatewayServer(
         name=own if listener.protocol == "HTTPS" else f"http.{listener.port}",
-        origins=(ref,),
+        origins=tuple(sorted({gateway.ref for gateway, _ in sources})),
         server_names=_server_names(listener),
         tls=tls if tls and tls.mode not in PASSED_ON else None,
-        hosts=hosts,
-        connections=connections,
-        http=listener.speaks_http,
-        https_redirect=listener.https_redirect,
+        hosts=virtual_hosts(mesh, caller, sources) if http else (),
+        connections=() if http else tuple(_connections(mesh, caller, gateway, listener)),
+        http=http,
     )
 
 
@@ -145,31 +128,10 @@ def _server_names(listener: Listener) -> tuple[str, ...]:
     return () if listener.tls is None or "*" in names else tuple(sorted(names))
 
 
-def _joined(servers: Sequence[GatewayServer]) -> tuple[GatewayServer, ...]:
-    """Servers of plain HTTP on one port are one: what a request asks for tells them apart."""
-    plain = [server for server in servers if server.http and server.tls is None]
-    others = [server for server in servers if server not in plain]
-    if len(plain) < 2:
-        return tuple(servers)
-    hosts: dict[str, VirtualHost] = {}
-    for server in plain:
-        for host in server.hosts:
-            known = hosts.get(host.host)
-            hosts[host.host] = replace(known, entries=(*known.entries, *host.entries)) if known else host
-    first = plain[0]
-    whole = replace(
-        first,
-        origins=tuple(sorted({origin for server in plain for origin in server.origins})),
-        hosts=tuple(hosts[host] for host in sorted(hosts, key=specificity)),
-        https_redirect=all(server.https_redirect for server in plain),
-    )
-    return (whole, *others)
-
-
 def _apart(servers: Sequence[GatewayServer], names: set[str]) -> tuple[GatewayServer, ...]:
     """Servers of TLS leave each other's hosts alone, those of servers that cannot answer as well: what a
     client must show for one of `names` it has not shown on a connection for another (threat N16; Gateway
-    API, listener isolation)."""
+    API, listener isolation). A host of their own is theirs without a route, too."""
     found = []
     for server in servers:
         if server.tls is None or not server.http:
@@ -177,12 +139,12 @@ def _apart(servers: Sequence[GatewayServer], names: set[str]) -> tuple[GatewaySe
             continue
         own = set(server.server_names) or {"*"}
         elsewhere = names - own
-        hosts = tuple(
-            host
-            for host in server.hosts
-            if min((n for n in own | elsewhere if covers(n, host.host)), key=specificity) in own
-        )
-        found.append(replace(server, hosts=hosts, elsewhere=tuple(sorted(elsewhere))))
+        hosts = {host.host: host for host in server.hosts if narrowest(own | elsewhere, host.host) in own}
+        for name in own:
+            if any(covers(other, name) for other in elsewhere):
+                hosts.setdefault(name, VirtualHost(name, ()))
+        ordered = tuple(hosts[host] for host in sorted(hosts, key=lambda host: (specificity(host), host)))
+        found.append(replace(server, hosts=ordered, elsewhere=tuple(sorted(elsewhere))))
     return tuple(found)
 
 
@@ -210,96 +172,22 @@ def _distinct(servers: Sequence[GatewayServer]) -> tuple[GatewayServer, ...]:
     return tuple(result)
 
 
-def _at(route: Route, gateway: Gateway, listener: Listener) -> bool:
-    """By section and port, where a route names them."""
-    if gateway.subject is not None:
-        return True
-    return any(attaches(parent, gateway, listener) for parent in route.attached)
-
-
-def attaches(parent: GatewayParent, gateway: Gateway, listener: Listener) -> bool:
-    """Does a route that names this parent mean the listener?"""
-    ref = gateway.ref
-    return (
-        (parent.gateway.namespace, parent.gateway.name) == (ref.namespace, ref.name)
-        and parent.section in ("", listener.name)
-        and parent.port in (None, listener.port)
-    )
-
-
-def meets(mesh: Mesh, route: Route, listener: Listener, *, any_host: bool = False) -> bool:
-    """Have they a host in common; with `any_host`: may routes of its namespace attach?"""
-    wide = replace(route, names=()) if any_host else route
-    return any(_shared(mesh, wide, listener))
-
-
 def answers(mesh: Mesh, pod: WorkloadName, gateway: Gateway, listener: Listener) -> bool:
     """Does a pod that serves the Gateway answer at the listener?"""
-    return _server(mesh, mesh.callers.of(pod), gateway, listener) is not None
-
-
-def _shared(mesh: Mesh, route: Route, listener: Listener) -> Iterator[tuple[str, str]]:
-    """(host, the route's own host that covers it): the hosts that a route and a listener have in common."""
-    name = route.ref.namespace
-    namespace = namespace_labels(name, mesh.namespaces.get(name))
-    for served in listener.hosts:
-        if not served.namespaces.matches(namespace):
-            continue
-        for own in route.names or ("*",):
-            if covers(served.host, own):
-                yield own, own
-            elif covers(own, served.host):
-                yield served.host, own
-
-
-def _hosts(
-    mesh: Mesh, caller: Caller, gateway: Gateway, listener: Listener, routes: Sequence[Route]
-) -> Iterator[VirtualHost]:
-    shared = {route.ref: tuple(_shared(mesh, route, listener)) for route in routes}
-    every = {host for pairs in shared.values() for host, _ in pairs}
-    for host in sorted(every, key=lambda host: (specificity(host), host)):
-        entries: list[tuple[tuple[object, ...], RouteEntry]] = []
-        for route in routes:
-            # A VirtualService counts for its own hosts only; of a Gateway API route wider hosts count, too.
-            own = [
-                mine
-                for name, mine in shared[route.ref]
-                if name == host or (not route.in_order and covers(name, host))
-            ]
-            if own:
-                narrowest = min(own, key=specificity)
-                entries += _entries(mesh, caller, gateway, listener, route, narrowest)
-        if any(rank for rank, _ in entries):
-            entries.sort(key=lambda entry: entry[0])
-        yield VirtualHost(host, tuple(entry for _, entry in entries))
-
-
-def _entries(
-    mesh: Mesh, caller: Caller, gateway: Gateway, listener: Listener, route: Route, host: str
-) -> Iterator[tuple[tuple[object, ...], RouteEntry]]:
-    for index, rule in enumerate(delegation.expanded(route, mesh.routes.all)):
-        for match in rule.matches or (_ANY,):
-            if match.port in (0, listener.port) and _is_for(caller, match.callers, gateway.ref):
-                rank = () if route.in_order else (specificity(host), precedence(match), age(route), index)
-                yield rank, RouteEntry(route.ref, match, resolved(mesh, caller, route, rule, listener.port))
-
-
-def _is_for(caller: Caller, callers: Callers, gateway: ObjectRef) -> bool:
-    name = f"{gateway.namespace}/{gateway.name}"
-    return caller.is_among(callers) and (callers.gateways is None or name in callers.gateways)
+    return _server(mesh, mesh.callers.of(pod), [(gateway, listener)]) is not None
 
 
 def _connections(
-    mesh: Mesh, caller: Caller, gateway: Gateway, listener: Listener, routes: Iterable[Route]
+    mesh: Mesh, caller: Caller, gateway: Gateway, listener: Listener
 ) -> Iterator[ConnectionEntry]:
-    for route in routes:
-        hosts = tuple(dict.fromkeys(host for host, _ in _shared(mesh, route, listener)))
+    for route in visible(mesh, caller, gateway, listener):
+        hosts = tuple(dict.fromkeys(host for host, _ in shared(mesh, route, listener)))
         for rule in route.connections:
             if rule.protocol != listener.transport:
                 continue
             own = ConnectionMatch(server_names=hosts if rule.kind == "tls" else ())
             for match in rule.matches or (own,):
-                if match.port in (0, listener.port) and _is_for(caller, match.callers, gateway.ref):
+                if match.port in (0, listener.port) and is_for(caller, match.callers, gateway.ref):
                     asked = tuple(name for name in match.server_names if name != "*")
                     found = connection_rules.resolved(mesh, caller, route, rule, listener.port, rule.protocol)
                     yield ConnectionEntry(route.ref, ConnectionMatch(server_names=asked), found)

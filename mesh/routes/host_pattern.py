@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def is_pattern(host: str) -> bool:
     return host.startswith("*")
@@ -17,3 +19,8 @@ def covers(pattern: str, host: str) -> bool:
 def specificity(pattern: str) -> tuple[bool, int]:
     """Sorts the most specific first: names, then the longest suffix (istio/api, VirtualService.hosts)."""
     return is_pattern(pattern), -len(pattern)
+
+
+def narrowest(patterns: Iterable[str], host: str) -> str:
+    """The most specific of those that cover a host, of which there must be one."""
+    return min((pattern for pattern in patterns if covers(pattern, host)), key=specificity)

@@ -7,7 +7,7 @@ from typing import Any
 from mesh.age import age
 from mesh.assemble import Mesh
 from mesh.model import GATEWAY_CONTROLLER, BackendTls, Gateway, ServiceName
-from mesh.routes.gateway_ports import routes_of
+from mesh.routes.gateway_hosts import attached
 from mesh.status.conditions import GROUP, Condition, Written, accepted, plain
 
 
@@ -42,7 +42,7 @@ def _before(mesh: Mesh, services: set[ServiceName]) -> list[Gateway]:
     found = []
     for ref, gateway in sorted(mesh.gateways.all.items()):
         if gateway.subject is None and mesh.gateways.is_ours(gateway):
-            routes = (route for listener in gateway.listeners for route in routes_of(mesh, gateway, listener))
+            routes = (route for listener in gateway.listeners for route in attached(mesh, gateway, listener))
             named = {
                 target.service for route in routes for rule in route.all_rules for target in rule.targets
             }

@@ -15,6 +15,7 @@ FEATURES: Mapping[str, tuple[str, ...]] = {
     "GRPCRouteNamedRouteRule": ("GRPCRoute spec.rules[].name",),
     "Gateway": ("Gateway spec.listeners",),
     "GatewayFrontendClientCertificateValidation": ("Gateway spec.tls.frontend",),
+    "GatewayHTTPListenerIsolation": ("Gateway spec.listeners[].hostname",),
     "GatewayHTTPSListenerDetectMisdirectedRequests": ("Gateway spec.listeners[].hostname",),
     "GatewayInfrastructurePropagation": (
         "Gateway spec.infrastructure.labels",

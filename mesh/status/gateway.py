@@ -7,7 +7,8 @@ from typing import Any
 
 from mesh.assemble import Mesh
 from mesh.model import GATEWAY_CONTROLLER, Gateway, GatewayClass, Listener, ObjectRef, Secret, WorkloadName
-from mesh.routes.gateway_ports import answers, routes_of
+from mesh.routes.gateway_hosts import attached
+from mesh.routes.gateway_ports import answers
 from mesh.routes.gateways import rival
 from mesh.status.conditions import GROUP, Condition, Written, accepted, plain
 from mesh.status.features import FEATURES
@@ -44,7 +45,7 @@ def gateway_status(mesh: Mesh, gateway: Gateway, written: Written) -> dict[str, 
         "listeners": [
             {
                 "name": listener.name,
-                "attachedRoutes": len(routes_of(mesh, gateway, listener)),
+                "attachedRoutes": len(attached(mesh, gateway, listener)),
                 "supportedKinds": [{"group": GROUP, "kind": kind} for kind in listener.kinds],
                 "conditions": plain(found, written),
             }

@@ -19,7 +19,7 @@ from mesh.model import (
     RouteBackend,
     ServiceName,
 )
-from mesh.routes.gateway_ports import attaches, meets
+from mesh.routes.gateway_hosts import attaches, meets
 from mesh.status.conditions import GROUP, Condition, Written, accepted, plain
 
 Ref = Mapping[str, Any]

@@ -131,18 +131,31 @@ class Edge(Served):
         headers: Iterable[tuple[str, str]] = (),
     ) -> str:
         """The name of the backend that answers over TLS. Raises OSError where there is none."""
+        head, body = self.over_tls(name, trust, port, client, headers)
+        if not head.startswith("HTTP/1.1 200"):
+            raise ConnectionError(head)
+        backend: str = json.loads(body)["backend"]
+        return backend
+
+    def over_tls(
+        self,
+        name: str,
+        trust: Certificate,
+        port: int = 443,
+        client: Certificate | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        host: str = "",
+    ) -> tuple[str, str]:
+        """Head and body of the answer to a request for `host`, or for the `name` that TLS asks for."""
         context = ssl.create_default_context(cafile=str(trust.file))
         if client:
             context.load_cert_chain(str(client.file), str(client.key))
         raw = socket.create_connection(("127.0.0.1", self.proxy.ports[f"0.0.0.0_{port}"]), timeout=10)
         with context.wrap_socket(raw, server_hostname=name) as connection:
-            lines = ["GET / HTTP/1.1", f"host: {name}", "connection: close", *map(": ".join, headers)]
+            lines = ["GET / HTTP/1.1", f"host: {host or name}", "connection: close", *map(": ".join, headers)]
             connection.sendall("".join(f"{line}\r\n" for line in (*lines, "")).encode())
             heard = b""
             while more := connection.recv(65536):
                 heard += more
         head, _, body = heard.partition(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 200"):
-            raise ConnectionError(head.decode())
-        backend: str = json.loads(body)["backend"]
-        return backend
+        return head.decode(), body.decode()

@@ -227,9 +227,7 @@ def _sent_with(view: ProxyView) -> Iterator[EnvoyResource]:
 def _structure(port: GatewayPort) -> GatewayPort:
     """What of a port its listener is made of: not what requests are asked."""
     servers = (
-        replace(server, hosts=(), https_redirect=False, origins=(), elsewhere=(), authentication=())
-        if server.http
-        else server
+        replace(server, hosts=(), origins=(), elsewhere=(), authentication=()) if server.http else server
         for server in port.servers
     )
     return replace(port, servers=tuple(servers))
