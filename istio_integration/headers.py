@@ -1,4 +1,4 @@
-"""Header changes of a route or a destination (Headers), and what several of them do one after the other."""
+"""Header changes of a route or a destination (Headers)."""
 
 from __future__ import annotations
 
@@ -34,26 +34,6 @@ def read_headers(reader: Reader) -> Headers:
     return Headers(request, response, authorities[0] if authorities else None)
 
 
-def joined(*changes: HeaderChange) -> HeaderChange:
-    """What `changes` do one after the other, in its normal form; in each, Envoy removes before it sets and
-    adds."""
-    gone: set[str] = set()
-    values: dict[str, list[str]] = {}
-    for change in changes:
-        gone.update(change.remove, (name for name, _ in change.set))
-        values |= {name: [] for name in change.remove} | {name: [value] for name, value in change.set}
-        for name, value in change.add:
-            values.setdefault(name, []).append(value)
-    kept = [name for name in sorted(values) if name not in gone]
-    fresh = [name for name in sorted(values) if name in gone and values[name]]
-    return HeaderChange(
-        set=tuple((name, values[name][0]) for name in fresh),
-        add=tuple((name, value) for name in kept for value in values[name])
-        + tuple((name, value) for name in fresh for value in values[name][1:]),
-        remove=tuple(name for name in sorted(gone) if not values[name]),
-    )
-
-
 def _operations(reader: Reader) -> tuple[HeaderChange, list[str]]:
     """The change, and every authority that it sets or adds."""
     reader.fields(OPERATIONS)
@@ -67,7 +47,8 @@ def _operations(reader: Reader) -> tuple[HeaderChange, list[str]]:
             else:
                 pairs.append((token(value, written).lower(), text))
     removed = [_removable(item) for item in reader.at("remove").items()]
-    return joined(HeaderChange(tuple(found["set"]), tuple(found["add"]), tuple(removed))), authorities
+    change = HeaderChange(tuple(found["set"]), tuple(found["add"]), tuple(removed))
+    return HeaderChange().then(change), authorities
 
 
 def _removable(reader: Reader) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from istio_integration.destinations import destination, mirrors, weights
 from istio_integration.duration import duration_ms
-from istio_integration.headers import Headers, joined, read_headers
+from istio_integration.headers import Headers, read_headers
 from istio_integration.http_answers import direct_response, redirect
 from istio_integration.http_cors import cors
 from istio_integration.http_faults import fault
@@ -69,6 +69,7 @@ def http_rule(item: Reader, delegated: bool) -> RouteRule:
         mirrors=mirrors(item),
         cors=cors(item.at("corsPolicy")),
         delegate=_delegate(item.at("delegate")),
+        says_headers=item.at("headers").present,
         lost=_LOST,
     )
 
@@ -99,14 +100,14 @@ def _backends(group: Reader, route: Headers) -> tuple[tuple[RouteBackend, ...], 
     found = []
     for item, weight in zip(items, weights(group, items), strict=True):
         to, own = destination(item.at("destination")), read_headers(item.at("headers"))
-        order = (route, own) if len(items) == 1 else (own, route)
+        first, last = (route, own) if len(items) == 1 else (own, route)
         found.append(
             RouteBackend(
                 to.service,
                 to.port,
                 weight,
-                joined(*(headers.request for headers in order)),
-                joined(*(headers.response for headers in order)),
+                first.request.then(last.request),
+                first.response.then(last.response),
                 to.subset,
             )
         )

@@ -74,6 +74,24 @@ class HeaderChange:
     add: tuple[tuple[str, str], ...] = ()
     remove: tuple[str, ...] = ()
 
+    def then(self, later: HeaderChange) -> HeaderChange:
+        """Both, one after the other, in normal form; in each, Envoy removes before it sets and adds."""
+        gone: set[str] = set()
+        values: dict[str, list[str]] = {}
+        for change in (self, later):
+            gone.update(change.remove, (name for name, _ in change.set))
+            values |= {name: [] for name in change.remove} | {name: [value] for name, value in change.set}
+            for name, value in change.add:
+                values.setdefault(name, []).append(value)
+        kept = [name for name in sorted(values) if name not in gone]
+        fresh = [name for name in sorted(values) if name in gone and values[name]]
+        return HeaderChange(
+            set=tuple((name, values[name][0]) for name in fresh),
+            add=tuple((name, value) for name in kept for value in values[name])
+            + tuple((name, value) for name in fresh for value in values[name][1:]),
+            remove=tuple(name for name in sorted(gone) if not values[name]),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PathChange:
@@ -186,6 +204,7 @@ class RouteRule:
     Timeouts are milliseconds, 0 is none. Header changes of the rule come before those of a backend.
     `retries` None are the mesh's default. A share whose backend cannot be reached, or does not
     exist, is answered `lost` (HTTPRoute 500; GRPCRoute and Istio 503, which gRPC calls UNAVAILABLE).
+    One that `says_headers` takes no header changes from a rule that delegates to it.
     """
 
     field: str
@@ -203,6 +222,7 @@ class RouteRule:
     mirrors: tuple[Mirror, ...] = ()
     cors: CorsPolicy | None = None
     delegate: ObjectRef | None = None
+    says_headers: bool = False
     lost: int = 500
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from mesh.model import Callers, HeaderChange, ObjectRef, PathMatch, Route, RouteMatch, RouteRule
+from mesh.model import Callers, ObjectRef, PathMatch, Route, RouteMatch, RouteRule
 
 _ANY_PATH = PathMatch("prefix", "/")
 
@@ -81,7 +81,7 @@ def _same_callers(outer: Callers, inner: Callers) -> Callers | None:
 
 
 def _joined(outer: RouteRule, inner: RouteRule, field: str, matches: tuple[RouteMatch, ...]) -> RouteRule:
-    return replace(
+    found = replace(
         inner,
         field=field,
         matches=matches,
@@ -91,22 +91,22 @@ def _joined(outer: RouteRule, inner: RouteRule, field: str, matches: tuple[Route
         fault=inner.fault or outer.fault,
         mirrors=inner.mirrors or outer.mirrors,
         cors=inner.cors or outer.cors,
-        backends=tuple(
-            replace(
-                backend,
-                request_headers=_then(backend.request_headers, outer.request_headers),
-                response_headers=_then(backend.response_headers, outer.response_headers),
-            )
-            for backend in inner.backends
-        ),
     )
+    return found if inner.says_headers else _with_headers_of(outer, found)
 
 
-def _then(first: HeaderChange, last: HeaderChange) -> HeaderChange:
-    """Both changes, one after the other: what the last one sets counts."""
-    gone = {name for name, _ in last.set} | set(last.remove)
-    return HeaderChange(
-        (*(pair for pair in first.set if pair[0] not in gone), *last.set),
-        (*(pair for pair in first.add if pair[0] not in gone), *last.add),
-        tuple(dict.fromkeys((*first.remove, *last.remove))),
+def _with_headers_of(outer: RouteRule, rule: RouteRule) -> RouteRule:
+    """Before those of a rule's only destination, after those of several, as if the rule said them itself."""
+    asked, told = outer.request_headers, outer.response_headers
+    if not rule.backends:
+        return replace(rule, request_headers=asked, response_headers=told)
+    first = len(rule.backends) == 1
+    backends = (
+        replace(
+            one,
+            request_headers=asked.then(one.request_headers) if first else one.request_headers.then(asked),
+            response_headers=told.then(one.response_headers) if first else one.response_headers.then(told),
+        )
+        for one in rule.backends
     )
+    return replace(rule, backends=tuple(backends))

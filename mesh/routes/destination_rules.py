@@ -2,7 +2,7 @@
 
 Looked for in the client's namespace, the service's, the root namespace; the first that has a match wins, even
 a wildcard over an exact name further on. Rules of one namespace for one host are joined as in Istio: the
-oldest one's traffic policy, the subsets of all.
+traffic policy of the oldest that has one, the subsets of all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from mesh.age import age
 from mesh.caller import Caller
 from mesh.index import discard
-from mesh.model import DestinationRule, ObjectRef, ServiceName, service_of
+from mesh.model import NO_TRAFFIC_POLICY, DestinationRule, ObjectRef, ServiceName, Subset, service_of
 from mesh.routes.host_pattern import covers, is_pattern, specificity
 
 
@@ -84,12 +84,12 @@ class DestinationRules:
 def _joined(rules: list[DestinationRule]) -> DestinationRule:
     """Of several for the most specific host."""
     first, *others = sorted(rules, key=_rank)
-    subsets = {subset.name: subset for subset in first.subsets}
-    for rule in others:
-        if rule.host == first.host:
-            for subset in rule.subsets:
-                subsets.setdefault(subset.name, subset)
-    return replace(first, subsets=tuple(subsets.values()))
+    same = [first, *(rule for rule in others if rule.host == first.host)]
+    speaking = next((rule for rule in same if rule.ports or rule.policy != NO_TRAFFIC_POLICY), first)
+    subsets: dict[str, Subset] = {}
+    for subset in (subset for rule in same for subset in rule.subsets):
+        subsets.setdefault(subset.name, subset)
+    return replace(first, policy=speaking.policy, ports=speaking.ports, subsets=tuple(subsets.values()))
 
 
 def _rank(rule: DestinationRule) -> tuple[tuple[bool, int], tuple[str, ObjectRef]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mesh.model import ServiceName, WorkloadName
 from tests.traffic.announced import Announced
 from tests.traffic.edge import Certificate, Edge, gateway, http_route
 from tests.traffic.pinged import Pinged
@@ -152,3 +153,20 @@ def test_where_it_is_to_be_told_connections_of_every_kind_need_an_envoy() -> Non
 def _counted(shop: Served, name: str) -> int:
     lines = dict(line.rsplit(": ", 1) for line in shop.proxy.admin("/stats?filter=outbound").splitlines())
     return int(lines[f"{_WEB}.{name}"])
+
+
+def test_of_several_rules_for_a_host_the_oldest_that_has_a_policy_gives_it() -> None:
+    """Their subsets are joined (Istio, mergeDestinationRule)."""
+    subset = {"name": "v1", "labels": {"version": "v1"}}
+    rules = [
+        destination_rule("subsets", subsets=[subset]),
+        destination_rule("first", trafficPolicy={"loadBalancer": {"simple": "RANDOM"}}),
+        destination_rule("second", trafficPolicy={"loadBalancer": {"simple": "LEAST_REQUEST"}}),
+    ]
+    for year, rule in enumerate(rules, 2020):
+        rule["metadata"]["creationTimestamp"] = f"{year}-01-01T00:00:00Z"
+    mesh = Shop(*rules, virtual_service({"route": [to(subset="v1")]})).mesh
+    caller, service = mesh.callers.of(WorkloadName("shop", "client")), ServiceName("shop", "web")
+    found = mesh.destination_rules.find(caller, service, "istio-system")
+    assert found and [one.name for one in found.subsets] == ["v1"]
+    assert found.policy.balancer and found.policy.balancer.simple == "RANDOM"

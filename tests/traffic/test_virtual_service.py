@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.traffic.shop import Served, Shop, base, destination_rule, to, versions, virtual_service
+from tests.traffic.shop import Object, Served, Shop, base, destination_rule, to, versions, virtual_service
 from tests.xds.render.backend import Backend
 from tests.xds.render.client import Client
 from tests.xds.render.conftest import Serve
@@ -490,3 +490,49 @@ def test_session_affinity_of_a_service_holds_where_a_route_decides(serve: Serve,
     for objects, backends in (((sticky,), 1), ((), 2), ((sticky, spread), 2)):
         shop = Served(serve, servers, route, *objects)
         assert len({shop.ask("/").backend for _ in range(20)}) == backends, objects
+
+
+def test_a_delegate_without_headers_has_those_of_the_rule_that_delegates(
+    serve: Serve, servers: Servers
+) -> None:
+    """Of both, its own count alone, as in Istio; a redirect tells of them as well."""
+
+    def inner(name: str, **rule: Any) -> Object:
+        found = virtual_service({"route": [to()], **rule}, name=name)
+        del found["spec"]["hosts"]
+        return found
+
+    def outer(path: str) -> Object:
+        said = {
+            "request": {"set": {"x-from": "outer", "x-outer": "1"}},
+            "response": {"set": {"x-told": "outer"}},
+        }
+        return {"match": [{"uri": {"prefix": path}}], "delegate": {"name": path[1:]}, "headers": said}
+
+    own = {"request": {"set": {"x-from": "inner"}}}
+    redirected = inner("redirected", redirect={"uri": "/there"})
+    del redirected["spec"]["http"][0]["route"]
+    shop = Served(
+        serve,
+        servers,
+        virtual_service(
+            outer("/silent"), outer("/speaking"), outer("/single"), outer("/redirected"), name="all"
+        ),
+        inner("silent"),
+        inner("speaking", headers=own),
+        inner("single", route=[to(headers=own)]),
+        redirected,
+    )
+    silent, speaking, single, sent = (
+        shop.ask(path) for path in ("/silent", "/speaking", "/single", "/redirected")
+    )
+    names = ("x-from", "x-outer")
+    assert [silent.sent(name) for name in names] == [["outer"], ["1"]]
+    assert [speaking.sent(name) for name in names] == [["inner"], []]
+    assert [single.sent(name) for name in names] == [["inner"], ["1"]]
+    assert [answer.headers.get("x-told") for answer in (silent, speaking, single, sent)] == [
+        "outer",
+        None,
+        "outer",
+        "outer",
+    ]
