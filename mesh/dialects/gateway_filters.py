@@ -171,6 +171,7 @@ def _header_change(reader: Reader | None) -> HeaderChange:
 
 
 def _headers(reader: Reader) -> tuple[tuple[str, str], ...]:
+    """Of equivalent names the first counts (HTTPHeader.name)."""
     found: dict[str, str] = {}
     for item in reader.items(at_most=16):
         item.fields(HEADER)
@@ -180,8 +181,8 @@ def _headers(reader: Reader) -> tuple[tuple[str, str], ...]:
         if value.require() and not text and value.sound:
             value.refuse("must not be empty")
         if own in found:
-            name.refuse(f"{shown(own)} stands here twice")
-        found[own] = text
+            name.note(f"{shown(own)} stands here twice: the first counts, this one has no effect")
+        found.setdefault(own, text)
     return tuple(found.items())
 
 
@@ -245,4 +246,5 @@ def _path_change(reader: Reader, by_prefix: bool) -> PathChange | None:
     text = printable(value, 1024)
     if text and not text.startswith("/"):
         value.refuse(f"{shown(text)} is not a path: it begins with /")
-    return PathChange(kind, text)
+    # Of a full path nothing is left but the root.
+    return PathChange(kind, text or ("/" if kind == "full" else ""))

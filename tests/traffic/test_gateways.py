@@ -224,6 +224,31 @@ def test_tls_of_the_gateway_api_ends_or_is_passed_on_by_name(
     assert "0.0.0.0_443" not in lost.proxy.ports, "without its certificate nobody answers"
 
 
+@pytest.mark.parametrize(
+    ("redirect", "location"),
+    [
+        ({}, "https://a.example/x"),
+        ({"hostname": "b.example"}, "https://b.example/x"),
+        ({"scheme": "http"}, "http://a.example/x"),
+        ({"port": 8443}, "https://a.example:8443/x"),
+    ],
+)
+def test_a_redirect_behind_tls_does_not_name_its_usual_port(
+    redirect: dict[str, Any],
+    location: str,
+    serve: Serve,
+    servers: Servers,
+    certificates: dict[str, Certificate],
+) -> None:
+    a = certificates["a.example"]
+    https = LISTENER | {"port": 443, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "a"}]}}
+    moved = {**redirect, "path": {"type": "ReplaceFullPath", "replaceFullPath": "/x"}}
+    rule = {"filters": [{"type": "RequestRedirect", "requestRedirect": moved}]}
+    edge = Edge(serve, servers, gateway(https), a.secret("a"), http_route(rule))
+    head, _ = edge.over_tls("a.example", a)
+    assert f"location: {location}\r\n" in head
+
+
 # --- what cannot be told apart -----------------------------------------------------------------------------
 
 

@@ -155,7 +155,9 @@ def routes(
     """No host or no entry fits: 404; another server's host: 421 (RFC 9110, 15.5.20), so that a client that
     has joined connections opens one for it. What a `judge` refuses is 403 before any of that."""
     whole = bool(server.authentication or judge)
-    hosts = [_host(host, port, reached, tracing, whole=whole) for host in server.hosts]
+    hosts = [
+        _host(host, port, reached, tracing, whole=whole, tls=server.tls is not None) for host in server.hosts
+    ]
     if server.elsewhere:
         hosts.append(_answering(naming.misdirected(port), server.elsewhere, 421))
     if judge:
@@ -190,11 +192,12 @@ def _host(
     tracing: Tracing | None,
     *,
     whole: bool,
+    tls: bool,
 ) -> VirtualHost:
     """`whole`: a route takes what no entry fits, for filters ask what a route brings them."""
     known = {found.target: found for found in reached}
     name = naming.gateway_host(host.host, port)
-    chosen = [route(entry, port, known) for entry in host.entries]
+    chosen = [route(entry, port, known, tls=tls) for entry in host.entries]
     if host.https_redirect:
         # A route of the host: that of `require_tls` is nobody's, and brings nothing.
         chosen = [Route(name=name, match=_EVERYTHING, redirect=RedirectAction(https_redirect=True))]

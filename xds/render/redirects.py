@@ -17,12 +17,13 @@ _CODES = {
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def redirect_action(redirect: Redirect, match: PathMatch, port: int) -> RedirectAction:
-    """`port` is the service's, which stands for the listener's of the specification."""
+def redirect_action(redirect: Redirect, match: PathMatch, port: int, *, tls: bool) -> RedirectAction:
+    """At a `port` of a service, which stands for the listener's of the specification, or of a Gateway, where
+    `tls` may end."""
     action = RedirectAction(
         scheme_redirect=redirect.scheme,
         host_redirect=redirect.hostname or "",
-        port_redirect=_port(redirect, port),
+        port_redirect=_port(redirect, port, "https" if tls else "http"),
         response_code=_CODES[redirect.status],
     )
     change = redirect.path
@@ -34,7 +35,7 @@ def redirect_action(redirect: Redirect, match: PathMatch, port: int) -> Redirect
     return action
 
 
-def _port(redirect: Redirect, listener: int) -> int:
+def _port(redirect: Redirect, listener: int, spoken: str) -> int:
     """The port to write, 0 for none: then Envoy keeps the one of the client's Host.
 
     HTTPRequestRedirectFilter.port: unset, it is the default of the scheme if one is set, else the
@@ -45,9 +46,9 @@ def _port(redirect: Redirect, listener: int) -> int:
         return 0
     if redirect.port == "dialled":
         return listener
-    scheme = redirect.scheme or "http"
+    scheme = redirect.scheme or spoken
     default = _DEFAULT_PORTS.get(scheme, 0)
     derived = (default if redirect.scheme else 0) or listener
     port = derived if redirect.port == "derived" else redirect.port
-    host_has_port = not redirect.hostname and listener != _DEFAULT_PORTS["http"]
+    host_has_port = not redirect.hostname and listener != _DEFAULT_PORTS[spoken]
     return 0 if port == default and not host_has_port else port

@@ -127,8 +127,8 @@ def l7_class(found: L7Class, tracing: Tracing | None = None) -> bytes:
     )
 
 
-def route(entry: RouteEntry, port: int, known: Mapping[Target, Reached]) -> Route:
-    """One entry, at a port that is dialled."""
+def route(entry: RouteEntry, port: int, known: Mapping[Target, Reached], *, tls: bool = False) -> Route:
+    """One entry, at a port that is dialled, behind `tls` that ended here."""
     rule = entry.rule
     found = Route(
         name=naming.route(entry.origin, rule.field),
@@ -141,7 +141,7 @@ def route(entry: RouteEntry, port: int, known: Mapping[Target, Reached]) -> Rout
         return found
     found.response_headers_to_add, found.response_headers_to_remove = header_mutations(rule.response_headers)
     if rule.redirect is not None:
-        found.redirect = redirect_action(rule.redirect, entry.match.path, port)
+        found.redirect = redirect_action(rule.redirect, entry.match.path, port, tls=tls)
     elif rule.direct is not None:
         body = DataSource(inline_bytes=rule.direct.body) if rule.direct.body else None
         found.direct_response = DirectResponseAction(status=rule.direct.status, body=body)
