@@ -28,8 +28,13 @@ RAW_TRACEPOINT_PROBE(inet_sock_set_state)
 	struct event e = {};
 	u16 protocol = 0;
 
+	if (from != SYN_SENT && to != SYN_SENT)
+		return 0;
 	FIELD(protocol, (const void *)sk, AT_SOCK_PROTOCOL);
 	if (protocol != TCP)
+		return 0;
+	/* A change that interrupts this program is not seen, so the rest of the machine's go no further. */
+	if (!ends_of((const void *)sk, &e.ends))
 		return 0;
 	if (to == SYN_SENT) {
 		new.at = bpf_ktime_get_ns();
@@ -37,16 +42,12 @@ RAW_TRACEPOINT_PROBE(inet_sock_set_state)
 		begun.update(&sk, &new);
 		return 0;
 	}
-	if (from != SYN_SENT)
-		return 0;
 	old = begun.lookup(&sk);
 	if (!old)
 		return 0;
 	e.took = bpf_ktime_get_ns() - old->at;
 	__builtin_memcpy(e.comm, old->comm, sizeof(e.comm));
 	begun.delete(&sk);
-	if (!ends_of((const void *)sk, &e.ends))
-		return 0;
 	e.established = to == ESTABLISHED;
 	FIELD(e.error, (const void *)sk, AT_SOCK_ERR);
 	if (events.ringbuf_output(&e, sizeof(e), 0))

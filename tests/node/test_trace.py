@@ -52,7 +52,8 @@ def test_connects_are_timed_and_told_by_pod_and_service(mesh: RunningMesh) -> No
 
     def act() -> None:
         assert mesh.get("shop/client", "http://web-v1/", "-4")[0] == 200
-        assert mesh.get("shop/client", f"http://{ip}:8099/")[0] == 0
+        # One of several: the kernel runs a program at a tracepoint not again while it interrupts itself.
+        assert all(mesh.get("shop/client", f"http://{ip}:8099/")[0] == 0 for _ in range(3))
 
     found = traced(mesh, "connect", act, "shop/client")
     served, refused = (
