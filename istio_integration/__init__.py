@@ -22,6 +22,7 @@ from istio_integration.telemetry import read_telemetry
 from istio_integration.virtual_service import read_virtual_service
 from istio_integration.wasm_plugin import read_wasm_plugin
 from istio_integration.workload_entry import read_workload_entry
+from istio_integration.workload_group import read_workload_group
 from mesh.dialects import Dialect
 
 DIALECTS: Mapping[tuple[str, str], Dialect] = {
@@ -48,6 +49,9 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
     ("networking.istio.io/v1", "WorkloadEntry"): Dialect(read_workload_entry),
     ("networking.istio.io/v1beta1", "WorkloadEntry"): Dialect(read_workload_entry),
     ("networking.istio.io/v1alpha3", "WorkloadEntry"): Dialect(read_workload_entry),
+    ("networking.istio.io/v1", "WorkloadGroup"): Dialect(read_workload_group),
+    ("networking.istio.io/v1beta1", "WorkloadGroup"): Dialect(read_workload_group),
+    ("networking.istio.io/v1alpha3", "WorkloadGroup"): Dialect(read_workload_group),
     ("security.istio.io/v1", "RequestAuthentication"): Dialect(read_request_authentication, fail_closed=True),
     ("security.istio.io/v1beta1", "RequestAuthentication"): Dialect(
         read_request_authentication, fail_closed=True
@@ -65,7 +69,6 @@ DIALECTS: Mapping[tuple[str, str], Dialect] = {
 #: Kinds of Istio that are not read, and why.
 MISSING: Mapping[str, str] = {
     "TrafficExtension": "write a WasmPlugin; an EnvoyFilter can insert Lua and any filter Envoy has",
-    "WorkloadGroup": "machines do not register themselves; write a WorkloadEntry for each",
 }
 
 __all__ = ["DIALECTS", "MISSING"]

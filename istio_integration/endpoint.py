@@ -5,6 +5,8 @@ What has no effect is read, and said to have none. This file knows nothing of wh
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mesh.dialects.reading import Fields, Reader, shown
 from mesh.dialects.syntax import address, is_label, is_subdomain, labels, port, printable
 from mesh.model import CLUSTER_SUFFIX, Endpoint, Locality
@@ -22,18 +24,21 @@ _IDLE = {
 
 def endpoint(reader: Reader, *, names: bool) -> Endpoint:
     """At an address or, where `names` may stand, at a DNS name."""
+    at, name = _place(reader.at("address"), names=names)
+    return replace(template(reader), address=at, name=name)
+
+
+def template(reader: Reader) -> Endpoint:
+    """One without its place."""
     reader.fields(ENDPOINT)
     for field, why in _IDLE.items():
         if printable(reader.at(field), 253):
             reader.at(field).note(why)
-    at, name = _place(reader.at("address"), names=names)
     return Endpoint(
-        at,
-        name,
-        tuple(sorted((key, port(value)) for key, value in reader.at("ports").entries())),
-        labels(reader.at("labels")),
-        reader.at("weight").integer(0, 65535, 1) or 1,
-        Locality.of(printable(reader.at("locality"), 253)),
+        ports=tuple(sorted((key, port(value)) for key, value in reader.at("ports").entries())),
+        labels=labels(reader.at("labels")),
+        weight=reader.at("weight").integer(0, 65535, 1) or 1,
+        locality=Locality.of(printable(reader.at("locality"), 253)),
     )
 
 

@@ -9,8 +9,12 @@ from dataclasses import replace
 
 from istio_integration.endpoint import ENDPOINT, endpoint
 from mesh.dialects.reading import OBJECT, Reader
-from mesh.dialects.syntax import labels
+from mesh.dialects.syntax import labels, name
 from mesh.model import ObjectRef, WorkloadEntry, WorkloadName
+
+#: Istio's annotations: the WorkloadGroup of an entry, and whether one waits to be found healthy.
+GROUP = "istio.io/autoRegistrationGroup"
+CHECKED = "proxy.istio.io/health-checks-enabled"
 
 
 def read_workload_entry(root: Reader, ref: ObjectRef) -> tuple[WorkloadEntry, ...]:
@@ -21,11 +25,15 @@ def read_workload_entry(root: Reader, ref: ObjectRef) -> tuple[WorkloadEntry, ..
     found = endpoint(spec, names=True)
     own = dict(labels(root.at("metadata").at("labels")))
     whole = replace(found, labels=tuple(sorted((dict(found.labels) | own).items())))
-    return (WorkloadEntry(WorkloadName(ref.namespace, ref.name), whole, _is_healthy(root.at("status"))),)
+    annotations = root.at("metadata").at("annotations").mapping()
+    checked = annotations.at(CHECKED).text() == "true"
+    healthy = _is_healthy(root.at("status"), checked)
+    group = name(annotations.at(GROUP))
+    return (WorkloadEntry(WorkloadName(ref.namespace, ref.name), whole, healthy, group, checked),)
 
 
-def _is_healthy(status: Reader) -> bool:
-    """What a health check last said; one that nobody checks is."""
+def _is_healthy(status: Reader, checked: bool) -> bool:
+    """What a health check last said. One that is to be checked is not before that, any other is."""
     conditions = [item.mapping() for item in status.mapping().at("conditions").items()]
     said = [c.at("status").value for c in conditions if c.at("type").value == "Healthy"]
-    return "False" not in said
+    return "False" not in said and ("True" in said or not checked)

@@ -49,6 +49,7 @@ from mesh.model import (
     TrustBundle,
     Workload,
     WorkloadEntry,
+    WorkloadGroup,
     service_of,
 )
 from mesh.policies.references import Source
@@ -115,6 +116,10 @@ class Mesh(MeshState):
                 self._touch(noun, change)
             case WorkloadEntry():
                 change.services |= self.service_table.put_entry(noun)
+                change.entries = True
+            case WorkloadGroup():
+                self.service_table.entries.groups[noun.name] = noun
+                change.entries = True
             case Service():
                 change.services |= self.service_table.put(ref, noun)
                 change.callers |= self.callers.ask(labels_asked(noun))
@@ -197,6 +202,10 @@ class Mesh(MeshState):
                 self._touch(noun, change)
             case WorkloadEntry():
                 change.services |= self.service_table.remove_entry(noun)
+                self._problems.forget(ref)
+            case WorkloadGroup():
+                del self.service_table.entries.groups[noun.name]
+                change.entries = True
             case Service():
                 change.services |= self.service_table.remove(ref, noun.name)
                 change.callers |= self.callers.forget(labels_asked(noun))

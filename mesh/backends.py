@@ -6,7 +6,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from mesh.index import discard
-from mesh.model import Backend, Endpoint, Service, ServicePort, Workload, WorkloadEntry, WorkloadName
+from mesh.model import (
+    Backend,
+    Endpoint,
+    ObjectRef,
+    Problem,
+    Service,
+    ServicePort,
+    Workload,
+    WorkloadEntry,
+    WorkloadGroup,
+    WorkloadName,
+)
 
 #: (namespace, key, value) -> who has that label.
 Labelled = Mapping[tuple[str, str, str], set[WorkloadName]]
@@ -45,6 +56,7 @@ class WorkloadEntries:
     """Workloads that are no pods."""
 
     def __init__(self) -> None:
+        self.groups: dict[WorkloadName, WorkloadGroup] = {}
         self._all: dict[WorkloadName, WorkloadEntry] = {}
         self._labelled: defaultdict[tuple[str, str, str], set[WorkloadName]] = defaultdict(set)
 
@@ -63,3 +75,14 @@ class WorkloadEntries:
         for name in selected(service, self._labelled):
             if self._all[name].healthy or not healthy:
                 yield self._all[name].endpoint
+
+    def problems(self) -> Iterator[tuple[ObjectRef, list[Problem]]]:
+        """Those that wait for a check which nobody makes."""
+        for name, entry in self._all.items():
+            if entry.checked or entry.group:
+                ref, where = ObjectRef("WorkloadEntry", *name), "metadata.annotations"
+                group = self.groups.get(WorkloadName(name.namespace, entry.group))
+                own = f"WorkloadGroup {name.namespace}/{entry.group}" if entry.group else "WorkloadGroup"
+                said = f"is checked by nobody, so nothing is sent to it: there is no {own} with a probe"
+                lacking = entry.checked and (group is None or group.probe is None)
+                yield ref, [Problem(ref, where, said)] if lacking else []

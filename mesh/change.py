@@ -15,7 +15,7 @@ class Change:
     and who delegates to them, whether they bind a service or not; `callers`: there are others, they are told
     apart by other labels, or told of other services; `gateways`: they, or what they may use; `keys`: where
     policies want keys from; `modules`: where WasmPlugins want theirs from; `telemetry`: what is to be traced;
-    `proxies`: how Envoys are run."""
+    `proxies`: how Envoys are run; `entries`: there are other WorkloadEntries or WorkloadGroups."""
 
     workloads: set[WorkloadName] = field(default_factory=set)
     services: set[ServiceName] = field(default_factory=set)
@@ -32,6 +32,7 @@ class Change:
     modules: bool = False
     telemetry: bool = False
     proxies: bool = False
+    entries: bool = False
 
     def __bool__(self) -> bool:
         return any(getattr(self, found.name) for found in fields(self))

@@ -34,6 +34,8 @@ def check(mesh: MeshState, change: Change) -> Iterator[Checked]:
     if change.gateways or change.workloads:
         for ref, gateway in mesh.gateways.all.items():
             yield ref, gateway_problems(gateway, mesh.gateways, mesh.credentials, mesh.grants)
+    if change.entries:
+        yield from mesh.service_table.entries.problems()
     if change.telemetry or change.config:
         for ref, telemetry in mesh.telemetries.items():
             yield ref, provider_problems(telemetry, mesh.config)

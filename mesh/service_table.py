@@ -90,7 +90,7 @@ class ServiceTable:
         #: DNS name -> the services behind which its addresses stand.
         self._resolving: defaultdict[str, set[ServiceName]] = defaultdict(set)
         self._labelled: defaultdict[tuple[str, str, str], set[WorkloadName]] = defaultdict(set)
-        self._entries = WorkloadEntries()
+        self.entries = WorkloadEntries()
         self._asked = AskedHosts()
         self._selecting: defaultdict[tuple[str, str, str], set[ServiceName]] = defaultdict(set)
         self._claims: defaultdict[str, set[ServiceName]] = defaultdict(set)
@@ -197,7 +197,7 @@ class ServiceTable:
                 if found.workload is None or not labelled:
                     yield from ((address, number) for address in found.addresses)
             return
-        for place in (*service.endpoints, *self._entries.behind(service, healthy=False)):
+        for place in (*service.endpoints, *self.entries.behind(service, healthy=False)):
             known = self.names.get(place.name, frozenset()) if place.name else (place.address,)
             yield from ((address, place.port(port)) for address in known if can_serve(address))
 
@@ -237,11 +237,11 @@ class ServiceTable:
         return self._asking_for(workload.name.namespace, workload.labels)
 
     def put_entry(self, entry: WorkloadEntry) -> set[ServiceName]:
-        self._entries.put(entry)
+        self.entries.put(entry)
         return self._asking_for(entry.name.namespace, entry.endpoint.labels)
 
     def remove_entry(self, entry: WorkloadEntry) -> set[ServiceName]:
-        self._entries.remove(entry)
+        self.entries.remove(entry)
         return self._asking_for(entry.name.namespace, entry.endpoint.labels)
 
     def learn(self, current: Iterable[tuple[str, tuple[str, ...]]]) -> set[ServiceName]:
@@ -419,7 +419,7 @@ class ServiceTable:
     def _endpoints(self, service: Service) -> Iterator[Endpoint]:
         """What stands behind a service and is no pod."""
         yield from service.endpoints
-        yield from self._entries.behind(service)
+        yield from self.entries.behind(service)
 
     def _backends(self, service: Service, port: ServicePort) -> Iterator[Backend]:
         if slices := self.slices.get(service.name):

@@ -20,6 +20,7 @@ COMMANDS = {
     "down": "stop a mesh; --purge removes all of it",
     "apply": "create or change objects of a running mesh",
     "delete": "delete objects of a running mesh",
+    "register": "a machine outside, by its WorkloadGroup",
     "get": "stored objects, with the status that the mesh gives them",
     "status": "generation, pods, their proxies, problems",
     "exec": "run a command inside a pod",

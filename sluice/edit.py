@@ -1,11 +1,11 @@
-"""Sending manifests to a running mesh, for `apply` and `delete`: who was changed, who was refused."""
+"""Sending objects to a running mesh, for all who change it: who was changed, who was refused."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,27 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 _DONE = ("created", "configured", "unchanged", "deleted")
 
 
+#: Where manifests come from, and their text.
+Manifest = tuple[str, bytes]
+
+
 def configure_edit(parser: argparse.ArgumentParser) -> None:
-    add_files(parser, "a file, a folder, or - for standard input")
     add_name(parser)
     add_output(parser)
     parser.add_argument("--no-wait", action="store_true", help="do not wait until it is enforced")
     add_timeout(parser, 30)
 
 
-def run_edit(verb: str, options: argparse.Namespace) -> int:
+def add_manifests(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    add_files(parser, "a file, a folder, or - for standard input", required)
+
+
+def run_edit(verb: str, manifests: Iterable[Manifest], options: argparse.Namespace) -> int:
     """POST every manifest to `/VERB`; 1 when any object was refused or is in force too late."""
     mesh = MeshDirectory(options.name)
     control_plane = Admin.of_control_plane(mesh)
     whole: dict[str, Any] = {"generation": 0, "objects": [], "problems": []}
-    for origin, body in _manifests(options.files):
+    for origin, body in manifests:
         try:
             answer = control_plane.post(f"/{verb}", body)
         except Refused as refused:
@@ -56,7 +63,8 @@ def run_edit(verb: str, options: argparse.Namespace) -> int:
     return 1 if refused_objects or unreadable else 0
 
 
-def _manifests(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def manifests(paths: Sequence[str]) -> Iterator[Manifest]:
+    """The texts of files, folders or standard input."""
     for text in paths:
         path = Path(text)
         if text == "-":

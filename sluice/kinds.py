@@ -4,6 +4,7 @@ kubectl or the API's own definitions have a short name, and with the group behin
 from __future__ import annotations
 
 from difflib import get_close_matches
+from typing import Any
 
 from mesh.dialects import ref_of
 from sluice.failure import Failure
@@ -29,6 +30,7 @@ _SHORT = {
     "ServiceEntry": ("se",),
     "VirtualService": ("vs",),
     "WorkloadEntry": ("we",),
+    "WorkloadGroup": ("wg",),
 }
 
 
@@ -48,6 +50,13 @@ def is_namespaced(kind: str) -> bool:
     )
 
 
+def named(kind: str, namespace: str, name: str) -> dict[str, Any]:
+    """An object of a kind, as the store calls it, that says no more than its name."""
+    version, written = next(key for key in DIALECTS if ref_of(_object(*key)).kind == kind)
+    metadata = {"name": name} | ({"namespace": namespace} if is_namespaced(kind) else {})
+    return _object(version, written) | {"metadata": metadata}
+
+
 def _called() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for version, kind in DIALECTS:
@@ -60,7 +69,7 @@ def _called() -> dict[str, set[str]]:
     return found
 
 
-def _object(version: str, kind: str) -> dict[str, str]:
+def _object(version: str, kind: str) -> dict[str, Any]:
     return {"apiVersion": version, "kind": kind}
 
 

@@ -63,7 +63,7 @@ def _conditions(item: Object) -> Iterator[Mapping[str, Any]]:
 def _complaints(item: Object) -> Iterator[str]:
     for found in _conditions(item):
         good = found["status"] == ("False" if found["type"] in ("Conflicted", "PartiallyInvalid") else "True")
-        if not good and found["message"]:
+        if not good and found.get("message"):
             yield str(found["message"])
 
 
@@ -78,10 +78,16 @@ def _said(kind: str) -> Callable[[Object], str]:
     return show
 
 
-def _programmed(item: Object) -> str:
-    """Of the Gateway, not of its listeners."""
-    found = [c for c in item.get("status", {}).get("conditions", ()) if c["type"] == "Programmed"]
-    return str(found[0]["status"]) if found else ""
+def _condition(kind: str) -> Callable[[Object], str]:
+    """Of the object itself, not of its parts."""
+
+    def show(item: Object) -> str:
+        status = item.get("status")
+        conditions = status.get("conditions") if isinstance(status, Mapping) else None
+        found = conditions if isinstance(conditions, list) else []
+        return next((_text(c, "status") for c in found if _text(c, "type") == kind), "")
+
+    return show
 
 
 def _addresses(item: Object) -> str:
@@ -102,7 +108,16 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "Gateway": (
         ("CLASS", lambda item: _text(item, "spec", "gatewayClassName")),
         ("ADDRESS", _addresses),
-        ("PROGRAMMED", _programmed),
+        ("PROGRAMMED", _condition("Programmed")),
+    ),
+    "Pod": (
+        ("READY", _condition("Ready")),
+        ("STATUS", lambda item: _text(item, "status", "phase")),
+        ("IP", lambda item: _text(item, "status", "podIP")),
+    ),
+    "WorkloadEntry": (
+        ("ADDRESS", lambda item: _text(item, "spec", "address")),
+        ("HEALTHY", _condition("Healthy")),
     ),
     "HTTPRoute": _NAMED,
     "GRPCRoute": _NAMED,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from mesh.model import ObjectRef, Problem, WorkloadName
+from mesh.model import Exec, HttpGet, ObjectRef, Probe, Problem, TcpSocket, WorkloadName
 
 RestartPolicy = Literal["Always", "OnFailure", "Never"]
 #: Whom a pod asks for names: the mesh's resolver, or those that the machine asks.
@@ -30,36 +30,6 @@ FIELDS = (
 MAX_GRACE_SECONDS, DEFAULT_GRACE_SECONDS = 5.0, 2.0
 #: Letters of a host name, as in DNS; the rest of a pod's name is left out, as the kubelet does.
 LONGEST_HOSTNAME = 63
-
-
-@dataclass(frozen=True, slots=True)
-class Exec:
-    command: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class HttpGet:
-    port: int
-    path: str = "/"
-    host: str = ""
-    scheme: Literal["HTTP", "HTTPS"] = "HTTP"
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TcpSocket:
-    port: int
-    host: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    action: Exec | HttpGet | TcpSocket
-    initial_delay: float = 0.0
-    period: float = 10.0
-    timeout: float = 1.0
-    failure_threshold: int = 3
-    success_threshold: int = 1
 
 
 @dataclass(frozen=True, slots=True)

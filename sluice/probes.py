@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import aiohttp
 from yarl import URL
 
-from sluice.pod_spec import Exec, HttpGet, Probe, TcpSocket
+from mesh.model import Exec, HttpGet, Probe, TcpSocket
 from sluice.processes import Process
 
 #: Until a container is ready for the first time it is asked at least this often (seconds), so that

@@ -11,6 +11,7 @@ from sluice.failure import Failure
 from sluice.mesh_directory import MeshDirectory
 from sluice.pod_spec import PodSpec, read_pod
 from sluice.sandbox import Sandbox, recorded
+from xds.store import stem
 
 
 def find_pod(mesh: MeshDirectory, name: WorkloadName) -> tuple[PodSpec, Sandbox]:
@@ -20,7 +21,7 @@ def find_pod(mesh: MeshDirectory, name: WorkloadName) -> tuple[PodSpec, Sandbox]
         there = ", ".join(map(str, sandboxes)) or "none"
         raise Failure(f"mesh {mesh.name} runs no pod {name}", f"there is: {there}")
     try:
-        pod = json.loads((mesh.objects / "Pod" / f"{name.namespace}_{name.name}.yaml").read_bytes())
+        pod = json.loads((mesh.objects / "Pod" / f"{stem(*name)}.yaml").read_bytes())
     except FileNotFoundError:
         raise Failure(f"pod {name} is being deleted") from None
     spec = read_pod(pod).spec

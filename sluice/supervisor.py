@@ -18,6 +18,7 @@ from sluice.address_plan import AddressPlan
 from sluice.admin_session import unix_session
 from sluice.child import Child
 from sluice.doors import Doors, Entrance
+from sluice.entry_probes import EntryProbes
 from sluice.gate import AgentGate, Gate
 from sluice.gateway_pods import GatewayPods
 from sluice.mesh_directory import NODE, MeshDirectory
@@ -49,6 +50,7 @@ class Supervisor:
         self._pods: dict[WorkloadName, Pod] = {}
         self._told = asyncio.Event()
         self._gateways = GatewayPods(mesh, self._told.set)
+        self._entry_probes = EntryProbes(mesh)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Supervise until `stop` is set; then all processes are left as they are."""
@@ -59,6 +61,7 @@ class Supervisor:
             tasks.append(asyncio.create_task(self._follow_objects(runtime)))
             tasks.append(asyncio.create_task(self._tell_status()))
             tasks.append(asyncio.create_task(self._gateways.keep()))
+            tasks.append(asyncio.create_task(self._entry_probes.keep(runtime.http)))
             stopping = asyncio.create_task(stop.wait())
             try:
                 done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)

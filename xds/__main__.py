@@ -23,13 +23,14 @@ from xds import garbage
 from xds.admin import Admin
 from xds.allocations import Locked, lock
 from xds.allowed import Allowed
+from xds.health import checkups
 from xds.jwks import FetchedKeys, ask
 from xds.modules import FetchedModules
 from xds.modules import ask as modules_ask
 from xds.pipeline import Pipeline
 from xds.render import preload
 from xds.resolver import LearnedSource, RecordsFile
-from xds.sandbox import SandboxSource
+from xds.sandbox import sandboxes
 from xds.server import AdsServer
 from xds.source import FileSource, Source
 from xds.status import NODE_PREFIX, Status, node_of
@@ -153,7 +154,8 @@ async def _serve(options: argparse.Namespace) -> None:
 
     paths = [path for group in options.file for path in group]
     sources: list[Source] = [
-        SandboxSource(options.state / "sandboxes"),
+        sandboxes(options.state / "sandboxes"),
+        checkups(options.state / "health"),
         LearnedSource(options.state / FOLDER / LEARNED),
         keys,
         modules,

@@ -11,24 +11,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from mesh.model import EnvoyFilter, Fragment, Noun, ObjectRef, Problem, WasmPlugin, WorkloadName
 from xds.dialects import read
 from xds.documents import ApiObject
+from xds.health import Checkup, Health, checked
 from xds.sandbox import Placement, Sandbox, placed
 from xds.store import Store
 
 _LOG = logging.getLogger(__name__)
 
+State = TypeVar("State")
+
 
 class Admission:
-    """Writes the store; `node` is the one whose pods get their status from sandboxes."""
+    """Writes the store; `node` is the one whose pods get their status from sandboxes. That of
+    WorkloadEntries is what probes say."""
 
     def __init__(self, store: Store, node: str) -> None:
         self._store = store
         self._node = node
         self._sandboxes: dict[WorkloadName, Sandbox] = {}
+        self._health: dict[WorkloadName, Health] = {}
         self._unreadable: set[ObjectRef] = set()
         #: Versions that can be read and must be tried; until then the one before is in force.
         self.on_trial: dict[ObjectRef, Fragment] = {}
@@ -55,11 +60,18 @@ class Admission:
 
     def read(self, item: ApiObject) -> Fragment:
         """What the newest version says by itself. Changes nothing."""
-        content = item.content
-        if item.ref.kind == "Pod":
-            sandbox = self._sandboxes.get(WorkloadName(item.ref.namespace, item.ref.name))
-            content = placed(content, sandbox, self._node)
-        return _read(item.ref, content)
+        return _read(item.ref, self.standing(item))
+
+    def standing(self, item: ApiObject) -> Mapping[str, Any]:
+        """An object with the status that others than its writer give it."""
+        name = WorkloadName(item.ref.namespace, item.ref.name)
+        match item.ref.kind:
+            case "Pod":
+                return placed(item.content, self._sandboxes.get(name), self._node)
+            case "WorkloadEntry":
+                return checked(item.content, self._health.get(name))
+            case _:
+                return item.content
 
     def admit(self, item: ApiObject) -> Fragment | None:
         """Store a version; the Fragment in force from now on, None if that very text is stored."""
@@ -126,11 +138,15 @@ class Admission:
 
     def place(self, placement: Placement) -> tuple[ObjectRef, Fragment] | None:
         """The Fragment of a pod whose sandbox changed, if the pod is known."""
-        if placement.sandbox is None:
-            self._sandboxes.pop(placement.pod, None)
-        else:
-            self._sandboxes[placement.pod] = placement.sandbox
-        ref = ObjectRef("Pod", *placement.pod)
+        _tell(self._sandboxes, placement.pod, placement.sandbox)
+        return self._again(ObjectRef("Pod", *placement.pod))
+
+    def check(self, checkup: Checkup) -> tuple[ObjectRef, Fragment] | None:
+        """The Fragment of a WorkloadEntry whose health changed, if it is known."""
+        _tell(self._health, checkup.entry, checkup.health)
+        return self._again(ObjectRef("WorkloadEntry", *checkup.entry))
+
+    def _again(self, ref: ObjectRef) -> tuple[ObjectRef, Fragment] | None:
         item = self._store.get(ref)
         return (ref, self._in_force(item, self.read(item))) if item is not None else None
 
@@ -153,6 +169,13 @@ class Admission:
         earlier = self.read(last)
         # A dialect that has become stricter may refuse what it once took.
         return earlier if earlier.valid else fragment
+
+
+def _tell(known: dict[WorkloadName, State], name: WorkloadName, state: State | None) -> None:
+    if state is None:
+        known.pop(name, None)
+    else:
+        known[name] = state
 
 
 def _needs_trial(fragment: Fragment) -> bool:

@@ -28,6 +28,7 @@ from xds.authority import Authority
 from xds.certificates import Certificates
 from xds.documents import ApiObject
 from xds.generation import Generations
+from xds.health import Checkup
 from xds.jwks import Fetched
 from xds.modules import FetchedModule
 from xds.resolver import Report
@@ -437,6 +438,10 @@ class Pipeline:
                 placed = self.admission.place(change)
                 if placed is not None:
                     fragments[placed[0]] = placed[1]
+            case Checkup():
+                checked = self.admission.check(change)
+                if checked is not None:
+                    fragments[checked[0]] = checked[1]
             case Report() | Fetched() | FetchedModule():
                 fragments[change.ref] = change.fragment
 

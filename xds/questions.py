@@ -122,7 +122,10 @@ class Questions:
                 earlier = None if fragment.valid else store.last_valid(ref)
                 fallen_back = generation_of(earlier.content) if earlier else None
                 found.append(
-                    (_shown(item), Written(item.content, fragment, fallen_back, refused.get(ref, "")))
+                    (
+                        _shown(admission.standing(item)),
+                        Written(item.content, fragment, fallen_back, refused.get(ref, "")),
+                    )
                 )
 
         def answer(photograph: Photograph) -> list[dict[str, Any]]:
@@ -140,10 +143,10 @@ class Questions:
         return await asyncio.to_thread(question, Photograph.of(self._pipeline.mesh))
 
 
-def _shown(item: ApiObject) -> dict[str, Any]:
+def _shown(item: Mapping[str, Any]) -> dict[str, Any]:
     """An object as people may see it."""
-    content = dict(item.content)
-    if item.ref.kind == "Secret":
+    content = dict(item)
+    if item["kind"] == "Secret":
         for field in ("data", "stringData"):
             if isinstance(held := content.get(field), Mapping):
                 content[field] = dict.fromkeys(held, "[redacted]")

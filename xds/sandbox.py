@@ -6,17 +6,13 @@ Pods of other nodes are *recorded*, their status counts as written.
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mesh.model import WorkloadName
-from xds.watch import Watcher
-
-_LOG = logging.getLogger(__name__)
+from xds.status_files import StatusFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,35 +53,10 @@ def placed(pod: Mapping[str, Any], sandbox: Sandbox | None, node: str) -> Mappin
     return {**pod, "metadata": metadata, "spec": {**spec, "nodeName": node}, "status": status}
 
 
-class SandboxSource:
-    """The folder of sandbox files, `<namespace>_<pod>.json`."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._watcher = Watcher([folder], (".json",))
-        self._pods: dict[Path, WorkloadName] = {}
-
-    def initial(self) -> list[Placement]:
-        return [p for path in sorted(self._watcher.scan()) for p in self._read(path)]
-
-    async def changes(self) -> AsyncIterator[list[Placement]]:
-        while True:
-            touched = await self._watcher.touched()
-            yield [p for path in sorted(touched) for p in self._read(path)]
-
-    def _read(self, path: Path) -> Iterator[Placement]:
-        try:
-            document = json.loads(path.read_bytes())
-            name = WorkloadName(str(document["namespace"]), str(document["name"]))
-            sandbox = Sandbox(
-                tuple(map(str, document["addresses"])), document["ready"] is True, str(document["uid"])
-            )
-        except FileNotFoundError:
-            gone = self._pods.pop(path, None)
-            if gone is not None:
-                yield Placement(gone, None)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            _LOG.error("sandbox file %s cannot be read, its pod keeps its last status: %r", path, error)
-        else:
-            self._pods[path] = name
-            yield Placement(name, sandbox)
+def sandboxes(folder: Path) -> StatusFiles[Sandbox, Placement]:
+    """The folder of sandbox files."""
+    return StatusFiles(
+        folder,
+        lambda said: Sandbox(tuple(map(str, said["addresses"])), said["ready"] is True, str(said["uid"])),
+        Placement,
+    )

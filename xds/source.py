@@ -2,8 +2,8 @@
 
 A source reports what it saw and decides nothing: whether an object is valid, what vanished and
 what wins is for the pipeline. The Kubernetes API and the admin API speak in `Edit`s, files in
-`Bundle`s, the sandboxes of this machine's pods in `Placement`s, the resolver in `Report`s,
-the network in `Fetched` and `FetchedModule`.
+`Bundle`s, the sandboxes of this machine's pods in `Placement`s, probes of machines outside in
+`Checkup`s, the resolver in `Report`s, the network in `Fetched` and `FetchedModule`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Protocol
 
 from mesh.model import ObjectRef, Problem
 from xds.documents import ApiObject, Documents, digest_of, parse
+from xds.health import Checkup
 from xds.jwks import Fetched
 from xds.modules import FetchedModule
 from xds.resolver import Report
@@ -44,7 +45,7 @@ class Edit:
     delete: tuple[ObjectRef, ...] = ()
 
 
-Change = Bundle | Edit | Placement | Report | Fetched | FetchedModule
+Change = Bundle | Edit | Placement | Checkup | Report | Fetched | FetchedModule
 
 
 class Source(Protocol):

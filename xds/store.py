@@ -194,11 +194,14 @@ class Bundles:
         self._digests[origin] = digest
 
 
+def stem(namespace: str, name: str) -> str:
+    """What the files of an object are called, but for the suffix."""
+    whole = f"{_quoted(namespace)}_{_quoted(name)}"
+    return whole if len(whole) <= _LONGEST else f"{whole[: _LONGEST - 33]}~{digest_of(whole.encode())}"
+
+
 def _file(ref: ObjectRef) -> str:
-    name = f"{_quoted(ref.namespace)}_{_quoted(ref.name)}"
-    if len(name) > _LONGEST:
-        name = f"{name[: _LONGEST - 33]}~{digest_of(name.encode())}"
-    return f"{_quoted(ref.kind)[:_LONGEST]}/{name}{_SUFFIX}"
+    return f"{_quoted(ref.kind)[:_LONGEST]}/{stem(ref.namespace, ref.name)}{_SUFFIX}"
 
 
 def _quoted(part: str) -> str:

@@ -71,6 +71,7 @@ from mesh.model.inventory import (
     SliceEndpoint,
     Workload,
     WorkloadEntry,
+    WorkloadGroup,
 )
 from mesh.model.metrics import (
     CALL_METRICS,
@@ -122,6 +123,7 @@ from mesh.model.network_policy import (
     TierPolicy,
     WorkloadPeer,
 )
+from mesh.model.probe import Exec, HttpGet, Probe, TcpSocket
 from mesh.model.proxy_config import NO_SETTINGS, ProxyConfig, ProxySettings
 from mesh.model.rate_limit import BucketKey, Limit, RateLimit, RateLimitService
 from mesh.model.routing import (
@@ -237,6 +239,7 @@ __all__ = [
     "EntityPeer",
     "EnvoyFilter",
     "EnvoyPatch",
+    "Exec",
     "FailStrategy",
     "Fault",
     "FilterClass",
@@ -251,6 +254,7 @@ __all__ = [
     "HeaderChange",
     "HeaderMatch",
     "HostPattern",
+    "HttpGet",
     "HttpMatch",
     "Identity",
     "Imports",
@@ -303,6 +307,7 @@ __all__ = [
     "PortName",
     "PortRange",
     "PrivateKey",
+    "Probe",
     "Problem",
     "Protocol",
     "ProxyConfig",
@@ -346,6 +351,7 @@ __all__ = [
     "SubjectName",
     "Subset",
     "TagRule",
+    "TcpSocket",
     "Telemetry",
     "Term",
     "TextMatch",
@@ -363,6 +369,7 @@ __all__ = [
     "WasmPlugin",
     "Workload",
     "WorkloadEntry",
+    "WorkloadGroup",
     "WorkloadName",
     "WorkloadPeer",
     "service_of",

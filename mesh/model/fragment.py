@@ -21,6 +21,7 @@ from mesh.model.inventory import (
     Service,
     Workload,
     WorkloadEntry,
+    WorkloadGroup,
 )
 from mesh.model.mutual_tls import PeerAuthentication
 from mesh.model.names import ObjectRef, Problem
@@ -37,6 +38,7 @@ Noun = (
     Namespace
     | Workload
     | WorkloadEntry
+    | WorkloadGroup
     | Service
     | HostPattern
     | Alias

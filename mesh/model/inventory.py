@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from mesh.model.names import ObjectRef, Protocol, ServiceName, WorkloadName
+from mesh.model.probe import Probe
 from mesh.model.proxy_config import NO_SETTINGS, ProxySettings
 
 
@@ -95,11 +96,23 @@ class Endpoint:
 @dataclass(frozen=True, slots=True)
 class WorkloadEntry:
     """A workload that is no pod. Services of its namespace that select its labels find it while it is
-    `healthy`; to policies it is an address like any other."""
+    `healthy`; to policies it is an address like any other. One that is `checked` is asked as its `group`
+    (a WorkloadGroup's name) says."""
 
     name: WorkloadName
     endpoint: Endpoint
     healthy: bool = True
+    group: str = ""
+    checked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadGroup:
+    """What WorkloadEntries of one kind have in common: how they are asked whether they can serve, if they
+    are. What else it says is for who writes them."""
+
+    name: WorkloadName
+    probe: Probe | None = None
 
 
 @dataclass(frozen=True, slots=True)

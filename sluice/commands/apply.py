@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 
-from sluice.edit import configure_edit, run_edit
+from sluice.edit import add_manifests, configure_edit, manifests, run_edit
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    add_manifests(parser)
     configure_edit(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    return run_edit("apply", options)
+    return run_edit("apply", manifests(options.files), options)

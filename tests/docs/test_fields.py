@@ -30,6 +30,7 @@ KINDS = (
     "DestinationRule",
     "ServiceEntry",
     "WorkloadEntry",
+    "WorkloadGroup",
     "Sidecar",
     "GatewayClass",
     "Gateway",

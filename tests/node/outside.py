@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
-def outside(mesh: RunningMesh, addresses: Sequence[str], records: Sequence[str]) -> Iterator[None]:
-    """The world is there, and the resolver asks the first of its addresses for names."""
+def machines(mesh: RunningMesh, addresses: Sequence[str]) -> Iterator[str]:
+    """A network namespace beside the node's that has these addresses."""
     netns, link = f"world-{mesh.name}", f"w{mesh.name}"
     node = ["ip", "-n", f"sluice-{mesh.name}"]
     subprocess.run(["ip", "netns", "add", netns], check=True)
@@ -32,20 +32,33 @@ def outside(mesh: RunningMesh, addresses: Sequence[str], records: Sequence[str])
         for device in ("lo", "eth0"):
             subprocess.run(["ip", "-n", netns, "link", "set", device, "up"], check=True)
         subprocess.run(["ip", "-n", netns, "route", "add", "default", "via", "192.0.2.254"], check=True)
-        command = [sys.executable, "-m", "tests.node.world", *addresses, "--", *records]
-        with subprocess.Popen(
-            ["ip", "netns", "exec", netns, *command],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-        ) as process:
-            try:
-                assert process.stdout and process.stdout.readline() == b"ready\n"
-                _ask_upstream(mesh, addresses[0])
-                yield
-            finally:
-                process.kill()
+        yield netns
     finally:
         subprocess.run(["ip", "netns", "delete", netns], check=True)
+
+
+@contextlib.contextmanager
+def serving(netns: str, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process there, once it has printed `ready`."""
+    with subprocess.Popen(
+        ["ip", "netns", "exec", netns, sys.executable, *command],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stdout and process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def outside(mesh: RunningMesh, addresses: Sequence[str], records: Sequence[str]) -> Iterator[None]:
+    """The world is there, and the resolver asks the first of its addresses for names."""
+    with machines(mesh, addresses) as netns:
+        with serving(netns, "-m", "tests.node.world", *addresses, "--", *records):
+            _ask_upstream(mesh, addresses[0])
+            yield
 
 
 def _ask_upstream(mesh: RunningMesh, address: str) -> None:

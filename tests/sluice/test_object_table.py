@@ -116,5 +116,20 @@ def test_one_parent_that_refuses_a_route_is_told() -> None:
     ],
 )
 def test_ages_are_as_kubectl_writes_them(created: str, age: str | None) -> None:
-    (_, row) = table("Pod", {"metadata": {"name": "a", "creationTimestamp": created}})
+    (_, row) = table("ConfigMap", {"metadata": {"name": "a", "creationTimestamp": created}})
     assert row[1:] == ([age] if age else [])
+
+
+def test_a_pod_says_whether_it_is_ready_and_where() -> None:
+    status = {
+        "phase": "Running",
+        "podIP": "10.64.0.2",
+        "conditions": [{"type": "Ready", "status": "False"}],
+    }
+    (head, row) = table("Pod", {"metadata": {"name": "a"}, "status": status})
+    assert dict(zip(head, row, strict=True)) == {
+        "NAME": "a",
+        "READY": "False",
+        "STATUS": "Running",
+        "IP": "10.64.0.2",
+    }

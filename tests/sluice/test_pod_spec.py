@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from mesh.model import Exec, HttpGet, Probe, TcpSocket
 from sluice.environment import environment, expand
-from sluice.pod_spec import Exec, HttpGet, Probe, TcpSocket, read_pod
+from sluice.pod_spec import read_pod
 
 
 def pod(*containers: dict[str, Any], **spec: Any) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mesh.model import WorkloadName
+from mesh.model import HttpGet, Probe, WorkloadName
 from sluice.failure import Failure
-from sluice.pod_spec import HttpGet, Probe
 from sluice.pods import Pod
 from sluice.probes import Prober
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.xds.manifests import SANDBOXES, WEB, policy, write_sandboxes
 from xds.documents import digest_of
-from xds.sandbox import Placement, SandboxSource
+from xds.sandbox import Placement, sandboxes
 from xds.source import Bundle, FileSource
 
 PATIENCE = 10
@@ -180,7 +180,7 @@ async def test_text_that_is_not_utf8_is_a_problem_with_its_line(folder: Path) ->
 
 async def test_sandboxes_come_change_and_go(tmp_path: Path) -> None:
     write_sandboxes(tmp_path)
-    source = SandboxSource(tmp_path / "sandboxes")
+    source = sandboxes(tmp_path / "sandboxes")
     assert Placement(WEB, SANDBOXES[WEB]) in source.initial()
     path = tmp_path / "sandboxes" / "shop_web.json"
     changes: AsyncIterator[list[Placement]] = source.changes()

@@ -101,7 +101,7 @@ def test_a_number_too_long_to_print_is_refused_like_any_other() -> None:
 
 
 def test_a_kind_that_people_know_is_refused_with_the_reason() -> None:
-    found = {"apiVersion": "networking.istio.io/v1", "kind": "WorkloadGroup", "metadata": {"name": "x"}}
-    (problem,) = read(found, missing={"WorkloadGroup": "write a WorkloadEntry"}).problems
+    found = {"apiVersion": "networking.istio.io/v1", "kind": "TrafficExtension", "metadata": {"name": "x"}}
+    (problem,) = read(found, missing={"TrafficExtension": "write a WasmPlugin"}).problems
     assert problem.field == "kind"
-    assert problem.message == "WorkloadGroup is not supported: write a WorkloadEntry"
+    assert problem.message == "TrafficExtension is not supported: write a WasmPlugin"
