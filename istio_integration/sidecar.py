@@ -6,11 +6,22 @@ nothing of who is told of which hosts.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from istio_integration.endpoint import is_host
 from istio_integration.outbound import outbound_mode
 from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.syntax import created, is_label, labels, port, printable
-from mesh.model import Callers, Imports, IngressListener, ObjectRef, OutboundMode, OwnEndpoint, Sidecar
+from mesh.model import (
+    Binding,
+    Callers,
+    Imports,
+    IngressListener,
+    ObjectRef,
+    OutboundMode,
+    OwnEndpoint,
+    Sidecar,
+)
 from mesh.protocols import kind_of
 
 SPEC = Fields(
@@ -19,22 +30,21 @@ SPEC = Fields(
     why="is not supported yet: limit connections by the connectionPool of a DestinationRule",
 )
 WORKLOADS = Fields(("labels",))
-EGRESS = Fields(
-    ("hosts", "port", "captureMode"),
-    refused=("bind",),
-    why="is an address for applications to dial; here they dial the service, and the kernel steers",
-)
+EGRESS = Fields(("hosts", "port", "bind", "captureMode"))
 INGRESS = Fields(
     ("port", "defaultEndpoint", "captureMode"),
     refused=("bind", "connectionPool", "tls"),
     why="is not supported yet: the port is taken at each address of the pod, in the clear or in mutual TLS",
 )
 PORT = Fields(("number", "name", "protocol"))
-#: Istio's capture modes. The kernel steers in each: there is nobody else to say that to.
+#: Istio's capture modes. The kernel steers in each: there is nobody else to say that to. NONE asks for an
+#: address to dial besides.
 _CAPTURE = ("DEFAULT", "IPTABLES", "NONE")
 #: Addresses in `defaultEndpoint`: loopback, and the pod's own.
 _OWN = ("127.0.0.1", "[::1]", "0.0.0.0", "[::]")
 _UNIX = "unix://"
+#: Protocols of a bind.
+_SPOKEN = ("http", "http2", "grpc", "tcp", "tls", "https", "mongo", "mysql", "redis")
 OUTBOUND = Fields(
     ("mode",), refused=("egressProxy",), why="is not supported yet: route to a gateway by a VirtualService"
 )
@@ -64,24 +74,54 @@ def _outbound(group: Reader) -> OutboundMode | None:
 
 def _egress(group: Reader) -> tuple[Imports, ...]:
     found: list[Imports] = []
+    bound: set[tuple[int, str]] = set()
     items = group.items()
     for index, item in enumerate(items):
         item.fields(EGRESS)
         at = item.at("port")
         number, _ = _port(at) if at.present else (0, "")
-        if item.at("captureMode").choice(_CAPTURE, "DEFAULT") == "NONE":
-            item.at("captureMode").refuse("NONE needs a bind; leave it out: the kernel steers")
+        binding = _binding(item, f"egress[{index}].bind")
+        if binding and (number, binding.address) in bound:
+            item.at("port").at("number").refuse(f"{number} at {binding.address} stands in an entry before")
         hosts = item.at("hosts")
         if hosts.require() and hosts.value == []:
             hosts.refuse("is empty: write ~/* for none")
         if not at.present and index < len(items) - 1:
             item.refuse("is for every port, so it must be the last and the only such")
-        imports = Imports(tuple(pair for host in hosts.items() if (pair := _host(host))), number)
+        imports = Imports(tuple(pair for host in hosts.items() if (pair := _host(host))), number, binding)
         if item.sound:
             found.append(imports)
+            if binding:
+                bound.add((number, binding.address))
     if not items and group.sound:
         found.append(Imports((("*", "*"),)))
     return tuple(found)
+
+
+def _binding(item: Reader, field: str) -> Binding | None:
+    """Where the Envoy is to listen, as in Istio at 127.0.0.1 if nothing is captured and nothing is said."""
+    bind, mode, at = item.at("bind"), item.at("captureMode"), item.at("port")
+    if mode.choice(_CAPTURE, "DEFAULT") != "NONE" and not bind.present:
+        return None
+    if not at.present:
+        (bind if bind.present else mode).refuse("needs a port: write which, in port.number")
+        return None
+    text = bind.text("127.0.0.1")
+    try:
+        address = ip_address(text)
+    except ValueError:
+        address = None
+    if address is None or not address.is_loopback:
+        bind.refuse(
+            f"{shown(text)} is not an address of loopback, such as 127.0.0.1 or ::1; what applications dial "
+            "elsewhere is steered as it is"
+        )
+        return None
+    protocol = at.at("protocol")
+    word = printable(protocol, 253).lower()
+    if word not in _SPOKEN:
+        protocol.refuse(f"is {shown(word.upper())}; of a bind it must be one of {', '.join(_SPOKEN).upper()}")
+    return Binding(field, str(address), kind_of(word) == "http", word in ("tls", "https"))
 
 
 def _ingress(group: Reader) -> tuple[IngressListener, ...]:

@@ -54,6 +54,7 @@ from mesh.proxy import Destination, GatewayPort, L7Class, ProxyView, Target
 from mesh.proxy_config import launch
 from mesh.routes import steer
 from mesh.routes.backend_tls import backend_tls
+from mesh.routes.bound_ports import bound_ports
 from mesh.routes.caller_routing import Routing
 from mesh.routes.client_secrets import with_secrets
 from mesh.routes.destinations import Destinations
@@ -265,7 +266,9 @@ class Node:
         gateway = gateway_ports(mesh, name, tokens)
         # Nothing but its Envoy calls from a pod that serves Gateways, and that is never steered (rule 4).
         routing = Routing() if gateway else self.shared.bindings.routing(caller)
-        targets = {target for port in gateway for server in port.servers for target in server.targets}
+        bound = () if gateway else bound_ports(mesh, name)
+        served = (*gateway, *bound)
+        targets = {target for port in served for server in port.servers for target in server.targets}
         inbound, outbound = (self._classes(number) for number in (ingress, egress))
         inbound = tuple(l7.at(mesh.workloads[name].addresses) for l7 in inbound)
         for l7 in inbound:
@@ -299,7 +302,7 @@ class Node:
             destinations,
             outbound,
             inbound,
-            steer.reasons(routing.keys, (*inbound, *outbound), gateway),
+            steer.reasons(routing.keys, (*inbound, *outbound), served),
             gateway,
             credentials(mesh, gateway),
             sent,
@@ -310,6 +313,7 @@ class Node:
             plugin_parts(filters),
             secrets,
             self._identity(name, inbound, destinations, gateway),
+            bound,
         )
 
     def _without_itself(

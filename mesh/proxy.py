@@ -381,12 +381,13 @@ class RoutedPort(Hashed):
 
 @dataclass(frozen=True, slots=True)
 class VirtualHost:
-    """What requests for a host (a DNS name, `*.` and one, or `*`) are asked, in order; with `https_redirect`
-    every one is answered 301."""
+    """What requests for a host (a DNS name, `*.` and one, or `*`), or one of its other `names`, are asked, in
+    order; with `https_redirect` every one is answered 301."""
 
     host: str
     entries: tuple[RouteEntry, ...]
     https_redirect: bool = False
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,12 +420,13 @@ class GatewayServer:
 @dataclass(frozen=True, slots=True)
 class GatewayPort:
     """A port of the pod at which it serves Gateways; `bind` is the one address ("": each). The servers of UDP
-    have `connections` only."""
+    have `connections` only. One that is `bound_by` a rule of a Sidecar is on loopback, for the pod itself."""
 
     port: int
     bind: str
     servers: tuple[GatewayServer, ...]
     transport: Transport = "TCP"
+    bound_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,6 +479,8 @@ class ProxyView:
     sent_with: tuple[Secret, ...] = ()
     #: Who it is in mutual TLS, such as `spiffe://cluster.local/ns/shop/sa/web`; "": it speaks none.
     identity: str = ""
+    #: Of its loopback, at which its Envoy listens for it.
+    bound: tuple[GatewayPort, ...] = ()
 
 
 def _targets(entries: Iterable[RouteEntry | ConnectionEntry]) -> frozenset[Target]:

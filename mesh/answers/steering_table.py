@@ -227,6 +227,7 @@ _GATEWAYS = (
 _SIDECAR = _rows(
     "Sidecar",
     ("", ("workloadSelector", "egress"), RIDES, "which services a caller is told of"),
+    ("egress[]", "bind", CALLER, "an Envoy listens on loopback, for services by the name that is asked for"),
     ("", "ingress", DESTINATION, "an Envoy takes the port in the pod's stead, whatever comes there"),
     ("", "outboundTrafficPolicy", KERNEL, _L4),
 )

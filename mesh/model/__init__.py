@@ -150,6 +150,7 @@ from mesh.model.routing import (
 )
 from mesh.model.selection import RESOLVER, Callers, Identity, Requirement, Selector
 from mesh.model.sidecar import (
+    Binding,
     Imports,
     IngressListener,
     OutboundMode,
@@ -216,6 +217,7 @@ __all__ = [
     "Backend",
     "BackendTls",
     "Balancer",
+    "Binding",
     "BucketKey",
     "Callers",
     "CidrGroup",

@@ -15,13 +15,24 @@ from mesh.routes.host_pattern import covers, is_pattern
 OutboundMode = Literal["ALLOW_ANY", "REGISTRY_ONLY"]
 
 
+class Binding(NamedTuple):
+    """An address of loopback at which a workload's Envoy listens for it: for HTTP, or for whole connections,
+    of which in `tls` the hello says to whom they are."""
+
+    field: str
+    address: str
+    http: bool
+    tls: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Imports:
     """Hosts of namespaces (`*` is each, `.` the caller's own, `~` none), each a name or a pattern, at one
-    port (0: any)."""
+    port (0: any), and where they can be dialled besides."""
 
     hosts: tuple[tuple[str, str], ...]
     port: int = 0
+    binding: Binding | None = None
     _names: frozenset[tuple[str, str]] = field(init=False, compare=False, repr=False)
     _patterns: tuple[tuple[str, str], ...] = field(init=False, compare=False, repr=False)
 

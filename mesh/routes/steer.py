@@ -98,9 +98,9 @@ def _routed_port(
 ) -> RoutedPort | None:
     kind = declared(port)
     routes = bound(mesh, caller, service, port)
-    entries = tuple(_entries(mesh, caller, routes, port.port, plain=kind == "plain"))
+    asked = tuple(entries(mesh, caller, routes, port.port, plain=kind == "plain"))
     connections = connection_rules.entries(mesh, caller, routes, service, port)
-    if not entries:
+    if not asked:
         if connections:
             # Nobody but an Envoy sends on what was meant for one backend.
             alone = bool(vips) and not _need_envoy(mesh, caller, connections)
@@ -113,14 +113,14 @@ def _routed_port(
         if kind == "plain":
             through = ConnectionEntry(ref, ConnectionMatch(), ConnectionRule(field, "tcp", (), itself))
             return RoutedPort(service, port.port, vips, (), (through,))
-        entries = (RouteEntry(ref, _ANY, RouteRule(field, (_ANY,), itself, lost=503)),)
+        asked = (RouteEntry(ref, _ANY, RouteRule(field, (_ANY,), itself, lost=503)),)
     if kind == "http" or any(not route.in_order for route in routes):
-        return RoutedPort(service, port.port, vips, entries)
+        return RoutedPort(service, port.port, vips, asked)
     if not connections:
         # On a port that says nothing of itself a VirtualService leaves alone what is not HTTP (rule 21).
         through_it = ConnectionRule("", "tcp", (), (RouteBackend(service, port.port),))
-        connections = (ConnectionEntry(entries[0].origin, ConnectionMatch(), through_it),)
-    return RoutedPort(service, port.port, vips, entries, connections)
+        connections = (ConnectionEntry(asked[0].origin, ConnectionMatch(), through_it),)
+    return RoutedPort(service, port.port, vips, asked, connections)
 
 
 def _unrouted(
@@ -160,7 +160,7 @@ def led_to(
     """The service ports to which rules send what a caller sends to this one, by Envoy or without."""
     routes = bound(mesh, caller, service, port)
     rules: list[RouteRule | ConnectionRule] = [
-        entry.rule for entry in _entries(mesh, caller, routes, port.port, plain=declared(port) == "plain")
+        entry.rule for entry in entries(mesh, caller, routes, port.port, plain=declared(port) == "plain")
     ]
     rules += [entry.rule for entry in connection_rules.entries(mesh, caller, routes, service, port)]
     for rule in rules:
@@ -185,7 +185,7 @@ def _needs_envoy(mesh: Mesh, caller: Caller, target: Target) -> bool:
     return bool(needs_envoy(policy, "plain") or mutual(mesh, target, policy, backends))
 
 
-def _entries(
+def entries(
     mesh: Mesh, caller: Caller, routes: Sequence[Route], port: int, *, plain: bool
 ) -> Iterator[RouteEntry]:
     """What requests are asked, in order. The `http` routes of a VirtualService are for ports of HTTP only."""
@@ -416,10 +416,12 @@ def in_mesh(mesh: Mesh, host: str, port: int) -> set[Target]:
 
 
 def reasons(
-    routed: tuple[str, ...], found: Iterable[L7Class], gateway: Iterable[GatewayPort] = ()
+    routed: tuple[str, ...], found: Iterable[L7Class], served: Iterable[GatewayPort] = ()
 ) -> tuple[str, ...]:
     """Why a pod needs an Envoy: the routes (their keys, sorted) and rules that steer its connections, the
-    Gateways it serves."""
+    Gateways it serves, or the rules that bind ports of its loopback."""
     keys = {key for l7 in found for key in l7.keys}
-    keys |= {str(ref) for port in gateway for server in port.servers for ref in server.origins}
+    for port in served:
+        origins = (str(ref) for server in port.servers for ref in server.origins)
+        keys.update((port.bound_by,) if port.bound_by else origins)
     return tuple(sorted(keys.union(routed))) if keys else routed

@@ -87,6 +87,7 @@ def test_envoys_are_for_the_pods_that_a_rule_above_l4_concerns() -> None:
         "locality-in-the-kernel": [],
         "logs-and-metrics": ["shop/api"],
         "mutual-tls": ["shop/api", "shop/db", "shop/web"],
+        "sidecar-bind": ["shop/web"],
         "sidecar-ingress": ["shop/web"],
     }
 

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from mesh.model import Callers, Fragment, Imports, IngressListener, ObjectRef, OwnEndpoint, Sidecar
+from mesh.model import Binding, Callers, Fragment, Imports, IngressListener, ObjectRef, OwnEndpoint, Sidecar
 from tests.mesh.dialects.objects import obj
 from xds.dialects import read
 
 EVERYTHING = Imports((("*", "*"),))
-AT_9080 = {"port": {"number": 9080, "name": "http", "protocol": "HTTP"}}
+AT_9080: dict[str, Any] = {"port": {"number": 9080, "name": "http", "protocol": "HTTP"}}
+BOUND = AT_9080 | {"hosts": ["*/*"], "bind": "127.0.0.1"}
 
 
 def fragment(spec: Any, version: str = "v1") -> Fragment:
@@ -41,6 +42,28 @@ def test_hosts_of_namespaces_at_ports(version: str) -> None:
         ),
         Callers("shop", (("app", "web"),)),
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "binding"),
+    [
+        ({"bind": "127.0.0.1"}, Binding("egress[0].bind", "127.0.0.1", True)),
+        ({"bind": "::1", "captureMode": "NONE"}, Binding("egress[0].bind", "::1", True)),
+        ({"captureMode": "NONE"}, Binding("egress[0].bind", "127.0.0.1", True)),
+        ({"captureMode": "IPTABLES"}, None),
+        (
+            {"bind": "127.0.0.9", "port": {"number": 9080, "protocol": "MONGO"}},
+            Binding("egress[0].bind", "127.0.0.9", False),
+        ),
+        (
+            {"bind": "127.0.0.1", "port": {"number": 9080, "protocol": "TLS"}},
+            Binding("egress[0].bind", "127.0.0.1", False, True),
+        ),
+    ],
+)
+def test_where_hosts_can_be_dialled_besides(fields: Any, binding: Binding | None) -> None:
+    (imports,) = sidecar({"egress": [AT_9080 | {"hosts": ["*/*"]} | fields]}).egress
+    assert imports == Imports((("*", "*"),), 9080, binding)
 
 
 @pytest.mark.parametrize("spec", [{"egress": []}, {"outboundTrafficPolicy": {"mode": "ALLOW_ANY"}}])
@@ -127,12 +150,16 @@ def test_the_pods_own_address_is_the_one_of_the_family_if_it_has_one(
         ({"egress": [{"hosts": ["web"]}]}, "egress[0].hosts[0]", "write namespace/name"),
         ({"egress": [{"hosts": ["shop/web"]}]}, "egress[0].hosts[0]", "not a full DNS name"),
         ({"egress": [{"hosts": ["*/*"]}, {"hosts": ["./*"]}]}, "egress[0]", "must be the last"),
-        ({"egress": [{"hosts": ["*/*"], "bind": "127.0.0.1"}]}, "egress[0].bind", "the kernel steers"),
+        ({"egress": [{"hosts": ["*/*"], "bind": "127.0.0.1"}]}, "egress[0].bind", "needs a port"),
+        ({"egress": [{"hosts": ["*/*"], "captureMode": "NONE"}]}, "egress[0].captureMode", "needs a port"),
+        ({"egress": [BOUND | {"bind": "10.0.0.1"}]}, "egress[0].bind", "not an address of loopback"),
+        ({"egress": [BOUND | {"bind": "unix:///run/a"}]}, "egress[0].bind", "not an address of loopback"),
         (
-            {"egress": [{"hosts": ["*/*"], "captureMode": "NONE"}]},
-            "egress[0].captureMode",
-            "the kernel steers",
+            {"egress": [BOUND | {"port": {"number": 9080, "protocol": "UDP"}}]},
+            "egress[0].port.protocol",
+            "must be one of HTTP",
         ),
+        ({"egress": [BOUND, BOUND]}, "egress[1].port.number", "stands in an entry before"),
         ({"ingress": [{}]}, "ingress[0].port.number", "is required"),
         ({"ingress": [AT_9080 | {"bind": "10.0.0.1"}]}, "ingress[0].bind", "each address of the pod"),
         ({"ingress": [AT_9080 | {"tls": {}}]}, "ingress[0].tls", "not supported yet"),

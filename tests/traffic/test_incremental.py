@@ -167,6 +167,7 @@ def everything(here: dict[str, Any]) -> list[dict[str, Any]]:
     late = "late.example.com"
     only = {"mode": "REGISTRY_ONLY"}
     to_gate = {"group": route_api, "kind": "Gateway", "name": "public"}
+    bound = {"port": {"number": 80, "protocol": "HTTP"}, "bind": "127.0.0.1"}
     web_only = {"labels": {"app": "web"}}
     zone = "topology.kubernetes.io/zone"
     return [
@@ -248,6 +249,8 @@ def everything(here: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         sidecar("own", "street", "shop/*", "*/api.example.com"),
         sidecar("own", "shop", "*/*", ingress=[{"port": {"number": 8080, "protocol": "TCP"}}]),
+        sidecar("own", "shop", egress=[bound | {"hosts": ["*/*"]}]),
+        sidecar("own", "shop", egress=[bound | {"hosts": ["./*"]}]),
         sidecar("team", "street", "~/*", workloadSelector={"labels": {"team": "b"}}),
         sidecar("all", "istio-system", "./*"),
         virtual_service({"route": [to(subset="v1")]}),

@@ -60,7 +60,7 @@ def look(*objects: Object) -> Seen:
 def _sides(proxies: object) -> Iterator[tuple[str, Place]]:
     assert isinstance(proxies, dict)
     for pod, view in proxies.items():
-        if view.routed or view.egress:
+        if view.routed or view.egress or view.bound:
             yield pod, CALLER
         if view.ingress or view.gateway:
             yield pod, DESTINATION

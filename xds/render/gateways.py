@@ -1,8 +1,8 @@
-"""Ports at which a pod serves Gateways: real listening sockets, filter chains by server name, and for each
-server of HTTP a route configuration with a virtual host for each host.
+"""Ports at which a pod serves Gateways, or its own loopback: real listening sockets, filter chains by server
+name, and for each server of HTTP a route configuration with a virtual host for each host.
 
-Other than inside the mesh nobody knows who calls here: addresses that clients claim (X-Forwarded-For) are not
-believed, the peer's own is added to them (threat N10).
+Other than inside the mesh nobody knows who calls a Gateway: addresses that clients claim (X-Forwarded-For)
+are not believed, the peer's own is added to them (threat N10).
 """
 
 from __future__ import annotations
@@ -93,11 +93,14 @@ def listener(
         made.listener_filters = [datagrams.onward(entries, logs)]
         return encode(made)
     made.enable_reuse_port = False
-    made.per_connection_buffer_limit_bytes = protocol.EDGE_BUFFER
+    if not port.bound_by:
+        made.per_connection_buffer_limit_bytes = protocol.EDGE_BUFFER
     made.filter_chains = [
         chain
         for server in port.servers
-        for chain in _chains(server, name, normalization, policies, tracing, logs, found)
+        for chain in _chains(
+            server, name, normalization, policies, tracing, logs, found, edge=not port.bound_by
+        )
         # Where no route leads on, connections are closed: Envoy wants a chain, and would keep the old ones.
     ] or [FilterChain(name=naming.blackhole(name))]
     if any(server.tls or server.server_names or _by_name(server) for server in port.servers):
@@ -205,7 +208,7 @@ def _host(
         chosen.append(_answer(name, 404))
     return VirtualHost(
         name=name,
-        domains=[host.host],
+        domains=[host.host, *host.names],
         routes=traced(chosen, tracing),
         retry_policy=retries.routed(retries.DEFAULT),
     )
@@ -237,6 +240,8 @@ def _chains(
     logs: tuple[AccessLog, ...],
     found: tuple[Slot, ...],
     judged_by: int = 0,
+    *,
+    edge: bool = True,
 ) -> Iterator[FilterChain]:
     match = FilterChainMatch(server_names=list(server.server_names))
     if server.tls:
@@ -246,7 +251,7 @@ def _chains(
         name = naming.judged_routes(server.name, judged_by) if judged_by else server.name
         judges = filters.judging(found, routed=True) if judged_by else _filters(found)
         manager = connection_manager.http(
-            name, listener, _NO_HOST, judges, normalization, tracing, logs, edge=True
+            name, listener, _NO_HOST, judges, normalization, tracing, logs, edge=edge
         )
         yield FilterChain(
             name=server.name,

@@ -14,14 +14,11 @@ from mesh.model import (
     NO_TRAFFIC_POLICY,
     Direction,
     ObjectRef,
+    PatchContext,
     PathNormalization,
     Secret,
 )
-from mesh.proxy import (
-    GatewayPort,
-    L7Class,
-    ProxyView,
-)
+from mesh.proxy import GatewayPort, GatewayServer, L7Class, ProxyView, Tracing
 from xds.render import (
     access_logging,
     clusters,
@@ -52,7 +49,8 @@ def resources(view: ProxyView) -> Rendered:
         *_classes(view),
         *_keyless(view),
         *_providers(view),
-        *_gateway(view),
+        *_served(view),
+        *_credentials(view),
         *_sent_with(view),
         *map(plugins.resource, view.plugins),
     )
@@ -65,7 +63,7 @@ def _routing(view: ProxyView) -> tuple[EnvoyResource, ...]:
     return routing.resources(
         view.routed,
         view.destinations,
-        view.gateway,
+        (*view.gateway, *view.bound),
         view.egress,
         _normalization(view),
         view.egress_tracing,
@@ -177,35 +175,53 @@ def _asked(view: ProxyView) -> Iterator[tuple[tuple[ObjectRef, ...], providers.P
                 yield (limits.origin,), (limits.counted_by.host, limits.counted_by.port, "grpc")
 
 
-def _gateway(view: ProxyView) -> Iterator[EnvoyResource]:
-    if not view.gateway:
+def _served(view: ProxyView) -> Iterator[EnvoyResource]:
+    """Ports of Gateways and of loopback."""
+    if not (view.gateway or view.bound):
         return
-    judges = {found.number: found for found in view.egress}
-    reached = {found.target: routing.reach(found, judges) for found in view.destinations}
+    egress = {found.number: found for found in view.egress}
+    reached = {found.target: routing.reach(found, egress) for found in view.destinations}
     policies = tuple((d.target, d.policy) for d in view.destinations if d.policy != NO_TRAFFIC_POLICY)
-    standing = plugins.slots(view.plugins, "GATEWAY")
-    for port in view.gateway:
-        blame = blamed(origin for server in port.servers for origin in server.origins)
-        name = naming.gateway_listener(port)
-        body = gateways.listener(
-            _structure(port),
-            _normalization(view),
-            policies,
-            tracing.structure(view.egress_tracing),
-            view.egress_logs,
-            plugins.at_port(standing, port.port),
-        )
-        yield EnvoyResource(LISTENER, name, body, blame)
-        for server in port.servers:
-            if server.http:
+    sides: tuple[tuple[PatchContext, tuple[GatewayPort, ...], tuple[L7Class, ...]], ...] = (
+        ("GATEWAY", view.gateway, view.ingress),
+        ("SIDECAR_OUTBOUND", view.bound, ()),
+    )
+    for side, ports, judges in sides:
+        standing = plugins.slots(view.plugins, side)
+        for port in ports:
+            blame = blamed(origin for server in port.servers for origin in server.origins)
+            body = gateways.listener(
+                _structure(port),
+                _normalization(view),
+                policies,
+                tracing.structure(view.egress_tracing),
+                view.egress_logs,
+                plugins.at_port(standing, port.port),
+            )
+            yield EnvoyResource(LISTENER, naming.gateway_listener(port), body, blame)
+            for server in port.servers:
                 own = tuple(reached[target] for target in sorted(server.targets) if target in reached)
-                tokens = (part.origin for part in server.authentication)
-                senders = blamed((*server.origins, *tokens, *(entry.origin for entry in server.all)))
-                for judge in (None, *view.ingress):
-                    name = naming.judged_routes(server.name, judge.number) if judge else server.name
-                    body = gateways.routes(server, port.port, own, view.egress_tracing, judge)
-                    blame = blamed((*senders, *judge.origins)) if judge else senders
-                    yield EnvoyResource(ROUTES, name, body, blame)
+                yield from _server_routes(server, port.port, own, judges, view.egress_tracing)
+
+
+def _server_routes(
+    server: GatewayServer,
+    port: int,
+    reached: tuple[routes.Reached, ...],
+    judges: tuple[L7Class, ...],
+    spans: Tracing | None,
+) -> Iterator[EnvoyResource]:
+    if not server.http:
+        return
+    tokens = (part.origin for part in server.authentication)
+    senders = blamed((*server.origins, *tokens, *(entry.origin for entry in server.all)))
+    for judge in (None, *judges):
+        name = naming.judged_routes(server.name, judge.number) if judge else server.name
+        body = gateways.routes(server, port, reached, spans, judge)
+        yield EnvoyResource(ROUTES, name, body, blamed((*senders, *judge.origins)) if judge else senders)
+
+
+def _credentials(view: ProxyView) -> Iterator[EnvoyResource]:
     for found in view.credentials:
         if isinstance(found, Secret) and found.certificate:
             name = naming.secret(found.ref)
