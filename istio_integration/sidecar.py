@@ -37,6 +37,8 @@ INGRESS = Fields(
     why="is not supported yet: the port is taken at each address of the pod, in the clear or in mutual TLS",
 )
 PORT = Fields(("number", "name", "protocol"))
+#: The annotation of a Sidecar whose workloads' look-ups count as if it named the hosts.
+WIDEN = "sluice.io/widen-by-lookup"
 #: Istio's capture modes. The kernel steers in each: there is nobody else to say that to. NONE asks for an
 #: address to dial besides.
 _CAPTURE = ("DEFAULT", "IPTABLES", "NONE")
@@ -60,10 +62,11 @@ def read_sidecar(root: Reader, ref: ObjectRef) -> tuple[Sidecar, ...]:
     outbound = _outbound(spec.at("outboundTrafficPolicy"))
     egress = _egress(spec.at("egress"))
     ingress = _ingress(spec.at("ingress"))
+    widens = root.at("metadata").at("annotations").mapping().at(WIDEN).text() == "true"
     if not root.sound and outbound != "REGISTRY_ONLY":
         return ()
     callers = Callers(ref.namespace, own) if own else None
-    return (Sidecar(ref, created(root), egress, callers, outbound, ingress),)
+    return (Sidecar(ref, created(root), egress, callers, outbound, ingress, widens),)
 
 
 def _outbound(group: Reader) -> OutboundMode | None:

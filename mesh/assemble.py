@@ -314,6 +314,9 @@ class Mesh(MeshState):
         self.learned = learned.sequence
         change.services |= self.service_table.learn(learned.current)
         self._serve_all(self.service_table.ask(ref, learned.asked), change)
+        for host in self.scopes.look_up(learned.looked_up):
+            own = service_of(host)
+            change.routed.update((own,) if own else self.entry_hosts.of(ServiceName("", host)))
         for name, addresses in self.service_table.current.items():
             self.names[name] = self.names.get(name, frozenset()).union(addresses)
         self.policy_table.look_again("names")

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mesh.model import LearnedNames, ServiceName, WorkloadName
 
@@ -53,7 +53,8 @@ class Zone:
     namespaces (`scoped`) a name has other addresses. `upstream` are names whose addresses stand behind
     services, so the resolver is to ask for them, and goes on asking. Under the `patterns`, each for some
     namespaces (`*`: each), a name becomes one of the mesh once somebody asks for it. `aliases` are names of
-    the mesh, each of which stands for another name (CNAME), of the mesh or not."""
+    the mesh, each of which stands for another name (CNAME), of the mesh or not. What pods of the `widening`
+    namespaces (`*`: of each) look up is told, and answered once their Envoys know of it."""
 
     addresses: Mapping[str, tuple[str, ...]]
     servers: Mapping[str, tuple[Server, ...]]
@@ -62,6 +63,7 @@ class Zone:
     upstream: tuple[str, ...] = ()
     patterns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    widening: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         return _text(
@@ -76,6 +78,7 @@ class Zone:
                 "upstream": self.upstream,
                 "patterns": self.patterns,
                 "aliases": self.aliases,
+                "widening": self.widening,
             }
         )
 
@@ -97,6 +100,7 @@ class Zone:
                 _texts(value.get("upstream", ())),
                 {str(own): _texts(to) for own, to in value.get("patterns", {}).items()},
                 {str(own): str(target) for own, target in value.get("aliases", {}).items()},
+                _texts(value.get("widening", ())),
             )
 
 
@@ -167,15 +171,26 @@ class AskedName:
     namespace: str
 
 
+class LookedUp(NamedTuple):
+    """Pods of a namespace, whose scope that widens, asked for a host; the report `sequence` was the first to
+    say so."""
+
+    namespace: str
+    host: str
+    sequence: int
+
+
 @dataclass(frozen=True, slots=True)
 class Learned:
     """Report number `sequence`: every name that was learned and is not forgotten, the last answer of each
-    name that the zone has as `upstream`, and which names under its patterns were asked for."""
+    name that the zone has as `upstream`, which names under its patterns were asked for, and what was looked
+    up, the longest ago first."""
 
     sequence: int = 0
     addresses: tuple[LearnedAddress, ...] = ()
     current: tuple[tuple[str, tuple[str, ...]], ...] = ()
     asked: tuple[AskedName, ...] = ()
+    looked_up: tuple[LookedUp, ...] = ()
 
     def live(self, now: float) -> LearnedNames:
         """What policies may know of it at a time."""
@@ -188,13 +203,21 @@ class Learned:
             ),
             self.current,
             tuple(sorted(known.name for known in self.asked if known.expiry > now)),
+            tuple(sorted((known.namespace, known.host) for known in self.looked_up)),
         )
 
     def to_json(self) -> str:
         found = [[k.name, k.address, round(k.expiry, 3), k.sequence] for k in self.addresses]
         asked = [[k.name, round(k.expiry, 3), k.sequence, k.namespace] for k in self.asked]
-        whole = {"sequence": self.sequence, "addresses": found, "current": self.current, "asked": asked}
-        return _text(whole)
+        return _text(
+            {
+                "sequence": self.sequence,
+                "addresses": found,
+                "current": self.current,
+                "asked": asked,
+                "looked_up": self.looked_up,
+            }
+        )
 
     @staticmethod
     def from_json(text: str | bytes) -> Learned:
@@ -210,6 +233,10 @@ class Learned:
                 tuple(
                     AskedName(str(name), float(expiry), int(sequence), str(namespace))
                     for name, expiry, sequence, namespace in value.get("asked", ())
+                ),
+                tuple(
+                    LookedUp(str(namespace), str(host), int(sequence))
+                    for namespace, host, sequence in value.get("looked_up", ())
                 ),
             )
 

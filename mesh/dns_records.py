@@ -41,14 +41,19 @@ class Records:
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._own: dict[ServiceName, _Own] = {}
-        self._patterns = mesh.service_table.patterns()
+        self._asking = self._asked()
         for name in (*mesh.services, *mesh.aliases):
             self._look(name)
 
     def update(self, change: Change) -> bool:
         """Follow a change of the mesh; has the zone changed?"""
-        before, self._patterns = self._patterns, self._mesh.service_table.patterns()
-        return bool({name for name in change.services if self._look(name)}) or self._patterns != before
+        before, self._asking = self._asking, self._asked()
+        return bool({name for name in change.services if self._look(name)}) or self._asking != before
+
+    def _asked(self) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+        """What look-ups change: the patterns, and the namespaces whose scope they widen."""
+        mesh = self._mesh
+        return mesh.service_table.patterns(), mesh.scopes.widening(mesh.config.root_namespace)
 
     def zone(self) -> Zone:
         """A Service's own address has its name, a pod's one that its namespace gives, a node's none; an
@@ -71,9 +76,12 @@ class Records:
         for host in sorted(self._mesh.entry_hosts):
             for namespace in ("", *sorted(self._mesh.entry_hosts.namespaces(host))):
                 self._entry(host, namespace, addresses, scoped, pointers)
+        patterns, widening = self._asking
         upstream = {name for own in self._own.values() for name in own.upstream}
         aliases = {service_host(name): own.alias for name, own in sorted(self._own.items()) if own.alias}
-        return Zone(addresses, servers, pointers, scoped, tuple(sorted(upstream)), self._patterns, aliases)
+        return Zone(
+            addresses, servers, pointers, scoped, tuple(sorted(upstream)), patterns, aliases, widening
+        )
 
     def _entry(
         self,

@@ -2,13 +2,14 @@
 the one there that is for all, else the one of the root namespace that is. Of several the oldest.
 
 What a Sidecar leaves out a caller's Envoy does not know; connections there go as they go without any rule, or
-under REGISTRY_ONLY nowhere (rule 23, `mesh.policies.registry`). Gateways are nobody's caller.
+under REGISTRY_ONLY nowhere (rule 23, `mesh.policies.registry`). Look-ups widen it where it says so, for all
+of a namespace. Gateways are nobody's caller.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from mesh.age import age
 from mesh.caller import Caller
@@ -20,6 +21,8 @@ class Scopes:
         self._of: defaultdict[str, dict[ObjectRef, Sidecar]] = defaultdict(dict)
         self._only: set[ObjectRef] = set()
         self._taking: set[ObjectRef] = set()
+        #: Who asked the resolver for a host of a service, by namespace.
+        self._looked_up: dict[str, set[str]] = {}
 
     @property
     def all(self) -> list[Sidecar]:
@@ -54,6 +57,35 @@ class Scopes:
         if chosen:
             return min(chosen, key=age)
         return self._default(caller.namespace) or self._default(root)
+
+    def narrowing(self, caller: Caller, root: str, host: str) -> Sidecar | None:
+        """The one that counts for what a caller is told of a host: none, if it widens and its namespace's
+        pods have looked the host up."""
+        sidecar = self.find(caller, root)
+        if sidecar and sidecar.widens and caller.namespace in self.looked_up(host):
+            return None
+        return sidecar
+
+    def looked_up(self, host: str) -> Collection[str]:
+        """The namespaces whose pods have looked a host up."""
+        return self._looked_up.get(host, ())
+
+    def look_up(self, found: Iterable[tuple[str, str]]) -> set[str]:
+        """These (namespace, host) are all that was looked up. Returns the hosts that this changes."""
+        before, self._looked_up = self._looked_up, {}
+        for namespace, host in found:
+            self._looked_up.setdefault(host, set()).add(namespace)
+        hosts = before.keys() | self._looked_up.keys()
+        return {host for host in hosts if before.get(host) != self._looked_up.get(host)}
+
+    def widening(self, root: str) -> tuple[str, ...]:
+        """The namespaces whose pods' look-ups may widen what they are told of (`*`: each)."""
+        found = (sidecar for sidecar in self.all if sidecar.widens)
+        places = {
+            "*" if sidecar.callers is None and sidecar.ref.namespace == root else sidecar.ref.namespace
+            for sidecar in found
+        }
+        return tuple(sorted(places))
 
     def problems(self) -> Iterator[tuple[ObjectRef, list[Problem]]]:
         """Every Sidecar, and what is wrong with it: a namespace has one for all."""

@@ -55,6 +55,7 @@ class Following:
         if authority is None:
             return
         self._learning.drop([name for name in self._learning.asked if not authority.invites(name)])
+        self._learning.narrow(lambda namespace, host: authority.widened_by(host, namespace) == host)
         names = {*authority.upstream, *self._learning.asked}
         self._learning.follow(names)
         self._silent &= names

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from asyncinotify import Inotify, Mask
@@ -55,6 +55,16 @@ class Learning:
         """The same, if it was asked for before; None if it was not."""
         needed = self._memory.ask_again(name, time.time())
         return None if needed is None else await self._in_force_in_time(needed)
+
+    async def look_up(self, namespace: str, host: str) -> bool:
+        """A pod of a namespace, whose scope that widens, asked for a host of the mesh: wait until its Envoy
+        knows of it; False if that takes too long."""
+        return await self._in_force_in_time(self._memory.look_up(namespace, host))
+
+    def narrow(self, keep: Callable[[str, str], bool]) -> None:
+        """Look-ups of (namespace, host) that are not kept widen nothing any more."""
+        self._memory.narrow([key for key in self._memory.looked_up if not keep(*key)])
+        self._write_soon()
 
     @property
     def asked(self) -> Collection[str]:

@@ -1,6 +1,6 @@
-"""Names and addresses that policies and services speak of, as answers taught them, and the names under
-patterns of ServiceEntries that became services because somebody asked. Pure: time is an argument, and a
-report is for others to write.
+"""Names and addresses that policies and services speak of, as answers taught them, the names under patterns
+of ServiceEntries that became services because somebody asked, and the services that pods looked up whose
+scope that widens. Pure: time is an argument, and a report is for others to write.
 """
 
 from __future__ import annotations
@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
-from mesh.dns import AskedName, Learned, LearnedAddress
+from mesh.dns import AskedName, Learned, LearnedAddress, LookedUp
 
 #: Addresses of one name (of more, those that would be forgotten first go), and of all names.
 MOST_PER_NAME, MOST = 1000, 65_536
 #: Seconds that a name under a pattern stays a service after it was asked for, and how many there may be: each
 #: costs an address of the mesh. Pods of one namespace make no more of them than are left for all others.
 ASKED_LIFETIME, MOST_ASKED = 86400.0, 1000
+#: Hosts by which look-ups widen what pods of one namespace are told of; the one asked for longest ago makes
+#: room.
+MOST_LOOKED_UP = 1000
 #: Seconds by which an expiry must grow to be worth a line on disk.
 GROWTH = 60.0
 
@@ -35,6 +38,8 @@ class Memory:
         self._count = 0
         self._current = dict(learned.current)
         self._asked = {known.name: known for known in learned.asked}
+        #: In the order in which they were asked for last.
+        self._looked_up = {(known.namespace, known.host): known for known in learned.looked_up}
         for known in learned.addresses:
             self._put(known)
             self._written[known.name, known.address] = known.expiry
@@ -96,6 +101,31 @@ class Memory:
             self.stale = True
         return known.sequence
 
+    def look_up(self, namespace: str, host: str) -> int:
+        """A pod of a namespace, whose scope that widens, asked for a host of the mesh; the report that must
+        be in force before it is answered."""
+        key = namespace, host
+        if (known := self._looked_up.pop(key, None)) is not None:
+            self._looked_up[key] = known
+            return known.sequence
+        own = [other for other in self._looked_up if other[0] == namespace]
+        if len(own) >= MOST_LOOKED_UP:
+            del self._looked_up[own[0]]
+        self._looked_up[key] = LookedUp(namespace, host, self.sequence + 1)
+        self.news = True
+        return self.sequence + 1
+
+    @property
+    def looked_up(self) -> Collection[tuple[str, str]]:
+        """(namespace, host)"""
+        return self._looked_up.keys()
+
+    def narrow(self, gone: Iterable[tuple[str, str]]) -> None:
+        """These hosts are none of the mesh any more, or look-ups there widen nothing."""
+        for key in gone:
+            del self._looked_up[key]
+            self.news = True
+
     @property
     def asked(self) -> Collection[str]:
         return self._asked.keys()
@@ -137,8 +167,8 @@ class Memory:
         self.news = self.stale = False
         found = sorted(known for same in self._known.values() for known in same.values())
         self._written = {(known.name, known.address): known.expiry for known in found}
-        asked = tuple(sorted(self._asked.values()))
-        return Learned(self.sequence, tuple(found), tuple(sorted(self._current.items())), asked)
+        asked, looked_up = tuple(sorted(self._asked.values())), tuple(self._looked_up.values())
+        return Learned(self.sequence, tuple(found), tuple(sorted(self._current.items())), asked, looked_up)
 
     def _put(self, known: LearnedAddress) -> None:
         same = self._known.setdefault(known.name, {})

@@ -120,6 +120,8 @@ class Resolver:
             authority = await self._invite(question, asker, authority, namespace)
         if not authority.owns(question.name, namespace):
             return await self._outside(question, asker, policy, found)
+        if question.kind in ADDRESSES and namespace:
+            await self._widen(question, asker, authority, namespace)
         reply = authority.answer(question.qname, question.name, question.kind, namespace)
         chain = behind(found, Chain(reply, (question.name,), (), 0))
         led_to = self._learning.current.get(question.name, ()) if question.kind in ADDRESSES else ()
@@ -152,6 +154,13 @@ class Resolver:
         if not authority.owns(question.name, namespace):
             raise _Failed("the mesh has no address for it")
         return authority
+
+    async def _widen(self, question: Question, asker: Asker, authority: Authority, namespace: str) -> None:
+        """Wait until the Envoys of the namespace's pods know of a service, if looking it up is to do that."""
+        if host := authority.widened_by(question.name, namespace):
+            with self._waits(asker):
+                if not await self._learning.look_up(namespace, host):
+                    raise _Failed("what routes say of it is not in force in time")
 
     async def _outside(
         self, question: Question, asker: Asker, policy: Policy, found: tuple[dns.rrset.RRset, ...]

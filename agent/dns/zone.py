@@ -24,6 +24,8 @@ TTL = 5
 
 _SERVER = f"ns.dns.{CLUSTER_DOMAIN}"
 _SOA = f"{_SERVER}. hostmaster.{CLUSTER_DOMAIN}. 1 7200 1800 86400 {TTL}"
+#: Of the full name of a Service.
+_SERVICE_LABELS = len(f"name.namespace.svc.{CLUSTER_DOMAIN}".split("."))
 _VERSION = f"dns-version.{CLUSTER_DOMAIN}"
 
 
@@ -78,6 +80,13 @@ class Authority:
             return False
         found = (self._zone.patterns.get(above, ()) for above in patterns_of(name))
         return any(to and (namespace is None or {"*", namespace} & {*to}) for to in found)
+
+    def widened_by(self, name: str, namespace: str) -> str:
+        """The host of the service at a name, if looking it up widens what pods of the namespace are told of,
+        or "". Names of single pods are of their service."""
+        if not {"*", namespace} & set(self._zone.widening) or self._addresses(name, namespace) is None:
+            return ""
+        return ".".join(name.split(".")[-_SERVICE_LABELS:]) if is_inside(name) else name
 
     def alias(self, name: str) -> str:
         """The name for which a canonical name stands; empty if it is no alias."""

@@ -215,12 +215,14 @@ class LearnedNames:
     """What DNS answers said of names (lower case, no final dot): addresses that are still good. The
     resolver counts its reports with `sequence`, by which it learns what is in force. `current` is the last
     answer of those names that ServiceEntries lead to; `asked` are names that pods asked for and that
-    HostPatterns of some namespace stand for."""
+    HostPatterns of some namespace stand for; `looked_up` are (namespace, host) of services for which pods
+    asked whose scope that widens."""
 
     sequence: int = 0
     names: tuple[tuple[str, tuple[str, ...]], ...] = ()
     current: tuple[tuple[str, tuple[str, ...]], ...] = ()
     asked: tuple[str, ...] = ()
+    looked_up: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

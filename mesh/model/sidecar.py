@@ -84,7 +84,7 @@ class IngressListener:
 @dataclass(frozen=True, slots=True)
 class Sidecar:
     """For `callers`, or (None) for all of a namespace, or of the mesh, who have none of their own. Without
-    `outbound` MeshConfig's counts."""
+    `outbound` MeshConfig's counts. One that `widens` is for what pods of the namespace look up, too."""
 
     ref: ObjectRef
     created: str
@@ -92,6 +92,7 @@ class Sidecar:
     callers: Callers | None = None
     outbound: OutboundMode | None = None
     ingress: tuple[IngressListener, ...] = ()
+    widens: bool = False
 
     def tells(self, own: str, namespace: str, host: str, port: int) -> bool:
         """Are callers whose own namespace is `own` told what another one says of a host and port?"""

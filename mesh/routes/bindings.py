@@ -178,6 +178,7 @@ class Bindings:
         namespaces.update(name for host in hosts for name in mesh.entry_hosts.namespaces(host))
         if sidecars:
             namespaces.add(service.namespace)  # They may name it as the caller's own.
+            namespaces.update(mesh.scopes.looked_up(service.host))
         near = [mesh.services[name] for name in services if name in mesh.services]
         telling: list[Telling] = [*with_delegates, *rules, *filters, *sidecars, *near]
         namespaces.update(found.namespace for noun in telling for found in callers_of(noun))

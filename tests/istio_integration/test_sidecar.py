@@ -66,6 +66,14 @@ def test_where_hosts_can_be_dialled_besides(fields: Any, binding: Binding | None
     assert imports == Imports((("*", "*"),), 9080, binding)
 
 
+@pytest.mark.parametrize(("said", "widens"), [("true", True), ("false", False), ("yes", False)])
+def test_look_ups_widen_it_if_it_says_so(said: str, widens: bool) -> None:
+    whole = obj("networking.istio.io/v1", "Sidecar", {})
+    whole["metadata"]["annotations"] = {"sluice.io/widen-by-lookup": said}
+    (noun,) = read(whole).nouns
+    assert isinstance(noun, Sidecar) and noun.widens is widens
+
+
 @pytest.mark.parametrize("spec", [{"egress": []}, {"outboundTrafficPolicy": {"mode": "ALLOW_ANY"}}])
 def test_without_egress_all_hosts_are_meant(spec: Any) -> None:
     found = sidecar(spec)

@@ -93,10 +93,11 @@ def slice_of(address: str, target: str = "") -> dict[str, Any]:
     }
 
 
-def told(*asked: str, **current: str) -> Fragment:
-    """A report of the resolver: names under patterns that were asked for, and last answers."""
+def told(*asked: str, looked_up: tuple[tuple[str, str], ...] = (), **current: str) -> Fragment:
+    """A report of the resolver: names under patterns that were asked for, last answers, and who looked up
+    what."""
     answers = tuple((name.replace("_", "."), (address,)) for name, address in current.items())
-    names = LearnedNames(len(asked), answers, answers, asked)
+    names = LearnedNames(len(asked), answers, answers, asked, looked_up)
     return Fragment(LEARNED, (names,))
 
 
@@ -105,6 +106,12 @@ REPORTS = [
     told("a.example.com", a_example_com="192.0.2.1"),
     told("a.example.com", "api.example.com", a_example_com="10.64.2.1", api_example_com="192.0.2.2"),
     told("api.example.com", api_example_com="10.64.0.2"),
+    told(
+        "api.example.com",
+        api_example_com="192.0.2.2",
+        looked_up=(("shop", "web.shop.svc.cluster.local"), ("street", "api.example.com")),
+    ),
+    told(looked_up=(("street", "web.shop.svc.cluster.local"),)),
 ]
 
 
@@ -134,6 +141,10 @@ def everything(here: dict[str, Any]) -> list[dict[str, Any]]:
     def sidecar(name: str, namespace: str, *hosts: str, **spec: Any) -> dict[str, Any]:
         content = {"egress": [{"hosts": list(hosts)}]} | spec
         return object_of(istio, "Sidecar", name, namespace, content)
+
+    def widening(found: dict[str, Any]) -> dict[str, Any]:
+        found["metadata"]["annotations"] = {"sluice.io/widen-by-lookup": "true"}
+        return found
 
     def telemetry(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
         return object_of("telemetry.istio.io/v1", "Telemetry", name, namespace, spec)
@@ -252,6 +263,9 @@ def everything(here: dict[str, Any]) -> list[dict[str, Any]]:
         sidecar("own", "shop", egress=[bound | {"hosts": ["*/*"]}]),
         sidecar("own", "shop", egress=[bound | {"hosts": ["./*"]}]),
         sidecar("team", "street", "~/*", workloadSelector={"labels": {"team": "b"}}),
+        widening(sidecar("own", "shop", "~/*")),
+        widening(sidecar("own", "street", "~/*")),
+        widening(sidecar("all", "istio-system", "~/*")),
         sidecar("all", "istio-system", "./*"),
         virtual_service({"route": [to(subset="v1")]}),
         virtual_service(by_team, {"route": [to(subset="v1")]}),

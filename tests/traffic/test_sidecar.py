@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from mesh.model import Fragment, LearnedNames
 from tests.traffic.shop import Object, Served, Shop, object_of, to, versions, virtual_service
 from tests.traffic.test_virtual_service import Servers
 from tests.xds.render.conftest import Serve
+from xds.resolver import LEARNED_REF
 
 ROUTED = (
     virtual_service({"route": [to(subset="v1")]}),
@@ -83,3 +85,36 @@ def test_it_narrows_by_port() -> None:
     spec["spec"]["egress"].insert(0, at)
     shop = Shop(*ROUTED, spec)
     assert (shop.steers("shop/client", "web", 70), shop.steers("shop/client", "web", 80)) == (True, False)
+
+
+def looking_up(shop: Shop, *hosts: tuple[str, str]) -> None:
+    learned = LearnedNames(1, looked_up=tuple(sorted(hosts)))
+    shop.node.update(shop.mesh.apply({LEARNED_REF: Fragment(LEARNED_REF, (learned,))}))
+
+
+def test_look_ups_widen_a_sidecar_that_says_so() -> None:
+    """For all pods of the namespace that it is for, and as if it named the host."""
+    web, shadow = ("shop", "web.shop.svc.cluster.local"), ("shop", "shadow.shop.svc.cluster.local")
+    narrow = sidecar("~/*", workloadSelector={"labels": {"team": "a"}})
+    plain = Shop(*ROUTED, narrow)
+    looking_up(plain, web)
+    assert steered(plain) == []
+    narrow["metadata"]["annotations"] = {"sluice.io/widen-by-lookup": "true"}
+    shop = Shop(*ROUTED, narrow)
+    assert (steered(shop), steered(shop, "shop/other")) == ([], ["web", "shadow"])
+    looking_up(shop, web, ("street", shadow[1]))
+    assert steered(shop) == ["web"]
+    assert {port.service.name for port in shop.view().routed} == {"web"}
+    looking_up(shop, web, shadow)
+    assert steered(shop) == ["web", "shadow"]
+    looking_up(shop)
+    assert steered(shop) == [] and "shop/client" not in shop.node.proxies
+
+
+def test_a_sidecar_of_the_root_namespace_widens_for_each_namespace() -> None:
+    narrow = sidecar("~/*", namespace="istio-system")
+    narrow["metadata"]["annotations"] = {"sluice.io/widen-by-lookup": "true"}
+    shop = Shop(*ROUTED, narrow)
+    assert shop.mesh.scopes.widening("istio-system") == ("*",)
+    looking_up(shop, ("shop", "web.shop.svc.cluster.local"))
+    assert steered(shop) == ["web"]
