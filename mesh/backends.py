@@ -46,6 +46,11 @@ def each_once(backends: Iterable[Backend]) -> tuple[Backend, ...]:
     return tuple(found.values())
 
 
+def standing(backends: Iterable[Backend]) -> int:
+    """How many they are: one with addresses of both families is one."""
+    return len({backend.workload or backend.address for backend in backends})
+
+
 def _rank(backend: Backend) -> tuple[str, int, bool, tuple[str, ...], tuple[object, ...]]:
     owner = backend.workload
     own = (backend.labels, backend.weight, backend.locality)

@@ -51,12 +51,16 @@ def service_text(told: Data) -> Iterator[str]:
         yield from _odd(told)
         return
     yield f"{_INDENT}Addresses: {', '.join(told['addresses']) or 'none (headless)'}"
-    yield from (_port(port, f"with {port['backends']} backends") for port in told["ports"])
+    yield from (_port(port, f"with {_count(port['backends'])}") for port in told["ports"])
     pods = [
         f"{_istio(pod['name'])} ({'Envoy' if pod['path'] == 'envoy' else 'kernel'})" for pod in told["pods"]
     ]
     yield f"{_INDENT}Pods: {names(pods, 8) or 'none ready'}"
     yield from _rest(told)
+
+
+def _count(backends: int) -> str:
+    return f"{backends} backend{'' if backends == 1 else 's'}"
 
 
 def _rest(told: Data) -> Iterator[str]:

@@ -16,7 +16,7 @@ _SHORT = {
     "CiliumNetworkPolicy": ("cnp", "ciliumnp"),
     "ConfigMap": ("cm",),
     "DestinationRule": ("dr",),
-    "Gateway": ("gtw",),
+    "Gateway": ("gtw", "gw"),
     "PeerAuthentication": ("pa",),
     "GatewayClass": ("gc",),
     "Namespace": ("ns",),

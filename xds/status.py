@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mesh.backends import standing
 from mesh.discovery.session import Acked, Event, Nacked, Subscribed
 from mesh.model import ObjectRef, Problem, WorkloadName
 from mesh.resources import GENERATION_TYPE, MANIFEST_TYPE
@@ -135,7 +136,7 @@ class Status:
                         "name": port.name,
                         "port": port.port,
                         "protocol": port.protocol,
-                        "backends": len(mesh.backends.get(name, {}).get((port.port, port.protocol), ())),
+                        "backends": standing(mesh.backends.get(name, {}).get((port.port, port.protocol), ())),
                     }
                     for port in service.ports
                 ],

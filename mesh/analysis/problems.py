@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from mesh.analysis.finding import Check, Trap
 from mesh.analysis.view import View
 from mesh.model import MESH_GATEWAY, ObjectRef
+from mesh.routes.gateways import GATEWAY_NAME
 
 _ISTIO = ("VirtualService", "Gateway.networking.istio.io")
 
@@ -36,6 +37,12 @@ def not_found(view: View) -> Iterator[Trap]:
             if route.in_order and name != MESH_GATEWAY and not _has_gateway(view, name):
                 message = f"there is no Gateway {name}: the routes do not count there"
                 yield Trap(ref, f"spec.gateways[{index}]", message, "create it, or correct the name")
+    yield from (trap for ref, trap in _unserved(view) if ref.kind in _ISTIO)
+
+
+def nobody_serves(view: View) -> Iterator[Trap]:
+    """A Gateway of ours without a pod; where the mesh makes one itself, that is so for a moment."""
+    return (trap for ref, trap in _unserved(view) if ref.kind not in _ISTIO)
 
 
 def inconsistent(view: View) -> Iterator[Trap]:
@@ -45,6 +52,15 @@ def inconsistent(view: View) -> Iterator[Trap]:
         if problem in known:
             remedy = "create what is missing, or take the mention of it out"
             yield Trap(problem.object, problem.field, problem.message, remedy)
+
+
+def _unserved(view: View) -> Iterator[tuple[ObjectRef, Trap]]:
+    for ref, gateway in sorted(view.mesh.gateways.all.items()):
+        if view.mesh.gateways.is_ours(gateway) and not view.mesh.gateways.pods(gateway):
+            where = "spec.selector" if gateway.subject else "metadata.name"
+            wanted = "the selector" if gateway.subject else f"{GATEWAY_NAME}: {ref.name}"
+            message = f"no pod serves it: none has the labels of {wanted}"
+            yield ref, Trap(ref, where, message, "run a pod with these labels, or correct them")
 
 
 def _notes(view: View) -> set[object]:
@@ -77,6 +93,7 @@ def _has_gateway(view: View, name: str) -> bool:
 
 CHECKS = (
     Check("IST0101", "Error", "an object of Istio's names what is not there", not_found),
+    Check("SL0704", "Warning", "a Gateway that no pod serves", nobody_serves),
     Check("SL0001", "Error", "an object or a file cannot be read", unreadable),
     Check("SL0002", "Warning", "an object does not fit the others, or a field has no effect", inconsistent),
 )

@@ -1,4 +1,4 @@
-"""Routes that are never taken or that lead nowhere."""
+"""Routes that are never taken, that lead nowhere, or that are for nobody."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from mesh.analysis.view import View
 from mesh.model import RouteMatch
 from mesh.proxy import RouteEntry
 from mesh.routes import steer
+from mesh.routes.gateway_hosts import attaches
 
 
 def never_taken(view: View) -> Iterator[Trap]:
@@ -47,7 +48,27 @@ def leads_nowhere(view: View) -> Iterator[Trap]:
                     )
 
 
+def attaches_nowhere(view: View) -> Iterator[Trap]:
+    """A parent that is no Gateway of the mesh, or no listener of it: no status tells of that (Gateway API has
+    it written by whoever has the Gateway)."""
+    gateways = view.mesh.gateways.all
+    for ref, route in sorted(view.mesh.routes.all.items()):
+        for parent in route.attached:
+            gateway = gateways.get(parent.gateway)
+            if gateway is None:
+                said = f"there is no {parent.gateway}: the route does not count there"
+            elif not any(attaches(parent, gateway, listener) for listener in gateway.listeners):
+                name = f" called {parent.section}" if parent.section else ""
+                port = f" at port {parent.port}" if parent.port else ""
+                there = ", ".join(f"{listener.name} ({listener.port})" for listener in gateway.listeners)
+                said = f"{parent.gateway} has no listener{name}{port}; it has {there}"
+            else:
+                continue
+            yield Trap(ref, "spec.parentRefs", said, "create it, or correct the name")
+
+
 CHECKS = (
     Check("SL0701", "Warning", "a rule of a route is never taken", never_taken),
     Check("SL0702", "Warning", "a route leads to a Service without a ready backend", leads_nowhere),
+    Check("SL0703", "Error", "a route names a Gateway, or a listener, that is not there", attaches_nowhere),
 )

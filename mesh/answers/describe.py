@@ -20,7 +20,7 @@ from mesh.answers.reasons import UNNAMED
 from mesh.answers.steering_reasons import why
 from mesh.answers.steering_table import CALLER, DESTINATION, KERNEL, RESOLVER
 from mesh.assemble import Mesh
-from mesh.backends import target_port
+from mesh.backends import standing, target_port
 from mesh.model import (
     Authorization,
     Direction,
@@ -121,7 +121,7 @@ def describe_service(
         "service": str(name),
         "addresses": list(mesh.vips.get(name, ())),
         "ports": [
-            _port(port) | {"backends": len(backends[port.port, port.protocol])} for port in service.ports
+            _port(port) | {"backends": standing(backends[port.port, port.protocol])} for port in service.ports
         ],
         "pods": [
             {"name": str(pod), "path": "envoy" if _is_steered(views.get(str(pod))) else "kernel"}

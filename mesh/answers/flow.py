@@ -34,7 +34,9 @@ class Peer:
 
     def __str__(self) -> str:
         name = f"{self.namespace}/{self.pod}" if self.pod else self.ip
-        return f"{name}:{self.port}" if self.port else name
+        if not self.port:
+            return name
+        return f"[{name}]:{self.port}" if ":" in name else f"{name}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

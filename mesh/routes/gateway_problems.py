@@ -17,7 +17,7 @@ from mesh.model import (
     ServiceName,
     TrustBundle,
 )
-from mesh.routes.gateways import GATEWAY_NAME, Gateways, names, rival
+from mesh.routes.gateways import Gateways, names, rival
 
 Credentials = Mapping[ObjectRef, Secret | TrustBundle]
 
@@ -28,12 +28,7 @@ def gateway_problems(
     """A listener whose certificate cannot be had answers nobody; the others do."""
     if not gateways.is_ours(gateway):
         return
-    pods = gateways.pods(gateway)
-    if not pods:
-        where = "spec.selector" if gateway.subject else "metadata.name"
-        wanted = "the selector" if gateway.subject else f"{GATEWAY_NAME}: {gateway.ref.name}"
-        yield Problem(gateway.ref, where, f"no pod serves it yet: none has the labels of {wanted}")
-    namespaces = {pod.namespace for pod in pods}
+    namespaces = {pod.namespace for pod in gateways.pods(gateway)}
     for index, listener in enumerate(gateway.listeners):
         at = f"spec.{'servers' if gateway.subject else 'listeners'}[{index}]"
         if other := rival(gateway, listener):

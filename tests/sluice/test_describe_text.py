@@ -40,6 +40,6 @@ def test_a_service_reads_alike() -> None:
     assert lines[:4] == [
         "Service: reviews.shop",
         "   Addresses: 10.128.0.80",
-        "   Port: http 80/http with 4 backends",
+        "   Port: http 80/http with 2 backends",
         "   Pods: reviews-v1.shop (Envoy), reviews-v2.shop (Envoy)",
     ]

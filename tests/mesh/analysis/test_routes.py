@@ -50,3 +50,28 @@ spec: {hosts: [api], http: [{route: [{destination: {host: alias, port: {number: 
     )
     message = only("SL0702", findings(by_alias)).trap.message
     assert message.startswith("Service shop/ghost has no ready backend")
+
+
+def test_a_route_for_a_gateway_that_is_not_there_is_told() -> None:
+    gateway = """
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: front, namespace: shop}
+spec: {gatewayClassName: sluice, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: shop}
+spec: {parentRefs: [{name: %s, %s}], rules: [{backendRefs: [{name: api, port: 80}]}]}
+"""
+    for name, more, says in (
+        ("fornt", "kind: Gateway", "there is no Gateway shop/fornt: the route does not count there"),
+        ("front", "sectionName: https", "Gateway shop/front has no listener called https; it has http (80)"),
+        ("front", "port: 81", "Gateway shop/front has no listener at port 81; it has http (80)"),
+    ):
+        found = only("SL0703", findings(gateway % (name, more)))
+        assert (found.trap.field, found.trap.message) == ("spec.parentRefs", says)
+    assert "SL0703" not in codes(gateway % ("front", "port: 80"))
+    unserved = only("SL0704", findings(gateway % ("front", "port: 80"))).trap
+    assert "labels of gateway.networking.k8s.io/gateway-name: front" in unserved.message
