@@ -1,8 +1,8 @@
-"""Bounds what pods' Envoys and the agent beside them write: a client that sends requests fills an access log.
+"""Bounds what Envoys, pods and the parts of the mesh write: a client that sends requests fills an access log.
 
-The file is an Envoy's standard output, which it cannot open anew (SIGUSR1 would lead it to the same file). So
-what stands in it is copied to one older file and cut off; all who write append. What comes between the last
-look and the cut is lost: microseconds of a log of 10 MiB.
+The file is somebody's standard output, who cannot open it anew (SIGUSR1 would lead an Envoy to the same
+file). So what stands in it is copied to one older file and cut off; all who write append. What comes between
+the last look and the cut is lost: microseconds of a log of 10 MiB.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ LIMIT = 10 << 20
 #: Seconds between looks.
 PERIOD = 2.0
 
-_PATTERN = "envoy-*.log"
+_PATTERN = "*.log"
 _CHUNK = 1 << 20
 
 
 class LogRotation:
-    """Of the files of Envoys in one folder."""
+    """Of the logs in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

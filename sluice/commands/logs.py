@@ -3,7 +3,8 @@ supervisor, xds (the control plane) or agent.
 
 The container istio-proxy is the pod's Envoy, where it has or had one: its warnings, and the access logs that
 MeshConfig and Telemetry send to /dev/stdout, also of connections without any Envoy. They are written once a
-second. Of more than 10 MiB the newest is kept, and as much before it, which is shown without --follow.
+second. Of any log of more than 10 MiB the newest is kept, and as much before it, which is shown without
+--follow.
 
 Examples:
   sluice logs shop/web
