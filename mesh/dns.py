@@ -152,12 +152,14 @@ class Queries:
 
 @dataclass(frozen=True, slots=True, order=True)
 class LearnedAddress:
-    """An answer said that `name` has `address`; the report `sequence` was the first to say so."""
+    """An answer said that `name` has `address`; the report `sequence` was the first to say so, because a pod
+    of `namespace` had asked ("": a service leads there)."""
 
     name: str
     address: str
     expiry: float
     sequence: int
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -207,7 +209,7 @@ class Learned:
         )
 
     def to_json(self) -> str:
-        found = [[k.name, k.address, round(k.expiry, 3), k.sequence] for k in self.addresses]
+        found = [[k.name, k.address, round(k.expiry, 3), k.sequence, k.namespace] for k in self.addresses]
         asked = [[k.name, round(k.expiry, 3), k.sequence, k.namespace] for k in self.asked]
         return _text(
             {
@@ -226,8 +228,8 @@ class Learned:
             return Learned(
                 int(value["sequence"]),
                 tuple(
-                    LearnedAddress(str(name), str(address), float(expiry), int(sequence))
-                    for name, address, expiry, sequence in value["addresses"]
+                    LearnedAddress(str(name), str(address), float(expiry), int(sequence), "".join(namespace))
+                    for name, address, expiry, sequence, *namespace in value["addresses"]
                 ),
                 tuple((str(name), _texts(found)) for name, found in value.get("current", ())),
                 tuple(

@@ -42,9 +42,10 @@ class Learning:
         self._due = asyncio.Event()
         self._progress = asyncio.Condition()
 
-    async def take(self, names: Iterable[str], addresses: Iterable[str], ttl: int) -> bool:
-        """Learn, and wait until what was learned is in force; False if that takes too long. Raises Full."""
-        return await self._in_force_in_time(self._learn(names, addresses, ttl))
+    async def take(self, names: Iterable[str], addresses: Iterable[str], ttl: int, namespace: str) -> bool:
+        """Learn because a pod of a namespace asked, and wait until that is in force; False if it takes too
+        long. Raises Full."""
+        return await self._in_force_in_time(self._learn(names, addresses, ttl, namespace))
 
     async def ask(self, name: str, addresses: tuple[str, ...], namespace: str) -> bool:
         """A pod of a namespace asked for a name under a pattern, which has these addresses: wait until it is
@@ -115,9 +116,9 @@ class Learning:
             tasks.create_task(self._follow())
             tasks.create_task(self._expire())
 
-    def _learn(self, names: Iterable[str], addresses: Iterable[str], ttl: int) -> int:
+    def _learn(self, names: Iterable[str], addresses: Iterable[str], ttl: int, namespace: str = "") -> int:
         now = time.time()
-        return self._memory.learn(names, addresses, now, now + max(ttl, self._minimum))
+        return self._memory.learn(names, addresses, now, now + max(ttl, self._minimum), namespace)
 
     def _acknowledged(self) -> int:
         in_force = self._in_force.read()

@@ -5,12 +5,14 @@ scope that widens. Pure: time is an argument, and a report is for others to writ
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from mesh.dns import AskedName, Learned, LearnedAddress, LookedUp
 
-#: Addresses of one name (of more, those that would be forgotten first go), and of all names.
+#: Addresses of one name (of more, those that would be forgotten first go), and of all names; of these pods of
+#: one namespace teach no more than are left for all others.
 MOST_PER_NAME, MOST = 1000, 65_536
 #: Seconds that a name under a pattern stays a service after it was asked for, and how many there may be: each
 #: costs an address of the mesh. Pods of one namespace make no more of them than are left for all others.
@@ -36,6 +38,7 @@ class Memory:
         self._known: dict[str, dict[str, LearnedAddress]] = {}
         self._written: dict[tuple[str, str], float] = {}
         self._count = 0
+        self._taught: Counter[str] = Counter()
         self._current = dict(learned.current)
         self._asked = {known.name: known for known in learned.asked}
         #: In the order in which they were asked for last.
@@ -47,31 +50,39 @@ class Memory:
         self.news = False
         self.stale = learned.sequence != self.sequence
 
-    def learn(self, names: Iterable[str], addresses: Iterable[str], now: float, expiry: float) -> int:
-        """Take in that each name has each address until `expiry`; the report that must be in force before
-        anyone may be told. Raises Full."""
+    def learn(
+        self, names: Iterable[str], addresses: Iterable[str], now: float, expiry: float, namespace: str = ""
+    ) -> int:
+        """Take in that each name has each address until `expiry`, because a pod of a namespace asked; the
+        report that must be in force before anyone may be told. Raises Full."""
         needed = 0
         addresses = tuple(addresses)
         for name in names:
             for address in addresses:
-                needed = max(needed, self._learn(name, address, now, expiry))
+                needed = max(
+                    needed,
+                    self._learn(LearnedAddress(name, address, expiry, self.sequence + 1, namespace), now),
+                )
         return needed
 
-    def _learn(self, name: str, address: str, now: float, expiry: float) -> int:
+    def _learn(self, fresh: LearnedAddress, now: float) -> int:
+        name, address, expiry, namespace = fresh.name, fresh.address, fresh.expiry, fresh.namespace
         known = self._known.get(name, {}).get(address)
         if known is not None and known.expiry > now:
             if expiry > known.expiry:
-                self._put(LearnedAddress(name, address, expiry, known.sequence))
+                self._put(replace(known, expiry=expiry))
                 self.stale = self.stale or expiry - self._written.get((name, address), 0.0) > GROWTH
             return known.sequence
         if known is None:
             same = self._known.get(name, {})
             if len(same) >= MOST_PER_NAME:
                 self._forget(min(same.values(), key=lambda k: k.expiry))
-            if self._count >= MOST:
-                raise Full(f"{MOST} addresses are learned already")
+            if self._taught[namespace] >= MOST - self._count:
+                raise Full(
+                    f"of {MOST} addresses {self._count} are learned already, {self._taught[namespace]} by "
+                    f"pods of {namespace or 'no namespace'}, who get no more than are left"
+                )
         self.news = True
-        fresh = LearnedAddress(name, address, expiry, self.sequence + 1)
         self._put(fresh)
         return fresh.sequence
 
@@ -172,12 +183,16 @@ class Memory:
 
     def _put(self, known: LearnedAddress) -> None:
         same = self._known.setdefault(known.name, {})
-        self._count += known.address not in same
+        if (before := same.get(known.address)) is not None:
+            self._taught[before.namespace] -= 1
+        self._count += before is None
+        self._taught[known.namespace] += 1
         same[known.address] = known
 
     def _forget(self, known: LearnedAddress) -> None:
         same = self._known[known.name]
         del same[known.address]
         self._count -= 1
+        self._taught[known.namespace] -= 1
         if not same:
             del self._known[known.name]

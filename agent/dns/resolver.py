@@ -128,7 +128,7 @@ class Resolver:
         if found and led_to:
             # Policy judges what stands behind a host of a ServiceEntry, and the aliases are its names, too.
             with self._waits(asker):
-                await self._open(policy, chain.names[:-1], led_to, 0)
+                await self._open(policy, chain.names[:-1], led_to, 0, namespace)
         return chain
 
     async def _invite(
@@ -167,13 +167,16 @@ class Resolver:
     ) -> Chain:
         with self._waits(asker):
             chain = behind(found, await self.ask(question.qname, question.name, question.kind))
-            await self._open(policy, chain.names, chain.addresses, chain.ttl)
+            namespace = policy.namespace(asker.address)
+            await self._open(policy, chain.names, chain.addresses, chain.ttl, namespace)
             return chain
 
-    async def _open(self, policy: Policy, names: Iterable[str], addresses: tuple[str, ...], ttl: int) -> None:
+    async def _open(
+        self, policy: Policy, names: Iterable[str], addresses: tuple[str, ...], ttl: int, namespace: str
+    ) -> None:
         """Wait until policies that speak of these names know the addresses."""
         wanted = [name for name in names if policy.wanted.fit(name)]
-        if wanted and addresses and not await self._learning.take(wanted, addresses, ttl):
+        if wanted and addresses and not await self._learning.take(wanted, addresses, ttl, namespace):
             raise _Failed(f"its addresses are not in force in time: {', '.join(addresses)}")
 
     @contextmanager

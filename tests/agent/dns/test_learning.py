@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from mesh.dns import LEARNED, POLICY
+import pytest
+
+from agent.dns.memory import MOST, Full, Memory
+from mesh.dns import LEARNED, POLICY, Learned
 from mesh.model import LearnedNames
 from tests.agent.dns.running import FREE, Resolver, policy, rcode, until, values
 from tests.agent.dns.upstream import TinyUpstream
@@ -141,3 +144,27 @@ async def test_a_report_that_was_lost_is_not_taken_for_one_in_force(resolver: Re
     assert not asking.done()
     resolver.acknowledge(8)
     assert values(await asking) == ["192.0.2.1"]
+
+
+def test_no_namespace_takes_the_room_of_all() -> None:
+    """Under a name of its own a tenant can make up answers as it likes."""
+    memory = Memory(Learned(), 0)
+
+    def fill(namespace: str) -> int:
+        for at in range(MOST):
+            address = f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}"
+            try:
+                memory.learn([f"n{at >> 8}.{namespace}.example"], [address], 0.0, 100.0, namespace)
+            except Full:
+                return at
+        return MOST
+
+    assert (fill("shop"), fill("street")) == (MOST // 2, MOST // 4)
+    with pytest.raises(Full, match=r"of 65536 addresses 49152 are learned already, 32768 by pods of shop"):
+        memory.learn(["new.shop.example"], ["192.0.2.1"], 0.0, 100.0, "shop")
+    assert memory.learn(["new.bank.example"], ["192.0.2.1"], 0.0, 100.0, "bank") == 1
+    again = Memory(Learned.from_json(memory.report().to_json()), 1)
+    with pytest.raises(Full):
+        again.learn(["new.shop.example"], ["192.0.2.1"], 0.0, 100.0, "shop")
+    again.expire(101.0)
+    assert again.learn(["new.shop.example"], ["192.0.2.1"], 102.0, 200.0, "shop") == 2
