@@ -32,8 +32,9 @@ _EVERY_PATH = frozenset({("prefix", "/"), ("start", "/"), ("regex", ".*"), ("reg
 
 
 def attached(mesh: Mesh, gateway: Gateway, listener: Listener) -> list[Route]:
-    """The routes that attach to a listener, wherever their hosts meet."""
-    return [
+    """The routes that attach to a listener, wherever their hosts meet. HTTPRoutes and GRPCRoutes have no host
+    in common: it is the older one's (GRPCRoute, Gateway API)."""
+    found = [
         route
         for route in mesh.routes.all.values()
         if names(route, gateway)
@@ -41,6 +42,15 @@ def attached(mesh: Mesh, gateway: Gateway, listener: Listener) -> list[Route]:
         and _at(route, gateway, listener)
         and any(shared(mesh, route, listener))
     ]
+    if not {route.ref.kind for route in found} >= {"HTTPRoute", "GRPCRoute"}:
+        return found
+    kept: list[tuple[Route, list[str]]] = []
+    for route in sorted(found, key=age):
+        hosts = [host for host, _ in shared(mesh, route, listener)]
+        others = (theirs for other, theirs in kept if other.ref.kind != route.ref.kind)
+        if not any(covers(a, b) or covers(b, a) for theirs in others for a in theirs for b in hosts):
+            kept.append((route, hosts))
+    return [route for route, _ in kept]
 
 
 def attaches(parent: GatewayParent, gateway: Gateway, listener: Listener) -> bool:

@@ -19,7 +19,7 @@ from mesh.model import (
     RouteBackend,
     ServiceName,
 )
-from mesh.routes.gateway_hosts import attaches, meets
+from mesh.routes.gateway_hosts import attached, attaches, meets
 from mesh.status.conditions import GROUP, Condition, Written, accepted, plain
 
 Ref = Mapping[str, Any]
@@ -92,9 +92,14 @@ def _of_gateway(mesh: Mesh, route: Route, gateway: Gateway, parent: GatewayParen
     if not allowed:
         text = f"no listener allows routes of namespace {route.ref.namespace}"
         return Condition("Accepted", False, "NotAllowedByListeners", text)
-    if not any(meets(mesh, route, listener) for listener in allowed):
+    meeting = [listener for listener in allowed if meets(mesh, route, listener)]
+    if not meeting:
         text = "no hostname of it is one of the listeners'"
         return Condition("Accepted", False, "NoMatchingListenerHostname", text)
+    if not any(route in attached(mesh, gateway, listener) for listener in meeting):
+        other = "HTTPRoute" if route.ref.kind == "GRPCRoute" else "GRPCRoute"
+        text = f"an older {other} has a hostname of it there, and no host has routes of both kinds"
+        return Condition("Accepted", False, "HostnameConflict", text)
     return Condition("Accepted", True, "Accepted")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -225,6 +226,28 @@ def at(**parent: Any) -> Object:
 def test_whether_a_listener_takes_a_route(route: Object, listener: Object, reason: str) -> None:
     good = "True" if reason == "Accepted" else "False"
     assert of_route(route, gateway(listener))["Accepted"] == (good, reason)
+
+
+@pytest.mark.parametrize(
+    ("hostnames", "reason"),
+    [
+        ((["a.example"], ["a.example"]), "HostnameConflict"),
+        ((["a.example"], ["*.example"]), "HostnameConflict"),
+        ((["a.example"], None), "HostnameConflict"),
+        ((["a.example"], ["b.example"]), "Accepted"),
+    ],
+)
+def test_of_routes_of_both_kinds_the_older_has_a_host(hostnames: Any, reason: str) -> None:
+    older, younger = copy.deepcopy(GRPC), at()
+    for year, (route, names) in enumerate(zip((older, younger), hostnames, strict=True), 2020):
+        route["spec"] |= {"hostnames": names} if names else {}
+        route["metadata"]["creationTimestamp"] = f"{year}-01-01T00:00:00Z"
+    front = gateway(HTTP)
+    assert of_route(older, front, younger)["Accepted"] == ("True", "Accepted")
+    assert of_route(younger, front, older)["Accepted"][1] == reason
+    assert of_gateway(HTTP, objects=(older, younger))["listeners"][0]["attachedRoutes"] == (
+        1 if reason == "HostnameConflict" else 2
+    )
 
 
 def udp_route(*backends: Object) -> Object:
