@@ -24,16 +24,16 @@ log = logging.getLogger("sluice")
 
 #: A Gateway's port is found at this much more, if that is free.
 SHIFT = 8000
-_SECURE = (443, 8443)
 _CHUNK = 1 << 16
 
 
 class Entrance(NamedTuple):
-    """A port at which a pod serves Gateways."""
+    """A port at which a pod serves Gateways, and what is spoken there: http, https, tls, tcp or udp."""
 
     pod: WorkloadName
     port: int
     transport: Transport
+    spoken: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,8 @@ class Way:
 
     @property
     def url(self) -> str:
-        """Where a browser goes, or whoever speaks UDP."""
-        spoken = "https" if self.entrance.port in _SECURE else "http"
-        return f"{'udp' if self.entrance.transport == 'UDP' else spoken}://127.0.0.1:{self.local}"
+        """Where a browser goes, or whoever speaks what is spoken there."""
+        return f"{self.entrance.spoken}://127.0.0.1:{self.local}"
 
 
 class Open(Protocol):
@@ -81,7 +80,7 @@ class Doors:
                 self._open[key] = await self._listen(key, wanted[key])
                 changed = True
             except (OSError, KernelError) as error:
-                pod, port, transport = key
+                pod, port, transport, _ = key
                 log.warning(
                     "no way from this machine to %s port %d of pod %s: %s", transport, port, pod, error
                 )
@@ -106,7 +105,7 @@ class Doors:
             )
         else:
             opened = await asyncio.start_server(passed, sock=listening)
-        pod, port, transport = entrance
+        pod, port, transport, _ = entrance
         log.info("pod %s %s port %d is at %s", pod, transport, port, way.url)
         return address, way, opened
 

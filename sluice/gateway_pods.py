@@ -68,8 +68,8 @@ class GatewayPods:
         self._last_valid = mesh.state / "last-valid"
         self._changed = changed
         self._stored: dict[str, dict[Path, Object]] = {kind: {} for kind in KINDS}
-        #: The ports of each pod that serves Gateways.
-        self.ports: dict[WorkloadName, tuple[Port, ...]] = {}
+        #: The ports of each pod that serves Gateways, with what is spoken there.
+        self.ports: dict[WorkloadName, Mapping[Port, str]] = {}
 
     async def keep(self) -> None:
         """Write it now and after every change, for ever."""
@@ -102,7 +102,7 @@ class GatewayPods:
         text = _listed([item for one in found if one.ours for item in manifest(one)])
         if not self._path.exists() or self._path.read_text() != text:
             atomic.write(self._path, text)
-        self.ports = {one.pod: tuple(sorted(one.ports)) for one in found}
+        self.ports = {one.pod: one.ports for one in found}
         self._changed()
 
 

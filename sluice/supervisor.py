@@ -124,9 +124,9 @@ class Supervisor:
         """The ports of pods that serve Gateways, and the pods' addresses."""
         places = {name: pod.sandbox.addresses[0] for name, pod in self._pods.items() if pod.sandbox}
         return {
-            Entrance(name, port, transport): places[name]
+            Entrance(name, port, transport, spoken): places[name]
             for name, ports in self._gateways.ports.items()
-            for port, transport in ports
+            for (port, transport), spoken in ports.items()
             if name in places
         }
 

@@ -444,6 +444,8 @@ def test_where_no_route_leads_on_connections_are_closed(edge: RunningMesh) -> No
     edge.apply(BARE)
     try:
         until(lambda: {8105, 8106} <= ways(edge).keys(), "no way in")
+        spoken = {way["port"]: way["url"].partition("://")[0] for way in edge.status()["gateways"]}
+        assert (spoken[8090], spoken[8105], spoken[8106]) == ("http", "tcp", "tls")
         edge.run("status", "--wait")
         assert not [p for p in edge.status()["problems"] if "Envoy refuses" in p["message"]]
         assert talk(edge, 8105) == talk(edge, 8106) == b""
