@@ -293,7 +293,7 @@ class Target(NamedTuple):
 class Destination(Hashed):
     """What stands behind a target for this proxy, and how it is to be reached: those of `mutual` in mutual
     TLS, whose hello asks for `server_name` ("": Istio's name of the target), and their certificates hold one
-    of `names`, if there are any."""
+    of `names`, if there are any. `rule` is the DestinationRule that counts, if one does."""
 
     target: Target
     parts: tuple[Part, ...]
@@ -302,6 +302,7 @@ class Destination(Hashed):
     names: tuple[str, ...] = ()
     server_name: str = ""
     version: Version = "client"
+    rule: ObjectRef | None = None
 
     __hash__ = Hashed.__hash__
 

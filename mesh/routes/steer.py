@@ -351,7 +351,14 @@ def destination(
     )
     # Who asks for a tunnel has heard no client speak HTTP.
     spoken = version(mesh, target) if policy.tunnel else "client"
-    return Destination(target, tuple(made), *_secured(mesh, target, policy, allowed), spoken)
+    rule = mesh.destination_rules.find(caller, target.service, mesh.config.root_namespace)
+    return Destination(
+        target,
+        tuple(made),
+        *_secured(mesh, target, policy, allowed),
+        spoken,
+        rule.ref if rule else None,
+    )
 
 
 def _secured(

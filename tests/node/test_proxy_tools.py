@@ -106,6 +106,23 @@ def test_clusters_and_endpoints_are_those_that_requests_go_to(steered: RunningMe
     assert table(steered.run("pc", "ep", "shop/client", "--status", "UNHEALTHY")) == []
 
 
+def test_a_cluster_names_the_destination_rule_that_counts(steered: RunningMesh) -> None:
+    def rules() -> list[str]:
+        rows = table(steered.run("pc", "clusters", "shop/client", "--fqdn", "web-v1"))
+        return [row[5] for row in rows if len(row) > 5]
+
+    rule = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: first, namespace: shop}
+spec: {host: web-v1, subsets: [{name: v1, labels: {version: v1}}]}
+"""
+    assert rules() == []
+    steered.apply(rule)
+    assert rules() == ["first.shop"]
+    steered.delete(rule)
+
+
 def test_listeners_lead_from_the_service_address_to_the_route(steered: RunningMesh) -> None:
     (service,) = (s for s in steered.status()["services"] if s["name"] == "shop/web")
     matches = {row[3]: row[2] for row in table(steered.run("pc", "l", "shop/client", "--port", "15001"))}

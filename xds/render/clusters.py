@@ -19,6 +19,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     BindConfig,
     ExtraSourceAddress,
+    Metadata,
     Pipe,
     SocketAddress,
 )
@@ -30,9 +31,10 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 )
 from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.google.protobuf import Struct, Value
 
 from mesh.listener import INGRESS_SOURCES
-from mesh.model import Direction, OwnEndpoint, TrafficPolicy
+from mesh.model import Direction, ObjectRef, OwnEndpoint, TrafficPolicy
 from mesh.protocols import Version
 from xds.render import balancing, limits, naming, protocol, proxy_protocol, upstream_tls
 from xds.render.encoding import encode, typed
@@ -52,9 +54,10 @@ def service_cluster(
     peers: Peers | None = None,
     *,
     shared: bool = False,
+    rule: ObjectRef | None = None,
 ) -> bytes:
     """A target's backends, over EDS; `judged` says that an egress L7 class applies to them, `shared` that
-    places have shares, `peers` that some are spoken to in mutual TLS."""
+    places have shares, `peers` that some are spoken to in mutual TLS, `rule` which DestinationRule counts."""
     cluster = Cluster(
         name=name,
         connect_timeout=CONNECT_TIMEOUT,
@@ -78,6 +81,9 @@ def service_cluster(
         balancing.share_by_place(cluster)
     upstream_tls.secure(cluster, policy.tls, peers)
     proxy_protocol.announce(cluster, policy.proxy_protocol)
+    if rule:
+        told = Struct(fields={"config": Value(string_value=naming.config(rule))})
+        cluster.metadata = Metadata(filter_metadata={"istio": told})
     return encode(cluster)
 
 

@@ -143,6 +143,11 @@ def route(origin: ObjectRef, field: str) -> str:
     return f"{origin} {field}"
 
 
+def config(rule: ObjectRef) -> str:
+    """The DestinationRule of a cluster, as Istio's tools read it from its metadata."""
+    return f"/apis/networking.istio.io/v1/namespaces/{rule.namespace}/destination-rule/{rule.name}"
+
+
 def rbac_policy(origin: ObjectRef, field: str) -> str:
     """Such as `CiliumNetworkPolicy-ns[shop]-policy[web]-rule[ingress[0].toPorts[0]]`, from `ns` on as Istio's
     tools read it. The agent makes the key of the rule of it again (`agent.names`)."""

@@ -142,7 +142,13 @@ def _reaching(destination: Destination, senders: tuple[ObjectRef, ...]) -> tuple
         name = naming.cluster(destination.target, part.l7)
         shared = any(place.weight for place in part.places)
         body = clusters.service_cluster(
-            name, part.l7 != 0, destination.policy, destination.version, peers, shared=shared
+            name,
+            part.l7 != 0,
+            destination.policy,
+            destination.version,
+            peers,
+            shared=shared,
+            rule=destination.rule,
         )
         found.append(EnvoyResource(CLUSTER, name, body, senders))
         if not dialled:
