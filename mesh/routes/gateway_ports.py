@@ -111,8 +111,9 @@ def _server(mesh: Mesh, caller: Caller, sources: Sequence[Source]) -> GatewaySer
         return None
     ref, http = gateway.ref, listener.speaks_http
     own = f"https.{listener.port}.{listener.name}.{ref.name}.{ref.namespace}"
+    shared = f"http.{listener.port}" + (f".{listener.bind}" if listener.bind else "")
     return GatewayServer(
-        name=own if listener.protocol == "HTTPS" else f"http.{listener.port}",
+        name=own if listener.protocol == "HTTPS" else shared,
         origins=tuple(sorted({gateway.ref for gateway, _ in sources})),
         server_names=_server_names(listener),
         tls=tls if tls and tls.mode not in PASSED_ON else None,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.traffic.edge import Certificate, Edge, gateway, http_route, istio_gateway
-from tests.traffic.shop import Object, to, versions, virtual_service
+from mesh.discovery.envoy import ROUTES
+from tests.traffic.edge import Certificate, Edge, gate, gateway, http_route, istio_gateway
+from tests.traffic.shop import Object, Shop, to, versions, virtual_service
 from tests.traffic.test_gateways import HTTP, LISTENER, SHADOW, WEB, prefix
 from tests.traffic.test_virtual_service import Servers
 from tests.xds.render.conftest import Serve
+from xds.render import render
 
 BOUND: dict[str, Any] = {"gateways": ["edge/public", "edge/second"]}
 
@@ -83,6 +85,23 @@ def test_a_route_that_two_servers_take_is_asked_once(serve: Serve, servers: Serv
     edge = Edge(serve, servers, istio_gateway(HTTP | {"hosts": ["*.example"]}), second, versions(), route)
     ((server,),) = (port.servers for port in edge.view("edge/gate").gateway)
     assert [len(host.entries) for host in server.hosts] == [1]
+
+
+def test_one_port_at_two_addresses_has_routes_of_its_own_at_each() -> None:
+    at = [
+        {
+            "port": {"number": 80, "name": name, "protocol": "HTTP"},
+            "hosts": ["*"],
+            "bind": f"127.0.0.{number}",
+        }
+        for number, name in enumerate("ab", 1)
+    ]
+    routes = [
+        virtual_service({"route": [to()]}, name=name, hosts=[f"{name}.example"], **BOUND) for name in "ab"
+    ]
+    shop = Shop(gate(), istio_gateway(*at), versions(), *routes)
+    found = {r.name: r for r in render(shop.view("edge/gate")) if r.type_url == ROUTES}
+    assert sorted(found) == ["http.80.127.0.0.1", "http.80.127.0.0.2"]
 
 
 # --- Gateway API ----------------------------------------------------------------------------------------
