@@ -15,13 +15,13 @@ from typing import Any, Literal, cast, get_args
 
 from aiohttp import web
 
+from mesh.answers.asked_request import asked_request, claim, pair
 from mesh.answers.called import UnknownName
 from mesh.answers.difference import Sample
 from mesh.answers.explain import explain
 from mesh.answers.flow import Flow
 from mesh.model import ObjectRef, Problem, Protocol
 from mesh.node import readable as tables
-from mesh.request import Request
 from xds.documents import ApiObject, Documents, parse
 from xds.pipeline import Pipeline, StoreFailed
 from xds.questions import Questions
@@ -168,17 +168,16 @@ class Admin:
     async def _explain(self, request: web.Request) -> web.Response:
         query = request.query
         protocol = _protocol(request)
-        head: Request | None = None
-        if {"method", "path", "host", "header"} & query.keys():
-            pairs = [header.partition("=") for header in query.getall("header", [])]
-            if any(not equals for _, equals, _ in pairs):
-                raise _bad("header: want NAME=VALUE")
-            head = Request(
-                query.get("method", "GET"),
-                query.get("path", "/"),
+        try:
+            head = asked_request(
+                query.get("method", ""),
+                query.get("path", ""),
                 query.get("host", ""),
-                tuple((name.lower(), value) for name, _, value in pairs),
+                map(pair, query.getall("header", [])),
+                map(claim, query.getall("claim", [])),
             )
+        except ValueError as error:
+            raise _bad(str(error)) from None
         source, target = (_wanted(request, key) for key in ("from", "to"))
         try:
             return _answer(explain(self._pipeline.mesh, source, target, protocol, head))

@@ -6,6 +6,7 @@ Follows Gateway API's HTTPRouteMatch; entries come in the order of precedence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import re2
 
@@ -39,7 +40,7 @@ def forwarded(entry: RouteEntry, backend: RouteBackend, request: Request) -> Req
         authority = rule.rewrite.hostname or authority
         if rule.rewrite.path is not None:
             path = _replaced(rule.rewrite.path, entry.match.path, path)
-    return Request(request.method, path, authority, tuple(headers.items()))
+    return replace(request, path=path, authority=authority, headers=tuple(headers.items()))
 
 
 def _change(headers: dict[str, str], change: HeaderChange) -> None:

@@ -8,6 +8,7 @@ Examples:
   sluice explain --from shop/web --to 10.64.0.5:8080 --protocol UDP
   sluice explain --from shop/web --to shop/catalog:8080 --method POST --path /admin --header x-user=ann
   sluice explain --from 192.0.2.1 --to shop/gateway:443 --path /admin
+  sluice explain --from shop/web --to shop/catalog:8080 --claim iss=https://id.example --claim sub=ann
   sluice explain --from shop/web --to shop/catalog:8080 -f shop.yaml -f policies/
   sluice explain --who-can-reach shop/catalog:8080
   sluice explain --who-can-reach 10.64.0.5:53 --protocol UDP -o json
@@ -19,9 +20,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mesh.answers.asked_request import asked_request, claim, pair
 from sluice.commands.options import add_files, add_name, add_output, existing_path
 from sluice.failure import Failure
 from sluice.mesh_directory import MeshDirectory
@@ -45,6 +48,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--header", action="append", default=[], metavar="NAME=VALUE", type=_header, help="of a request"
     )
+    parser.add_argument(
+        "--claim",
+        dest="claims",
+        action="append",
+        default=[],
+        metavar="NAME[INNER]=VALUE",
+        type=_claim,
+        help="of a good token that the request brings, such as iss, sub, groups or team[name]; repeatable",
+    )
     add_files(parser, "ask about these manifests, not about a running mesh", required=False)
     add_name(parser)
     add_output(parser)
@@ -53,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if options.reached:
-        others = ("source", "target", "method", "path", "host", "header")
+        others = ("source", "target", "method", "path", "host", "header", "claims")
         if any(getattr(options, name) for name in others):
             options.misused("--who-can-reach stands alone, with --protocol at most")
         return _who_can_reach(options)
@@ -72,7 +84,7 @@ def _online(options: argparse.Namespace) -> dict[str, Any]:
 
     query = [("from", options.source), ("to", options.target), ("protocol", options.protocol)]
     query += [(key, value) for key in ("method", "path", "host") if (value := getattr(options, key))]
-    query += [("header", f"{name}={value}") for name, value in options.header]
+    query += [("header", text) for text in options.header] + [("claim", text) for text in options.claims]
     answer: dict[str, Any] = Admin.of_control_plane(MeshDirectory(options.name)).get("/explain", tuple(query))
     return answer
 
@@ -80,7 +92,6 @@ def _online(options: argparse.Namespace) -> dict[str, Any]:
 def _offline(options: argparse.Namespace) -> dict[str, Any]:
     from mesh.answers.called import UnknownName
     from mesh.answers.explain import explain
-    from mesh.request import Request
     from sluice.offline import mesh_from, tell
 
     try:
@@ -88,10 +99,13 @@ def _offline(options: argparse.Namespace) -> dict[str, Any]:
     except argparse.ArgumentTypeError as error:
         raise Failure(str(error)) from None
     tell(problems)
-    request = None
-    if options.method or options.path or options.host or options.header:
-        headers = tuple((name.lower(), value) for name, value in options.header)
-        request = Request(options.method or "GET", options.path or "/", options.host or "", headers)
+    request = asked_request(
+        options.method or "",
+        options.path or "",
+        options.host or "",
+        map(pair, options.header),
+        map(claim, options.claims),
+    )
     try:
         return explain(mesh, options.source, options.target, options.protocol, request)
     except UnknownName as error:
@@ -149,11 +163,20 @@ def _print(answer: dict[str, Any]) -> None:
         print(f"  {who}: {backend['verdict']}, {backend['path']}{share}")
 
 
-def _header(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
+def _header(text: str) -> str:
+    return _checked(text, pair)
+
+
+def _claim(text: str) -> str:
+    return _checked(text, claim)
+
+
+def _checked(text: str, read: Callable[[str], object]) -> str:
+    try:
+        read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _protocol(text: str) -> str:

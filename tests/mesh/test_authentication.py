@@ -6,6 +6,7 @@ from itertools import product
 
 import pytest
 
+from mesh.answers.asked_request import asked_request, claim, pair
 from mesh.answers.explain import explain
 from mesh.request import Request
 from tests.threats.http.served import ANN, HTTP, TCP, Caller, Compiled, Object, network_policy, policy, to
@@ -113,3 +114,32 @@ def test_explain_tells_a_token_apart_from_none() -> None:
     claims = ((("iss",), (ISSUER,)), (("sub",), ("ann",)))
     for request, verdict in ((Request(), "deny"), (Request(claims=claims), "allow")):
         assert explain(mesh, "shop/ann", f"shop/api:{HTTP}", "TCP", request)["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("claims", "verdict"),
+    [
+        ([], "deny"),
+        ([f"iss={ISSUER}", "sub=ann"], "allow"),
+        ([f"iss={ISSUER}"], "deny"),
+    ],
+)
+def test_explain_takes_claims_as_they_are_written(claims: list[str], verdict: str) -> None:
+    mesh = Compiled(TOKENS, policy("ALLOW", required())).mesh
+    request = asked_request("", "/x", "", (), map(claim, claims))
+    assert explain(mesh, "shop/ann", f"shop/api:{HTTP}", "TCP", request)["verdict"] == verdict
+
+
+def test_claims_are_named_as_in_a_policy() -> None:
+    assert asked_request("", "", "", (), ()) is None
+    texts = ["team[name]=a=b", "https://a.example/role=x", "groups=a", "groups=b"]
+    found = asked_request("", "", "", [pair("X-A=1")], map(claim, texts))
+    assert found and dict(found.claims) == {
+        ("team", "name"): ("a=b",),
+        ("https://a.example/role",): ("x",),
+        ("groups",): ("a", "b"),
+    }
+    assert (found.method, found.path, found.headers) == ("GET", "/", (("x-a", "1"),))
+    for text in ("sub", "=ann", "team[=a", "team[a]b=c", "[a]=b"):
+        with pytest.raises(ValueError, match="is not"):
+            claim(text)
