@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from mesh.analysis.finding import Check, Trap, some
 from mesh.analysis.view import View
-from mesh.answers.explain import party
+from mesh.answers.called import party
 from mesh.answers.reach import policies_by_identity
 from mesh.identity import NAMESPACE_NAME_LABEL, PORTS_KEY
 from mesh.model import (

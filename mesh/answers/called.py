@@ -10,6 +10,7 @@ from ipaddress import ip_address
 
 from mesh.assemble import Mesh
 from mesh.model import CLUSTER_SUFFIX, Protocol, ServiceName, Workload, WorkloadName
+from mesh.policies.policy import Party
 
 
 class UnknownName(Exception):
@@ -31,6 +32,15 @@ def caller_at(mesh: Mesh, source: str) -> tuple[Workload | None, Sequence[str]]:
     if caller is None or not caller.addresses:
         raise UnknownName(f"there is no Pod {source} with an address")
     return caller, caller.addresses
+
+
+def party(mesh: Mesh, address: str) -> Party:
+    """Who an address is."""
+    owner = mesh.owners.get(address)
+    number = mesh.identities.of.get(owner) if owner else None
+    if owner is None or number is None:
+        return Party(address, host=address in mesh.nodes.hosts, remote_node=address in mesh.nodes.remote)
+    return Party(address, owner, mesh.identities.all[number].mapping, declared=mesh.declared(owner))
 
 
 def split_target(target: str) -> tuple[str, int]:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mesh.answers.explain import Path, party
+from mesh.answers.called import party
+from mesh.answers.explain import Path
 from mesh.assemble import Mesh
 from mesh.caller import Caller
 from mesh.model import (

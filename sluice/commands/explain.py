@@ -1,5 +1,6 @@
 """What would happen to a connection or a request: verdict, path (kernel or envoy), the rules that
-decide it and what enforces each, and every backend. Or who can reach a port: every group of pods, the
+decide it and what enforces each, and every backend; of a pod that serves a Gateway also which host and
+route take the request there, and where that leads. Or who can reach a port: every group of pods, the
 node and the world, with verdict, path and the deciding rule. For the running mesh, or with -f for
 manifests that run nowhere.
 
@@ -7,7 +8,7 @@ Examples:
   sluice explain --from shop/web --to shop/catalog:8080
   sluice explain --from shop/web --to 10.64.0.5:8080 --protocol UDP
   sluice explain --from shop/web --to shop/catalog:8080 --method POST --path /admin --header x-user=ann
-  sluice explain --from 192.0.2.1 --to shop/gateway:443 --path /admin
+  sluice explain --from 192.0.2.1 --to shop/gateway:443 --host www.example.com --path /admin
   sluice explain --from shop/web --to shop/catalog:8080 --claim iss=https://id.example --claim sub=ann
   sluice explain --from shop/web --to shop/catalog:8080 -f shop.yaml -f policies/
   sluice explain --who-can-reach shop/catalog:8080
@@ -147,15 +148,21 @@ def _print(answer: dict[str, Any]) -> None:
     way = {"kernel": "by the kernel path", "envoy": "through Envoy"}[answer["path"]]
     status = f", Envoy answers {answer['status']}" if answer.get("status") else ""
     print(f"{answer['verdict']}, {way}{status}")
-    for reason in answer["reasons"]:
-        rule = f" {reason['rule']}" if reason["rule"] else ""
-        print(f"  {reason['object']}{rule}: {reason['effect']} [{reason['enforced_by']}]")
+    _print_leg(answer, "requests" if answer["path"] == "envoy" else "connections")
+    if onward := answer.get("onward"):
+        print(f"then, from the Gateway's pod {onward['pod']}:")
+        _print_leg(onward, "requests")
     for remedy in answer.get("to_allow", ()):
         print(f"to allow it: {remedy}")
-    shared = "requests" if answer["path"] == "envoy" else "connections"
-    if answer["backends"]:
+
+
+def _print_leg(leg: dict[str, Any], shared: str) -> None:
+    for reason in leg["reasons"]:
+        rule = f" {reason['rule']}" if reason["rule"] else ""
+        print(f"  {reason['object']}{rule}: {reason['effect']} [{reason['enforced_by']}]")
+    if leg["backends"]:
         print("backends:")
-    for backend in answer["backends"]:
+    for backend in leg["backends"]:
         host = f"[{backend['address']}]" if ":" in backend["address"] else backend["address"]
         address = f"{host}:{backend['port']}"
         share = f", {backend['share']:.0%} of {shared}" if "share" in backend else ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from mesh.answers.explain import party
+from mesh.answers.called import party
 from mesh.assemble import Mesh
 from mesh.identity import Allocations
 from mesh.model import Authorization, Fragment, LearnedNames, ObjectRef, PortRange

@@ -23,7 +23,7 @@ from agent.kernel import Kernel
 from agent.kernel.table import Table
 from agent.slots import SlotTable
 from bpf.layout import EventType, Verdict
-from mesh.answers.explain import party
+from mesh.answers.called import party
 from mesh.dialects import ref_of
 from mesh.model import WorkloadName
 from mesh.policies.policy import Allow, judge

@@ -19,7 +19,7 @@ from agent.maglev_store import MaglevStore
 from agent.reconcile import Reconciler
 from agent.slots import SLOT_TABLES
 from bpf import layout
-from mesh.answers.explain import party
+from mesh.answers.called import party
 from mesh.assemble import Mesh
 from mesh.datapath import DIRECTIONS, Node
 from mesh.identity import Allocations

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mesh.answers.explain import party
+from mesh.answers.called import party
 from mesh.assemble import Mesh
 from mesh.datapath import DIRECTIONS, Node
 from mesh.identity import Allocations

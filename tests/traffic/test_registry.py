@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mesh.answers.explain import party
+from mesh.answers.called import party
 from mesh.answers.matrix import who_can_reach
 from mesh.answers.reasons import UNNAMED
 from mesh.model import Fragment, LearnedNames, ObjectRef, WorkloadName

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from mesh.answers.explain import party
+from mesh.answers.called import party
 from mesh.datapath import Node
 from mesh.model import PathNormalization
 from mesh.node import PodRecord, PortVerdict
