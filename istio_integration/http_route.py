@@ -54,6 +54,8 @@ def http_rule(item: Reader, delegated: bool) -> RouteRule:
     headers = read_headers(item.at("headers"))
     backends, authority = _backends(item.at("route"), headers)
     redirected, responded = item.at("redirect"), item.at("directResponse")
+    changed = rewrite(item.at("rewrite"), headers.authority, authority)
+    written = item.at("rewrite").at("authority").present
     return RouteRule(
         field=item.rule_field,
         matches=matches,
@@ -61,7 +63,7 @@ def http_rule(item: Reader, delegated: bool) -> RouteRule:
         request_headers=HeaderChange() if backends else headers.request,
         response_headers=HeaderChange() if backends else headers.response,
         redirect=redirect(redirected, matches) if redirected.present else None,
-        rewrite=rewrite(item.at("rewrite"), headers.authority, authority),
+        rewrite=changed,
         direct=direct_response(responded) if responded.present else None,
         timeout_ms=duration_ms(item.at("timeout")),
         retries=retries(item.at("retries")),
@@ -70,6 +72,7 @@ def http_rule(item: Reader, delegated: bool) -> RouteRule:
         cors=cors(item.at("corsPolicy")),
         delegate=_delegate(item.at("delegate")),
         says_headers=item.at("headers").present,
+        by_headers=changed is not None and changed.hostname is not None and not written,
         lost=_LOST,
     )
 

@@ -12,6 +12,7 @@ from istio_integration.endpoint import is_host
 from istio_integration.outbound import outbound_mode
 from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.syntax import created, is_label, labels, port, printable
+from mesh.listener import EGRESS_PORT, INGRESS_PORT
 from mesh.model import (
     Binding,
     Callers,
@@ -45,6 +46,8 @@ _CAPTURE = ("DEFAULT", "IPTABLES", "NONE")
 #: Addresses in `defaultEndpoint`: loopback, and the pod's own.
 _OWN = ("127.0.0.1", "[::1]", "0.0.0.0", "[::]")
 _UNIX = "unix://"
+#: Ports at which Envoys, and the agent beside them, listen already, on whatever address.
+_TAKEN = (EGRESS_PORT, INGRESS_PORT, 15020, 15090, 15099)
 #: Protocols of a bind.
 _SPOKEN = ("http", "http2", "grpc", "tcp", "tls", "https", "mongo", "mysql", "redis")
 OUTBOUND = Fields(
@@ -120,6 +123,8 @@ def _binding(item: Reader, field: str) -> Binding | None:
             "elsewhere is steered as it is"
         )
         return None
+    if (number := at.at("number")).value in _TAKEN:
+        number.refuse(f"{number.value} is a port of the Envoy's own: write another")
     protocol = at.at("protocol")
     word = printable(protocol, 253).lower()
     if word not in _SPOKEN:

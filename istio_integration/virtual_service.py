@@ -6,6 +6,8 @@ read has no effect. This file knows nothing of who is called, of delegates' cont
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from istio_integration.callers import gateways
 from istio_integration.connection_route import tcp_rule, tls_rule
 from istio_integration.hosts import exported, host, is_address, refuse_doubles, service_of
@@ -60,7 +62,7 @@ def _hosts(reader: Reader, mesh: bool) -> tuple[str, ...]:
     found = []
     for item in reader.items():
         text = item.text()
-        full = text if is_address(text) else host(item, wildcard=True)
+        full = str(ip_address(text)) if is_address(text) else host(item, wildcard=True)
         if full == "*" and mesh:
             item.refuse("* is for gateways only: name the hosts that callers in the mesh ask for")
         if full:

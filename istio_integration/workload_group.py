@@ -6,8 +6,10 @@ nothing of ours runs on the machine.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from istio_integration.endpoint import ENDPOINT, template
-from mesh.dialects.reading import OBJECT, Fields, Reader
+from mesh.dialects.reading import OBJECT, Fields, Reader, shown
 from mesh.dialects.syntax import labels, port, printable, token
 from mesh.model import HttpGet, ObjectRef, Probe, TcpSocket, WorkloadGroup, WorkloadName
 
@@ -76,7 +78,7 @@ def _http_get(reader: Reader) -> HttpGet:
     return HttpGet(
         port(reader.at("port")),
         "/" + printable(reader.at("path"), 4096).removeprefix("/"),
-        printable(reader.at("host"), 253),
+        _host(reader.at("host")),
         "HTTPS" if reader.at("scheme").choice(("HTTP", "HTTPS"), "HTTP") == "HTTPS" else "HTTP",
         tuple(headers),
     )
@@ -86,4 +88,16 @@ def _tcp_socket(reader: Reader) -> TcpSocket:
     reader.fields(TCP_SOCKET)
     if reader.present:
         reader.at("port").require()
-    return TcpSocket(port(reader.at("port")), printable(reader.at("host"), 253))
+    return TcpSocket(port(reader.at("port")), _host(reader.at("host")))
+
+
+def _host(reader: Reader) -> str:
+    """On the machine its loopback is meant; from here that is the machine's address."""
+    text = printable(reader, 253)
+    try:
+        own = text in ("", "localhost") or ip_address(text).is_loopback
+    except ValueError:
+        own = False
+    if not own:
+        reader.refuse(f"{shown(text)}: each machine is asked at its own address, so leave it out")
+    return ""

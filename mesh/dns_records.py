@@ -53,7 +53,7 @@ class Records:
     def _asked(self) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
         """What look-ups change: the patterns, and the namespaces whose scope they widen."""
         mesh = self._mesh
-        return mesh.service_table.patterns(), mesh.scopes.widening(mesh.config.root_namespace)
+        return mesh.service_table.patterns(), mesh.scopes.widening(mesh.config)
 
     def zone(self) -> Zone:
         """A Service's own address has its name, a pod's one that its namespace gives, a node's none; an

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from mesh.age import age
 from mesh.caller import Caller
-from mesh.model import ObjectRef, Problem, Sidecar
+from mesh.model import MeshConfig, ObjectRef, Problem, Sidecar
 
 
 class Scopes:
@@ -58,11 +58,11 @@ class Scopes:
             return min(chosen, key=age)
         return self._default(caller.namespace) or self._default(root)
 
-    def narrowing(self, caller: Caller, root: str, host: str) -> Sidecar | None:
+    def narrowing(self, caller: Caller, config: MeshConfig, host: str) -> Sidecar | None:
         """The one that counts for what a caller is told of a host: none, if it widens and its namespace's
         pods have looked the host up."""
-        sidecar = self.find(caller, root)
-        if sidecar and sidecar.widens and caller.namespace in self.looked_up(host):
+        sidecar = self.find(caller, config.root_namespace)
+        if sidecar and _widens(sidecar, config) and caller.namespace in self.looked_up(host):
             return None
         return sidecar
 
@@ -78,12 +78,13 @@ class Scopes:
         hosts = before.keys() | self._looked_up.keys()
         return {host for host in hosts if before.get(host) != self._looked_up.get(host)}
 
-    def widening(self, root: str) -> tuple[str, ...]:
+    def widening(self, config: MeshConfig) -> tuple[str, ...]:
         """The namespaces whose pods' look-ups may widen what they are told of (`*`: each)."""
-        found = (sidecar for sidecar in self.all if sidecar.widens)
+        root = config.root_namespace
         places = {
             "*" if sidecar.callers is None and sidecar.ref.namespace == root else sidecar.ref.namespace
-            for sidecar in found
+            for sidecar in self.all
+            if _widens(sidecar, config)
         }
         return tuple(sorted(places))
 
@@ -101,3 +102,8 @@ class Scopes:
     def _default(self, namespace: str) -> Sidecar | None:
         found = (s for s in self._of.get(namespace, {}).values() if s.callers is None)
         return min(found, key=age, default=None)
+
+
+def _widens(sidecar: Sidecar, config: MeshConfig) -> bool:
+    """Not under REGISTRY_ONLY, where what is not named is not to be reached."""
+    return sidecar.widens and (sidecar.outbound or config.outbound) != "REGISTRY_ONLY"

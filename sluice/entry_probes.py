@@ -62,47 +62,47 @@ class EntryProbes:
                     task.cancel()
 
     def _read(self, path: Path) -> None:
-        """Take in one file of the store. Of what cannot be read the version before counts (rule 18)."""
-        try:
-            fragment = read(json.loads(path.read_bytes()))
-        except FileNotFoundError:
+        """Take in one file of the store: of what cannot be read the last valid version (rule 18), if there is
+        one."""
+        earlier = self._mesh.state / "last-valid" / path.relative_to(self._mesh.objects)
+        found = _readable(path) or (_readable(earlier) if path.exists() else None)
+        if found is None:
             self._nouns.pop(path, None)
-            return
-        except (OSError, ValueError) as error:
-            log.error("%s cannot be read, so probes stay as they are: %r", path, error)
-            return
-        for noun in fragment.nouns:
-            if isinstance(noun, WorkloadEntry | WorkloadGroup):
-                self._nouns[path] = noun
+        else:
+            self._nouns[path] = found
 
     def _settle(self, http: aiohttp.ClientSession) -> None:
         wanted = asked(self._nouns.values())
         for name in self._asking.keys() - wanted.keys():
             self._asking.pop(name)[1].cancel()
-        for file in self._folder.glob("*.json"):
-            if file not in {self._file(name) for name in wanted}:
-                atomic.remove(file)
+        for file in set(self._folder.glob("*.json")) - set(map(self._file, wanted)):
+            atomic.remove(file)
         for name, now in wanted.items():
             known = self._asking.get(name)
             if known is None or known[0] != now:
                 if known is not None:
                     known[1].cancel()
-                prober = Prober(now.probe, now.address, http, _nothing_of_ours_runs_there)
-                task = asyncio.create_task(prober.watch(self._healthy(name), self._tell(name)))
+                healthy = self._healthy(name, now)
+                if not healthy:
+                    atomic.remove(self._file(name))
+                prober = Prober(now.probe, now.address, http, _nothing_of_ours_runs_there, eager=False)
+                task = asyncio.create_task(prober.watch(healthy, self._tell(name, now)))
                 self._asking[name] = now, task
 
-    def _healthy(self, name: WorkloadName) -> bool:
-        """What was found last, perhaps by an earlier supervisor."""
+    def _healthy(self, name: WorkloadName, asked: Asked) -> bool:
+        """What was found last of the same machine, perhaps by an earlier supervisor."""
         try:
-            return json.loads(self._file(name).read_bytes())["healthy"] is True
+            found = json.loads(self._file(name).read_bytes())
+            return found["healthy"] is True and found["asked"] == repr(asked)
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
-    def _tell(self, name: WorkloadName) -> Callable[[bool], None]:
+    def _tell(self, name: WorkloadName, asked: Asked) -> Callable[[bool], None]:
         def tell(healthy: bool) -> None:
             log.info("WorkloadEntry %s is %s", name, "healthy" if healthy else "not healthy any more")
             since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             found = {"namespace": name.namespace, "name": name.name, "healthy": healthy, "since": since}
+            found["asked"] = repr(asked)
             try:
                 atomic.write(self._file(name), json.dumps(found) + "\n")
             except OSError as error:
@@ -112,6 +112,18 @@ class EntryProbes:
 
     def _file(self, name: WorkloadName) -> Path:
         return self._folder / f"{stem(*name)}.json"
+
+
+def _readable(path: Path) -> WorkloadEntry | WorkloadGroup | None:
+    try:
+        fragment = read(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.error("%s cannot be read: %r", path, error)
+        return None
+    found = (noun for noun in fragment.nouns if isinstance(noun, WorkloadEntry | WorkloadGroup))
+    return next(found, None) if fragment.valid else None
 
 
 def asked(nouns: Iterable[WorkloadEntry | WorkloadGroup]) -> dict[WorkloadName, Asked]:

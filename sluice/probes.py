@@ -18,7 +18,8 @@ STARTING_PERIOD = 0.2
 
 
 class Prober:
-    """Asks one container. `launch` runs a command inside it."""
+    """Asks one container. `launch` runs a command inside it; one that is `eager` to start is asked more often
+    until it is ready for the first time."""
 
     def __init__(
         self,
@@ -26,16 +27,19 @@ class Prober:
         address: str,
         http: aiohttp.ClientSession,
         launch: Callable[[Sequence[str]], Process],
+        *,
+        eager: bool = True,
     ) -> None:
         self._probe = probe
         self._address = address
         self._http = http
         self._launch = launch
+        self._eager = eager
 
     async def watch(self, ready: bool, report: Callable[[bool], None]) -> None:
         """Report each change of readiness for ever, starting from `ready`."""
         probe = self._probe
-        started = ready
+        started = ready or not self._eager
         row = 0  # answers in a row that differ from the state reported
         if not ready:
             await asyncio.sleep(probe.initial_delay)

@@ -19,7 +19,7 @@ from mesh.assemble import Mesh
 from mesh.identity import Allocations
 from mesh.model import GATEWAY_CONTROLLER, Fragment, ObjectRef, Protocol
 from mesh.routes.gateways import OWN_CLASSES
-from mesh.status import KINDS, Written, status_of
+from mesh.status import KINDS, Attachments, Written, status_of
 from mesh.status.conditions import generation_of
 from xds.documents import ApiObject
 from xds.pipeline import Pipeline
@@ -130,8 +130,9 @@ class Questions:
 
         def answer(photograph: Photograph) -> list[dict[str, Any]]:
             mesh = photograph.mesh({ref: admission.read(item) for ref, item in unwritten.items()})
+            known = Attachments(mesh)
             return [
-                content | {"status": status} if (status := status_of(mesh, written)) else content
+                content | {"status": status} if (status := status_of(mesh, written, known)) else content
                 for content, written in found
             ]
 

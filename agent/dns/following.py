@@ -35,6 +35,7 @@ class Following:
         self._zone = zone
         self._resolver = resolver
         self._learning = learning
+        self._narrowed_by: Authority | None = None
         self._due: dict[str, float] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
         # Silence takes as long as we are patient: many such names must not keep the others from their turn.
@@ -55,7 +56,9 @@ class Following:
         if authority is None:
             return
         self._learning.drop([name for name in self._learning.asked if not authority.invites(name)])
-        self._learning.narrow(lambda namespace, host: authority.widened_by(host, namespace) == host)
+        if authority is not self._narrowed_by:
+            self._narrowed_by = authority
+            self._learning.narrow(lambda namespace, host: authority.widened_by(host, namespace) == host)
         names = {*authority.upstream, *self._learning.asked}
         self._learning.follow(names)
         self._silent &= names
@@ -81,7 +84,7 @@ class Following:
             return
         self._silent.discard(name)
         for chain in found.values():
-            self._resolver.remember(chain)
+            self._resolver.remember(chain, self._learning.asker(name))
         seconds = min((chain.ttl for chain in found.values() if chain.addresses), default=0)
         self._due[name] = time.monotonic() + min(max(seconds, SHORTEST), LONGEST)
         last = self._learning.current.get(name, ())

@@ -67,6 +67,10 @@ class Learning:
         self._memory.narrow([key for key in self._memory.looked_up if not keep(*key)])
         self._write_soon()
 
+    def asker(self, name: str) -> str:
+        """The namespace whose pod made a name under a pattern one of the mesh; "" for other names."""
+        return self._memory.asker(name)
+
     @property
     def asked(self) -> Collection[str]:
         """The names under patterns that were asked for."""
@@ -88,9 +92,9 @@ class Learning:
             return False
         return True
 
-    def remember(self, names: Iterable[str], addresses: Iterable[str], ttl: int) -> None:
+    def remember(self, names: Iterable[str], addresses: Iterable[str], ttl: int, namespace: str) -> None:
         """Learn what nobody waits for. Raises Full."""
-        self._learn(names, addresses, ttl)
+        self._learn(names, addresses, ttl, namespace)
         self._write_soon()
 
     @property
@@ -116,7 +120,7 @@ class Learning:
             tasks.create_task(self._follow())
             tasks.create_task(self._expire())
 
-    def _learn(self, names: Iterable[str], addresses: Iterable[str], ttl: int, namespace: str = "") -> int:
+    def _learn(self, names: Iterable[str], addresses: Iterable[str], ttl: int, namespace: str) -> int:
         now = time.time()
         return self._memory.learn(names, addresses, now, now + max(ttl, self._minimum), namespace)
 

@@ -137,6 +137,10 @@ class Memory:
             del self._looked_up[key]
             self.news = True
 
+    def asker(self, name: str) -> str:
+        known = self._asked.get(name)
+        return known.namespace if known else ""
+
     @property
     def asked(self) -> Collection[str]:
         return self._asked.keys()

@@ -146,7 +146,7 @@ class Resolver:
                 if not addresses:
                     return authority
                 for chain in chains:
-                    self.remember(chain)
+                    self.remember(chain, namespace)
                 in_time = await self._learning.ask(question.name, tuple(sorted(addresses)), namespace)
         if not in_time:
             raise _Failed("it is no service of the mesh in time")
@@ -194,14 +194,15 @@ class Resolver:
             if not self._waiting[asker.address]:
                 del self._waiting[asker.address]
 
-    def remember(self, chain: Chain) -> None:
-        """Keep of an answer that nobody waits for what policies want to know, by its names and aliases."""
+    def remember(self, chain: Chain, namespace: str) -> None:
+        """Keep of an answer that nobody waits for what policies want to know, by its names and aliases. A pod
+        of a namespace made it one of the mesh, or ("") a service."""
         policy, authority = self._policy.read(), self._zone.read()
         names = authority.names_of(chain.names) if authority else chain.names
         wanted = [name for name in names if policy.wanted.fit(name)] if policy else []
         if wanted and chain.addresses:
             try:
-                self._learning.remember(wanted, chain.addresses, chain.ttl)
+                self._learning.remember(wanted, chain.addresses, chain.ttl, namespace)
             except Full as error:
                 log.warning("%s: %s", chain.names[0], error)
 

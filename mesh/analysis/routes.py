@@ -51,11 +51,13 @@ def leads_nowhere(view: View) -> Iterator[Trap]:
 def attaches_nowhere(view: View) -> Iterator[Trap]:
     """A parent that is no Gateway of the mesh, or no listener of it: no status tells of that (Gateway API has
     it written by whoever has the Gateway)."""
-    gateways = view.mesh.gateways.all
+    gateways, known = view.mesh.gateways.all, view.mesh.fragments()
     for ref, route in sorted(view.mesh.routes.all.items()):
         for parent in route.attached:
             gateway = gateways.get(parent.gateway)
             if gateway is None:
+                if parent.gateway in known:
+                    continue  # It cannot be read, and that is told.
                 said = f"there is no {parent.gateway}: the route does not count there"
             elif not any(attaches(parent, gateway, listener) for listener in gateway.listeners):
                 name = f" called {parent.section}" if parent.section else ""

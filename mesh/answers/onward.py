@@ -71,7 +71,7 @@ def _taken(
         reasons.append(reason(names, "", "what a request asks for decides: say its host and path", CALLER))
         return None, None
     host = request.authority.rpartition(":")[0] if _has_port(request.authority) else request.authority
-    host = host.lower()
+    host = host.lower().strip("[]")
     server = _server(port, host)
     chosen = _host(server, host) if server else None
     if server is None or chosen is None:

@@ -204,7 +204,8 @@ class RouteRule:
     Timeouts are milliseconds, 0 is none. Header changes of the rule come before those of a backend.
     `retries` None are the mesh's default. A share whose backend cannot be reached, or does not
     exist, is answered `lost` (HTTPRoute 500; GRPCRoute and Istio 503, which gRPC calls UNAVAILABLE).
-    One that `says_headers` takes no header changes from a rule that delegates to it.
+    One that `says_headers` takes no header changes from a rule that delegates to it; with `by_headers` the
+    hostname of its rewrite is one of these.
     """
 
     field: str
@@ -223,6 +224,7 @@ class RouteRule:
     cors: CorsPolicy | None = None
     delegate: ObjectRef | None = None
     says_headers: bool = False
+    by_headers: bool = False
     lost: int = 500
 
     @property

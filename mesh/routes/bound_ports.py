@@ -6,7 +6,8 @@ Who dials such an address is the pod's application, which all rules bind as if i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
@@ -77,34 +78,40 @@ def _named(mesh: Mesh, caller: Caller, imports: Imports) -> Iterator[tuple[Servi
 def _hosts(
     mesh: Mesh, caller: Caller, sidecar: Sidecar, binding: Binding, named: _Named
 ) -> Iterator[VirtualHost]:
-    """No two have a name in common, which Envoy would refuse: the first has it."""
-    taken: set[str] = set()
-    for name, port in named:
-        if declared(port) == "plain":
+    """No two have a name in common, which Envoy would refuse."""
+    served = [(name, port) for name, port in named if declared(port) != "plain"]
+    called = _names(mesh, caller, [name for name, _ in served])
+    for name, port in served:
+        if name not in called:
             continue
-        called = [one for one in _called(mesh, caller, name) if one not in taken]
-        if not called:
-            continue
-        taken.update(called)
         rule = RouteRule(binding.field, (_ANY,), (RouteBackend(name, port.port),), lost=503)
         routes = steer.bound(mesh, caller, name, port)
         entries = tuple(steer.entries(mesh, caller, routes, port.port, plain=False))
         found = entries or (RouteEntry(sidecar.ref, _ANY, rule),)
-        yield VirtualHost(
-            called[0], tuple(_onward(mesh, caller, entry) for entry in found), names=tuple(called[1:])
-        )
+        first, *others = called[name]
+        yield VirtualHost(first, tuple(_onward(mesh, caller, entry) for entry in found), names=tuple(others))
 
 
-def _called(mesh: Mesh, caller: Caller, name: ServiceName) -> Iterator[str]:
-    """What a request may ask for that is for a service, as in Istio, the full name first."""
-    yield name.host
-    if name.host.endswith(CLUSTER_SUFFIX):
-        yield f"{name.name}.{name.namespace}.svc"
-        yield f"{name.name}.{name.namespace}"
-        if name.namespace == caller.namespace:
-            yield name.name
-    for vip in mesh.vips.get(name, ()):
-        yield f"[{vip}]" if ":" in vip else vip
+def _names(mesh: Mesh, caller: Caller, services: Iterable[ServiceName]) -> dict[ServiceName, list[str]]:
+    """What requests may ask for that are for a service, as in Istio, the full name first. Of two with one
+    name a Service comes before a ServiceEntry, as for the resolver, and the caller's own before others'."""
+    ranked: list[tuple[int, bool, ServiceName, str]] = []
+    for name in services:
+        inside, foreign = name.host.endswith(CLUSTER_SUFFIX), name.namespace != caller.namespace
+        ranked.append((0 if inside else 2, foreign, name, name.host))
+        if inside:
+            short = [f"{name.name}.{name.namespace}.svc", f"{name.name}.{name.namespace}"]
+            ranked += [(1, foreign, name, one) for one in (*short, *(() if foreign else (name.name,)))]
+        vips = (f"[{vip}]" if ":" in vip else vip for vip in mesh.vips.get(name, ()))
+        ranked += [(3, foreign, name, vip) for vip in vips]
+    owners: dict[str, ServiceName] = {}
+    for _, _, name, text in sorted(ranked, key=lambda one: one[:3]):
+        owners.setdefault(text, name)
+    found: defaultdict[ServiceName, list[str]] = defaultdict(list)
+    for _, _, name, text in ranked:
+        if owners[text] == name and text not in found[name]:
+            found[name].append(text)
+    return {name: texts for name, texts in found.items() if texts}
 
 
 def _connections(

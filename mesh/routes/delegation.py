@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from mesh.model import Callers, ObjectRef, PathMatch, Route, RouteMatch, RouteRule
+from mesh.model import Callers, ObjectRef, PathMatch, Rewrite, Route, RouteMatch, RouteRule
 
 _ANY_PATH = PathMatch("prefix", "/")
 
@@ -85,7 +85,7 @@ def _joined(outer: RouteRule, inner: RouteRule, field: str, matches: tuple[Route
         inner,
         field=field,
         matches=matches,
-        rewrite=inner.rewrite or outer.rewrite,
+        rewrite=_rewrite(outer, inner),
         timeout_ms=inner.timeout_ms or outer.timeout_ms,
         retries=inner.retries or outer.retries,
         fault=inner.fault or outer.fault,
@@ -93,6 +93,22 @@ def _joined(outer: RouteRule, inner: RouteRule, field: str, matches: tuple[Route
         cors=inner.cors or outer.cors,
     )
     return found if inner.says_headers else _with_headers_of(outer, found)
+
+
+def _rewrite(outer: RouteRule, inner: RouteRule) -> Rewrite | None:
+    """What `rewrite` says and what header changes say of the authority come from either on its own."""
+    written = _written(inner) or _written(outer) or Rewrite()
+    told = [inner] if inner.says_headers else [inner, outer]
+    by_headers = (rule.rewrite.hostname for rule in told if rule.rewrite and rule.by_headers)
+    found = replace(written, hostname=written.hostname or next(by_headers, None))
+    return None if found == Rewrite() else found
+
+
+def _written(rule: RouteRule) -> Rewrite | None:
+    """Without what headers say."""
+    if rule.rewrite is None or not rule.by_headers:
+        return rule.rewrite
+    return replace(rule.rewrite, hostname=None) if rule.rewrite.path else None
 
 
 def _with_headers_of(outer: RouteRule, rule: RouteRule) -> RouteRule:

@@ -44,7 +44,8 @@ class DestinationRules:
         for namespace in (caller.namespace, service.namespace, root):
             found = [rule for rule in candidates if rule.ref.namespace == namespace]
             if chosen := [rule for rule in found if rule.callers and caller.is_among(rule.callers)]:
-                return min(chosen, key=_rank)
+                first = min(chosen, key=_rank)
+                return _joined([rule for rule in chosen if rule.callers == first.callers])
             if chosen := [rule for rule in found if rule.callers is None]:
                 return _joined(chosen)
         return None

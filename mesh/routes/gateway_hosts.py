@@ -9,10 +9,10 @@ after them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from mesh.age import age
+from mesh.age import age, since
 from mesh.assemble import Mesh
 from mesh.caller import Caller
 from mesh.identity import namespace_labels
@@ -20,7 +20,7 @@ from mesh.model import Callers, Gateway, GatewayParent, Listener, ObjectRef, Rou
 from mesh.proxy import RouteEntry, VirtualHost
 from mesh.routes import delegation
 from mesh.routes.gateways import names
-from mesh.routes.host_pattern import covers, narrowest, specificity
+from mesh.routes.host_pattern import covering, covers, narrowest, specificity
 from mesh.routes.steer import precedence, resolved
 
 #: A listener, and the Gateway that has it.
@@ -28,7 +28,7 @@ Source = tuple[Gateway, Listener]
 _Ranked = tuple[tuple[object, ...], RouteEntry]
 
 _ANY = RouteMatch()
-_EVERY_PATH = frozenset({("prefix", "/"), ("start", "/"), ("regex", ".*"), ("regex", "/.*")})
+_EVERY_PATH = frozenset({("prefix", "/"), ("start", "/"), ("regex", ".*")})
 
 
 def attached(mesh: Mesh, gateway: Gateway, listener: Listener) -> list[Route]:
@@ -42,15 +42,23 @@ def attached(mesh: Mesh, gateway: Gateway, listener: Listener) -> list[Route]:
         and _at(route, gateway, listener)
         and any(shared(mesh, route, listener))
     ]
-    if not {route.ref.kind for route in found} >= {"HTTPRoute", "GRPCRoute"}:
-        return found
-    kept: list[tuple[Route, list[str]]] = []
-    for route in sorted(found, key=age):
+    if {route.ref.kind for route in found} >= {"HTTPRoute", "GRPCRoute"}:
+        return list(_apart(mesh, found, listener))
+    return found
+
+
+def _apart(mesh: Mesh, routes: Iterable[Route], listener: Listener) -> Iterator[Route]:
+    """Those that have no host in common with an older one of the other kind."""
+    #: By kind the hosts of those that stay, and all patterns that cover one of them.
+    taken: defaultdict[str, set[str]] = defaultdict(set)
+    above: defaultdict[str, set[str]] = defaultdict(set)
+    for route in sorted(routes, key=lambda route: (since(route.created), route.ref[1:], route.ref)):
         hosts = [host for host, _ in shared(mesh, route, listener)]
-        others = (theirs for other, theirs in kept if other.ref.kind != route.ref.kind)
-        if not any(covers(a, b) or covers(b, a) for theirs in others for a in theirs for b in hosts):
-            kept.append((route, hosts))
-    return [route for route, _ in kept]
+        other = "GRPCRoute" if route.ref.kind == "HTTPRoute" else "HTTPRoute"
+        if not any(host in above[other] or not taken[other].isdisjoint(covering(host)) for host in hosts):
+            taken[route.ref.kind].update(hosts)
+            above[route.ref.kind].update(pattern for host in hosts for pattern in covering(host))
+            yield route
 
 
 def attaches(parent: GatewayParent, gateway: Gateway, listener: Listener) -> bool:
@@ -126,18 +134,22 @@ def _entries(
 ) -> Iterator[tuple[str, list[_Ranked]]]:
     """For each host that the listener shares with some route."""
     routes = visible(mesh, caller, gateway, listener)
-    hosts = {route.ref: tuple(shared(mesh, route, listener)) for route in routes}
-    for host in {host for pairs in hosts.values() for host, _ in pairs}:
+    #: By host the routes that name it, by their place, and the own hosts by which they do.
+    named: defaultdict[str, defaultdict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for place, route in enumerate(routes):
+        for host, mine in shared(mesh, route, listener):
+            named[host][place].append(mine)
+    for host in named:
+        # A VirtualService counts for its own hosts only; of a Gateway API route wider hosts count, too.
+        fitting: defaultdict[int, list[str]] = defaultdict(list)
+        for name in covering(host):
+            for place, own in named[name].items() if name in named else ():
+                if name == host or not routes[place].in_order:
+                    fitting[place] += own
         ranked: list[_Ranked] = []
-        for route in routes:
-            # A VirtualService counts for its own hosts only; of a Gateway API route wider hosts count, too.
-            own = [
-                mine
-                for name, mine in hosts[route.ref]
-                if name == host or (not route.in_order and covers(name, host))
-            ]
-            if own:
-                ranked += _of_route(mesh, caller, gateway, listener, route, min(own, key=specificity))
+        for place, own in sorted(fitting.items()):
+            narrow = min(own, key=specificity)
+            ranked += _of_route(mesh, caller, gateway, listener, routes[place], narrow)
         yield host, ranked
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 def is_pattern(host: str) -> bool:
@@ -14,6 +14,16 @@ def covers(pattern: str, host: str) -> bool:
     if not is_pattern(pattern):
         return pattern == host
     return host.removeprefix("*").endswith(pattern[1:])
+
+
+def covering(host: str) -> Iterator[str]:
+    """What covers a host, or every host of a pattern: itself first, `*` last."""
+    yield host
+    labels = host.removeprefix("*.").split(".")
+    for at in range(1, len(labels)):
+        yield ".".join(("*", *labels[at:]))
+    if host != "*":
+        yield "*"
 
 
 def specificity(pattern: str) -> tuple[bool, int]:

@@ -143,14 +143,14 @@ def bound(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort) -
     if not sees(mesh, caller, service, port):
         return []
     root = mesh.config.root_namespace
-    sidecar = mesh.scopes.narrowing(caller, root, service.host)
+    sidecar = mesh.scopes.narrowing(caller, mesh.config, service.host)
     return mesh.routes.binding(caller, service, port.port, root, sidecar)
 
 
 def sees(mesh: Mesh, caller: Caller, service: ServiceName, port: ServicePort) -> bool:
     """Are rules about a service port for this caller? Not where its Sidecar leaves it out, or where it means
     another service by the host."""
-    sidecar = mesh.scopes.narrowing(caller, mesh.config.root_namespace, service.host)
+    sidecar = mesh.scopes.narrowing(caller, mesh.config, service.host)
     told = sidecar is None or sidecar.tells(caller.namespace, service.namespace, service.host, port.port)
     return told and mesh.entry_hosts.sees(caller.namespace, service)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mesh.assemble import Mesh
 from mesh.model import BackendTls, Gateway, GatewayClass
+from mesh.status.attachments import Attachments
 from mesh.status.backend_tls import backend_tls_status
 from mesh.status.conditions import Written
 from mesh.status.gateway import gateway_class_status, gateway_status
@@ -20,22 +21,24 @@ ROUTES = frozenset({"HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute", "UDPRoute"
 KINDS = frozenset({"GatewayClass", "Gateway", "BackendTLSPolicy"}) | ROUTES
 
 
-def status_of(mesh: Mesh, written: Written) -> dict[str, Any] | None:
-    """None for kinds without a status of ours, and for what is left to other controllers."""
+def status_of(mesh: Mesh, written: Written, attachments: Attachments | None = None) -> dict[str, Any] | None:
+    """None for kinds without a status of ours, and for what is left to other controllers. Who asks about many
+    objects of a mesh that stands still brings its `attachments`."""
+    attachments = attachments or Attachments(mesh)
     kind = written.fragment.ref.kind
     if kind not in KINDS:
         return None
     if kind in ROUTES:
-        return route_status(mesh, written)
+        return route_status(mesh, written, attachments)
     for noun in written.nouns(mesh):
         match noun:
             case GatewayClass():
                 return gateway_class_status(noun, written)
             case Gateway():
-                return gateway_status(mesh, noun, written)
+                return gateway_status(mesh, noun, written, attachments)
             case BackendTls():
                 return backend_tls_status(mesh, noun, written)
     return None
 
 
-__all__ = ["KINDS", "Written", "status_of"]
+__all__ = ["KINDS", "Attachments", "Written", "status_of"]

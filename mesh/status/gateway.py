@@ -7,9 +7,9 @@ from typing import Any
 
 from mesh.assemble import Mesh
 from mesh.model import GATEWAY_CONTROLLER, Gateway, GatewayClass, Listener, ObjectRef, Secret, WorkloadName
-from mesh.routes.gateway_hosts import attached
 from mesh.routes.gateway_ports import answers
 from mesh.routes.gateways import rival
+from mesh.status.attachments import Attachments
 from mesh.status.conditions import GROUP, Condition, Written, accepted, plain
 from mesh.status.features import FEATURES
 
@@ -25,7 +25,9 @@ def gateway_class_status(noun: GatewayClass, written: Written) -> dict[str, Any]
     }
 
 
-def gateway_status(mesh: Mesh, gateway: Gateway, written: Written) -> dict[str, Any] | None:
+def gateway_status(
+    mesh: Mesh, gateway: Gateway, written: Written, attachments: Attachments
+) -> dict[str, Any] | None:
     """None of a class that is somebody else's."""
     if gateway.subject is not None or not mesh.gateways.is_ours(gateway):
         return None
@@ -45,7 +47,7 @@ def gateway_status(mesh: Mesh, gateway: Gateway, written: Written) -> dict[str, 
         "listeners": [
             {
                 "name": listener.name,
-                "attachedRoutes": len(attached(mesh, gateway, listener)),
+                "attachedRoutes": len(attachments.of(gateway, listener)),
                 "supportedKinds": [{"group": GROUP, "kind": kind} for kind in listener.kinds],
                 "conditions": plain(found, written),
             }

@@ -19,20 +19,21 @@ from mesh.model import (
     RouteBackend,
     ServiceName,
 )
-from mesh.routes.gateway_hosts import attached, attaches, meets
+from mesh.routes.gateway_hosts import attaches, meets
+from mesh.status.attachments import Attachments
 from mesh.status.conditions import GROUP, Condition, Written, accepted, plain
 
 Ref = Mapping[str, Any]
 
 
-def route_status(mesh: Mesh, written: Written) -> dict[str, Any]:
+def route_status(mesh: Mesh, written: Written, attachments: Attachments) -> dict[str, Any]:
     """Parents are told as they are written."""
     ref = written.fragment.ref
     route = mesh.routes.all.get(ref)
     resolved = _references(mesh, route) if route else Condition("ResolvedRefs", True, "ResolvedRefs")
     parents = []
     for item in written.listed("parentRefs"):
-        judged = _judge(mesh, route, ref, item)
+        judged = _judge(mesh, route, ref, item, attachments)
         if judged is None:
             continue
         base = list(accepted(written, route is not None))
@@ -49,7 +50,9 @@ def route_status(mesh: Mesh, written: Written) -> dict[str, Any]:
     return {"parents": parents}
 
 
-def _judge(mesh: Mesh, route: Route | None, ref: ObjectRef, item: Ref) -> Condition | None:
+def _judge(
+    mesh: Mesh, route: Route | None, ref: ObjectRef, item: Ref, attachments: Attachments
+) -> Condition | None:
     """What one parent says; None: not ours to say."""
     kind, name = item.get("kind", "Gateway"), str(item.get("name"))
     namespace = str(item.get("namespace") or ref.namespace)
@@ -60,7 +63,7 @@ def _judge(mesh: Mesh, route: Route | None, ref: ObjectRef, item: Ref) -> Condit
         return None
     if route is None:
         return Condition("Accepted", True, "Accepted")
-    return _of_gateway(mesh, route, gateway, GatewayParent(gateway.ref, *_place(item)))
+    return _of_gateway(mesh, route, gateway, GatewayParent(gateway.ref, *_place(item)), attachments)
 
 
 def _place(item: Ref) -> tuple[str, int | None]:
@@ -78,7 +81,9 @@ def _of_service(mesh: Mesh, name: ServiceName, port: object) -> Condition:
     return Condition("Accepted", True, "Accepted")
 
 
-def _of_gateway(mesh: Mesh, route: Route, gateway: Gateway, parent: GatewayParent) -> Condition:
+def _of_gateway(
+    mesh: Mesh, route: Route, gateway: Gateway, parent: GatewayParent, attachments: Attachments
+) -> Condition:
     here = [listener for listener in gateway.listeners if attaches(parent, gateway, listener)]
     if not here:
         text = f"Gateway {gateway.ref.namespace}/{gateway.ref.name} has no such listener"
@@ -96,7 +101,7 @@ def _of_gateway(mesh: Mesh, route: Route, gateway: Gateway, parent: GatewayParen
     if not meeting:
         text = "no hostname of it is one of the listeners'"
         return Condition("Accepted", False, "NoMatchingListenerHostname", text)
-    if not any(route in attached(mesh, gateway, listener) for listener in meeting):
+    if not any(route.ref in attachments.of(gateway, listener) for listener in meeting):
         other = "HTTPRoute" if route.ref.kind == "GRPCRoute" else "GRPCRoute"
         text = f"an older {other} has a hostname of it there, and no host has routes of both kinds"
         return Condition("Accepted", False, "HostnameConflict", text)

@@ -167,6 +167,11 @@ def test_the_pods_own_address_is_the_one_of_the_family_if_it_has_one(
             "egress[0].port.protocol",
             "must be one of HTTP",
         ),
+        (
+            {"egress": [BOUND | {"port": {"number": 15001, "protocol": "HTTP"}}]},
+            "egress[0].port.number",
+            "the Envoy's own",
+        ),
         ({"egress": [BOUND, BOUND]}, "egress[1].port.number", "stands in an entry before"),
         ({"ingress": [{}]}, "ingress[0].port.number", "is required"),
         ({"ingress": [AT_9080 | {"bind": "10.0.0.1"}]}, "ingress[0].bind", "each address of the pod"),

@@ -51,6 +51,8 @@ def test_how_it_is_asked() -> None:
         HttpGet(8443, "/ready", "", "HTTPS", (("x", "1"),)), 1, 2, 3, 5, 4
     )
     assert group(probe={"tcpSocket": {"port": 22}}).probe == Probe(TcpSocket(22), 0, 10, 1, 3, 1)
+    for own in ("127.0.0.1", "::1", "localhost"):
+        assert group(probe={"tcpSocket": {"port": 22, "host": own}}).probe == Probe(TcpSocket(22))
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,11 @@ def test_how_it_is_asked() -> None:
         ({"template": {}, "probe": {"exec": {"command": ["a"]}}}, "probe.exec", "is asked from here"),
         ({"template": {}, "probe": {"grpc": {"port": 1}}}, "probe.grpc", "is asked from here"),
         ({"template": {}, "probe": {**HTTP, "periodSeconds": -1}}, "probe.periodSeconds", "must be 0 to"),
+        (
+            {"template": {}, "probe": {"tcpSocket": {"port": 1, "host": "10.0.0.1"}}},
+            "probe.tcpSocket.host",
+            "at its own address",
+        ),
         ({"template": {}, "metadata": {"name": "a"}}, "metadata.name", "unknown field"),
     ],
 )

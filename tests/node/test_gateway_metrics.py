@@ -132,7 +132,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
 
 def ways(mesh: RunningMesh) -> dict[int, tuple[str, str]]:
     """Where the machine finds the Gateway's ports."""
-    found = ((way["port"], way["url"].removeprefix("http://")) for way in mesh.status()["gateways"])
+    found = ((way["port"], way["url"].rpartition("//")[2]) for way in mesh.status()["gateways"])
     return {port: (url.split(":")[0], url.split(":")[1]) for port, url in found}
 
 

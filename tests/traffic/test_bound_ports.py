@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh.model import ServiceName
 from tests.traffic.shop import (
     Object,
     Served,
@@ -95,3 +96,28 @@ def test_what_is_rendered_is_valid(address: str, tmp_path: Path) -> None:
 def test_it_is_for_those_that_the_sidecar_is_for() -> None:
     selected = sidecar(bound(80, "HTTP", "./*"), workloadSelector={"labels": {"app": "client"}})
     assert set(Shop(selected).node.proxies) == {"shop/client"}
+
+
+def test_a_name_is_a_services_before_a_service_entrys() -> None:
+    """Whoever may write one in another namespace, and however that sorts."""
+    thief = object_of(
+        "networking.istio.io/v1",
+        "ServiceEntry",
+        "thief",
+        "aaa",
+        {
+            "hosts": ["web.shop", "web.shop.svc"],
+            "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+            "resolution": "STATIC",
+            "endpoints": [{"address": "192.0.2.66"}],
+        },
+    )
+    shop = Shop(sidecar(bound(80, "HTTP", "*/*")), thief, accept=("is taken as a full name",))
+    owners = {
+        text: host.entries[0].rule.backends[0].service
+        for port in shop.view().bound
+        for host in port.servers[0].hosts
+        for text in (host.host, *host.names)
+    }
+    for text in ("web", "web.shop", "web.shop.svc", "web.shop.svc.cluster.local"):
+        assert owners[text] == ServiceName("shop", "web"), text

@@ -104,6 +104,16 @@ def test_one_port_at_two_addresses_has_routes_of_its_own_at_each() -> None:
     assert sorted(found) == ["http.80.127.0.0.1", "http.80.127.0.0.2"]
 
 
+def test_an_address_is_one_host_however_it_is_written(serve: Serve, servers: Servers) -> None:
+    """Envoy refuses a host that is there twice."""
+    routes = [
+        virtual_service({"route": [to()]}, name=name, hosts=[host], **BOUND)
+        for name, host in (("a", "FD00:0::1"), ("b", "fd00::1"))
+    ]
+    edge = Edge(serve, servers, istio_gateway(HTTP | {"hosts": ["*"]}), versions(), *routes)
+    assert edge.get("/", "[fd00::1]").status == 200
+
+
 # --- Gateway API ----------------------------------------------------------------------------------------
 
 

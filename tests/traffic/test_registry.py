@@ -15,7 +15,7 @@ from mesh.policies.policy import Deny, judge
 from mesh.policies.registry import Registries, registry_of
 from tests.traffic.shop import Object, Shop, object_of, pod, to, virtual_service
 from tests.traffic.test_service_entry import V1, V2, entry
-from tests.traffic.test_sidecar import sidecar
+from tests.traffic.test_sidecar import looking_up, sidecar
 from xds.dialects import read
 
 ONLY = {"mode": "REGISTRY_ONLY"}
@@ -300,3 +300,17 @@ def test_a_mode_of_mesh_config_that_is_none_is_named() -> None:
     (problem,) = fragment.problems
     assert not fragment.valid and problem.field == "data.mesh.outboundTrafficPolicy.mode"
     assert "REGISTRY_ONLY, ALLOW_ANY" in problem.message
+
+
+def test_under_registry_only_a_look_up_opens_nothing() -> None:
+    """What is not named is not to be reached, whoever asks for it."""
+    narrow = sidecar("~/*", outboundTrafficPolicy={"mode": "REGISTRY_ONLY"})
+    narrow["metadata"]["annotations"] = {"sluice.io/widen-by-lookup": "true"}
+    by_mesh = sidecar("~/*")
+    by_mesh["metadata"]["annotations"] = narrow["metadata"]["annotations"]
+    only = mesh_config("outboundTrafficPolicy: {mode: REGISTRY_ONLY}")
+    for objects in ((narrow,), (by_mesh, only)):
+        shop = Shop(*objects)
+        assert shop.mesh.scopes.widening(shop.mesh.config) == ()
+        looking_up(shop, ("shop", "web.shop.svc.cluster.local"))
+        assert shop.explain("shop/web:80")["verdict"] == "deny"

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from mesh.model import Fragment, LearnedNames
-from tests.traffic.shop import Object, Served, Shop, object_of, to, versions, virtual_service
+from tests.traffic.shop import (
+    Object,
+    Served,
+    Shop,
+    object_of,
+    to,
+    versions,
+    virtual_service,
+)
 from tests.traffic.test_virtual_service import Servers
 from tests.xds.render.conftest import Serve
 from xds.resolver import LEARNED_REF
@@ -115,6 +123,6 @@ def test_a_sidecar_of_the_root_namespace_widens_for_each_namespace() -> None:
     narrow = sidecar("~/*", namespace="istio-system")
     narrow["metadata"]["annotations"] = {"sluice.io/widen-by-lookup": "true"}
     shop = Shop(*ROUTED, narrow)
-    assert shop.mesh.scopes.widening("istio-system") == ("*",)
+    assert shop.mesh.scopes.widening(shop.mesh.config) == ("*",)
     looking_up(shop, ("shop", "web.shop.svc.cluster.local"))
     assert steered(shop) == ["web"]

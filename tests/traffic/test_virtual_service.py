@@ -536,3 +536,30 @@ def test_a_delegate_without_headers_has_those_of_the_rule_that_delegates(
         "outer",
         "outer",
     ]
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "rewritten"),
+    [
+        # What is rewritten and what headers say of the authority are merged each on its own.
+        ({"rewrite": {"uri": "/b"}}, {"headers": {"request": {"set": {"host": "in"}}}}, ("in", "/b")),
+        ({"headers": {"request": {"set": {"host": "out"}}}}, {"rewrite": {"uri": "/b"}}, ("out", "/b")),
+        ({"headers": {"request": {"set": {"host": "out"}}}}, {"headers": {}}, (None, None)),
+        ({"rewrite": {"authority": "out"}}, {"headers": {}}, ("out", None)),
+        ({"rewrite": {"authority": "out"}}, {"rewrite": {"uri": "/b"}}, (None, "/b")),
+        (
+            {"rewrite": {"uri": "/b"}},
+            {"route": [to(headers={"request": {"set": {"host": "to"}}})]},
+            ("to", "/b"),
+        ),
+    ],
+)
+def test_a_delegate_is_joined_field_by_field(
+    outer: dict[str, Any], inner: dict[str, Any], rewritten: tuple[str | None, str | None]
+) -> None:
+    part = virtual_service({"route": [to()], **inner}, name="part")
+    del part["spec"]["hosts"]
+    root = virtual_service({"delegate": {"name": "part"}, **outer}, name="root")
+    (port,) = (found for found in Shop(part, root).view().routed if found.port == 80)
+    found = port.entries[0].rule.rewrite
+    assert (found and found.hostname, found and found.path and found.path.value) == rewritten

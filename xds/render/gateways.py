@@ -208,7 +208,8 @@ def _host(
         chosen.append(_answer(name, 404))
     return VirtualHost(
         name=name,
-        domains=[host.host, *host.names],
+        # What a request asks for has an address of IPv6 in brackets.
+        domains=[f"[{host.host}]" if ":" in host.host else host.host, *host.names],
         routes=traced(chosen, tracing),
         retry_policy=retries.routed(retries.DEFAULT),
     )
