@@ -74,14 +74,14 @@ class Memory:
                 self.stale = self.stale or expiry - self._written.get((name, address), 0.0) > GROWTH
             return known.sequence
         if known is None:
-            same = self._known.get(name, {})
-            if len(same) >= MOST_PER_NAME:
-                self._forget(min(same.values(), key=lambda k: k.expiry))
             if self._taught[namespace] >= MOST - self._count:
                 raise Full(
                     f"of {MOST} addresses {self._count} are learned already, {self._taught[namespace]} by "
                     f"pods of {namespace or 'no namespace'}, who get no more than are left"
                 )
+            same = self._known.get(name, {})
+            if len(same) >= MOST_PER_NAME:
+                self._forget(min(same.values(), key=lambda k: k.expiry))
         self.news = True
         self._put(fresh)
         return fresh.sequence

@@ -35,7 +35,7 @@ from mesh.proxy import (
 from mesh.routes import connection_rules
 from mesh.routes.gateway_hosts import Source, is_for, shared, virtual_hosts, visible
 from mesh.routes.gateways import rival
-from mesh.routes.host_pattern import covers, narrowest, specificity
+from mesh.routes.host_pattern import covering, covers, specificity
 
 #: Modes in which TLS is not ended here.
 PASSED_ON = ("PASSTHROUGH", "AUTO_PASSTHROUGH")
@@ -139,8 +139,12 @@ def _apart(servers: Sequence[GatewayServer], names: set[str]) -> tuple[GatewaySe
             found.append(server)
             continue
         own = set(server.server_names) or {"*"}
-        elsewhere = names - own
-        hosts = {host.host: host for host in server.hosts if narrowest(own | elsewhere, host.host) in own}
+        elsewhere, every = names - own, names | own
+        hosts = {
+            host.host: host
+            for host in server.hosts
+            if next(name for name in covering(host.host) if name in every) in own
+        }
         for name in own:
             if any(covers(other, name) for other in elsewhere):
                 hosts.setdefault(name, VirtualHost(name, ()))
