@@ -28,7 +28,7 @@ def workload_entry(
         "metadata": {
             "name": _name(name, address, template.get("network") or ""),
             "namespace": namespace,
-            "labels": whole,
+            "labels": dict(whole),
             "annotations": annotations,
         },
         "spec": content,

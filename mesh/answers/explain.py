@@ -104,7 +104,7 @@ def explain(
     legs = (onward(mesh, registries, b, protocol, asked.get(b, request)) for b in reached)
     found = next(filter(None, legs), None)
     if found is not None:
-        answer["onward"] = found
+        answer |= {"onward": found, "path": "envoy"}
         if "status" in found:
             answer["status"] = found["status"]
         elif found["backends"] and all(one["verdict"] == "deny" for one in found["backends"]):

@@ -33,7 +33,7 @@ def shop(*objects: Object) -> Shop:
 
 def test_a_route_leads_to_what_it_names() -> None:
     answer = asked(shop(), "A.example:80", "/v1/x")
-    assert (answer["verdict"], "status" in answer) == ("allow", False)
+    assert (answer["verdict"], answer["path"], "status" in answer) == ("allow", "envoy", False)
     assert answer["onward"]["pod"] == "edge/gate"
     assert answer["onward"]["reasons"][0]["object"] == "VirtualService shop/web"
     assert [(b["pod"], b["verdict"], b["share"]) for b in answer["onward"]["backends"]] == [
