@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mesh.backends import standing
@@ -92,16 +92,19 @@ class Status:
     @property
     def problems(self) -> list[Problem]:
         """Everything that is wrong, wherever it was found, sorted."""
-        found = set(self._pipeline.problems)
-        for (node, _), problems in self._refused.items():
-            if node in self._pipeline.nodes:
-                found.update(problems)
-        return sorted(found)
+        return sorted({*self._pipeline.problems, *self._refusals()})
 
     @property
     def refused(self) -> dict[ObjectRef, str]:
         """What some node's Envoys say against an object."""
-        return {problem.object: problem.message for found in self._refused.values() for problem in found}
+        return {problem.object: problem.message for problem in self._refusals()}
+
+    def _refusals(self) -> Iterator[Problem]:
+        """Of nodes that are there, and of pods that have an Envoy still."""
+        for (node, subject), problems in self._refused.items():
+            known, pod = self._pipeline.nodes.get(node), subject.removeprefix(f"{MANIFEST_TYPE}/")
+            if known is not None and (pod == subject or pod in known.node.proxies):
+                yield from problems
 
     def report(self) -> dict[str, Any]:
         """The whole of it, ready for JSON."""

@@ -110,6 +110,12 @@ def test_it_is_gone_when_the_pod_accepts_a_manifest(agent: Agent) -> None:
     assert agent.status.problems == []
 
 
+def test_it_is_gone_with_the_pods_envoy(agent: Agent) -> None:
+    agent.refuse(MANIFEST_TYPE, rejection(agent), "shop/cart")
+    agent.pipeline.apply([[Edit(delete=(ObjectRef("CiliumNetworkPolicy", "shop", "items"),))]])
+    assert (agent.status.problems, agent.status.refused) == ([], {})
+
+
 def test_a_resource_without_origin_is_a_problem_of_its_pod(agent: Agent) -> None:
     agent.refuse(MANIFEST_TYPE, rejection(agent, name="nobody's"), "shop/cart")
     assert [p.object for p in agent.status.problems] == [ObjectRef("Pod", "shop", "cart")]
