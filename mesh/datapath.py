@@ -198,16 +198,18 @@ class Node:
                 name,
                 tuple(address for address, _ in record.addresses),
                 record.security_id,
-                ingress,
-                egress,
-                view.reasons,
-                tuple(l7.number for l7 in view.ingress),
-                tuple(l7.number for l7 in view.egress),
-                bool(view.routed),
-                self._mesh.workloads[name].uid,
-                str(self._mesh.callers.of(name)),
-                launch(self._mesh.config, self._mesh.proxy_configs.values(), self._mesh.workloads[name]),
-                tuple(sorted({port.port for port in view.gateway if port.transport == "TCP"})),
+                ingress_set=ingress,
+                egress_set=egress,
+                reasons=view.reasons,
+                ingress_listeners=tuple(l7.number for l7 in view.ingress),
+                egress_listeners=tuple(l7.number for l7 in view.egress),
+                routes=bool(view.routed),
+                uid=self._mesh.workloads[name].uid,
+                view=str(self._mesh.callers.of(name)),
+                launch=launch(
+                    self._mesh.config, self._mesh.proxy_configs.values(), self._mesh.workloads[name]
+                ),
+                gateway=tuple(sorted({port.port for port in view.gateway if port.transport == "TCP"})),
             )
         self.proxies = same(self.proxies, proxies)
         self.state = replace(
