@@ -101,7 +101,15 @@ class Resolver:
                 return found
 
     async def start(self, *options: str) -> Resolver:
-        said = self.log.stat().st_size if self.log.exists() else 0
+        """Again with another port where somebody took this one between our look and its bind."""
+        while b"address already in use" in (said := await self._try(*options)):
+            self.kill()
+        assert b"listening on" in said, said.decode()
+        return self
+
+    async def _try(self, *options: str) -> bytes:
+        """What it logged until it listens or has ended."""
+        before = self.log.stat().st_size if self.log.exists() else 0
         self.port = free_port()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -112,8 +120,8 @@ class Resolver:
                 stderr=log,
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
             )
-        await until(lambda: b"listening on" in self.log.read_bytes()[said:])
-        return self
+        await until(lambda: b"listening on" in self.log.read_bytes()[before:] or not self.is_alive())
+        return self.log.read_bytes()[before:]
 
     def kill(self) -> None:
         if self.process:
