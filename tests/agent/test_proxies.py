@@ -32,7 +32,9 @@ async def test_who_cannot_be_started_is_tried_again_until_nobody_wants_it(
 ) -> None:
     monkeypatch.setattr(proxies, "Proxy", Failing)
     places = Places(tmp_path, tmp_path, tmp_path, tmp_path)
-    ignored: Any = lambda *_: None  # noqa: E731
+
+    def ignored(*_: Any) -> Any: ...
+
     reports = dict.fromkeys(("on_event", "on_ready", "on_down", "on_logged", "on_stopped"), ignored)
     found = Proxies(places, ignored, launch=ignored, **reports)
     assert not found.failing

@@ -461,7 +461,7 @@ def test_only_what_is_new_is_added_and_a_row_at_rest_is_taken_out() -> None:
     assert opened() == 4
 
 
-def test_what_an_error_kept_from_being_read_is_counted_once() -> None:
+def test_what_an_error_kept_from_being_read_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = Rows()
     traffic, keys = Traffic(rows), [row(WEB_IP, peer, opener=0) for peer in (CLIENT_IP, "10.0.0.9")]
     for key in keys:
@@ -473,19 +473,19 @@ def test_what_an_error_kept_from_being_read_is_counted_once() -> None:
         yield next(whole())
         raise OSError("the table is busy")
 
-    rows.items = torn  # type: ignore[method-assign]
+    monkeypatch.setattr(rows, "items", torn)
     with pytest.raises(OSError, match="busy"):
         traffic.read()
-    rows.items = whole  # type: ignore[method-assign]
+    monkeypatch.undo()
     assert traffic.read() == []
 
 
-def test_what_is_counted_while_a_row_is_taken_out_is_not_lost() -> None:
+def test_what_is_counted_while_a_row_is_taken_out_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = Rows()
     traffic, key = Traffic(rows), row(WEB_IP, CLIENT_IP, opener=0)
     rows.count(key, 1, 1, 0, 0)
     traffic.read()
-    rows.take = lambda _: TrafficValue(2, 1, 0, 0).pack()  # type: ignore[method-assign]
+    monkeypatch.setattr(rows, "take", lambda _: TrafficValue(2, 1, 0, 0).pack())
     assert [more.opened for _, more in traffic.read()] == [1]
 
 
